@@ -1,0 +1,35 @@
+"""CycleMLP (Chen et al., ICLR 2022, arXiv 2107.10224) for PaddlePaddle.
+
+Paddle is imported at first use of a model, not with this package: reading weight files and lists needs none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp._version import __version__
+
+if TYPE_CHECKING:
+    from cyclemlp.models import create_model, list_models, load_model, load_weights, model_info, save_model
+
+__all__ = [
+    "__version__",
+    "create_model",
+    "list_models",
+    "load_model",
+    "load_weights",
+    "model_info",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from cyclemlp import models
+
+        return getattr(models, name)
+    raise AttributeError(f"module 'cyclemlp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m cyclemlp …` is `cyclemlp …`."""
+
+from cyclemlp.cli.main import main
+
+raise SystemExit(main())

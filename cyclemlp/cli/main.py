@@ -1,0 +1,63 @@
+"""`cyclemlp COMMAND …`: finds the command, runs it, and turns a user's mistake into a message.
+
+Exit codes: 0 success; 1 the work itself failed (a non-finite loss, say); 2 the input was at fault;
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclemlp._version import __version__
+from cyclemlp.errors import CycleMLPError
+
+COMMANDS = {
+    "train": "train a model on pictures and write checkpoints, a log and curves",
+    "eval": "measure top-1, top-5 and loss of a trained model",
+    "predict": "classify pictures and write CSV and JSON",
+    "info": "list the models, or show one model's or weight file's facts",
+    "convert": "convert weights between the published, Paddle and safetensors forms",
+}
+
+
+def build_parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser; only `command`'s own module is imported, so that `--help` is quick."""
+    parser = argparse.ArgumentParser(
+        prog="cyclemlp",
+        description="CycleMLP for PaddlePaddle: train, evaluate, predict, convert.",
+        epilog="`cyclemlp COMMAND --help` explains a command and ends with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"paddle-cyclemlp {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == command:
+            importlib.import_module(f"cyclemlp.cli.{name}").add_arguments(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in argv if word in COMMANDS), None)
+    args = build_parser(command).parse_args(argv)
+    try:
+        return int(importlib.import_module(f"cyclemlp.cli.{args.command}").run(args))
+    except CycleMLPError as error:
+        print(f"cyclemlp {args.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"cyclemlp {args.command}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `cyclemlp … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

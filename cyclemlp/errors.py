@@ -1,0 +1,31 @@
+"""What is raised when the user's input is at fault.
+
+Each message says what was found, what was expected and what to do about it. The command line prints these
+without a traceback and exits with 2.
+"""
+
+from __future__ import annotations
+
+
+class CycleMLPError(ValueError):
+    """Base of every error that a user can mend: a wrong option, file or value."""
+
+
+class ModelError(CycleMLPError):
+    """An unknown model name, an unknown or impossible override, an impossible picture size."""
+
+
+class WeightsError(CycleMLPError):
+    """A weight file that cannot be read, is refused, or does not fit the model."""
+
+
+class DataError(CycleMLPError):
+    """A picture, list file or folder that cannot be used; the message names the file and the line."""
+
+
+class ConfigError(CycleMLPError):
+    """A training or evaluation setting that is unknown or impossible."""
+
+
+class MissingDependencyError(CycleMLPError):
+    """A library that an optional part needs is not installed; the message says how to install it."""
