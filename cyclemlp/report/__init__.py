@@ -1,0 +1,18 @@
+"""What a run shows and leaves behind: progress, JSON lines, tables, pictures; nothing of models or data."""
+
+from cyclemlp.report.jsonlines import JsonLines, read_json_lines
+from cyclemlp.report.plots import plot_confusion, plot_curves, plot_predictions
+from cyclemlp.report.progress import Progress, progress
+from cyclemlp.report.tables import format_duration, format_table
+
+__all__ = [
+    "JsonLines",
+    "Progress",
+    "format_duration",
+    "format_table",
+    "plot_confusion",
+    "plot_curves",
+    "plot_predictions",
+    "progress",
+    "read_json_lines",
+]
