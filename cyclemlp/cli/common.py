@@ -1,0 +1,337 @@
+"""Arguments that several commands share, and what they open: the same words everywhere.
+
+Each `add_…_arguments` adds one group to a parser; each `open_…` and `choose_…` turns what was typed into the
+thing itself. Paddle and the other rooms are imported when they are used, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.preprocessing import INTERPOLATIONS, Preprocessing
+
+if TYPE_CHECKING:
+    from cyclemlp.data import Source
+
+#: Below this many pictures, starting worker processes costs more time than they save.
+FEW_PICTURES = 512
+MOST_WORKERS = 8
+
+DATA_HELP = """data:
+  --data digits               scikit-learn's 1797 scanned handwritten digits; nothing to fetch
+  --data DIR                  a folder with one folder of pictures a class: DIR/cat/1.jpg, DIR/dog/7.png
+  --data DIR --list FILE      a text file with a line `name label` a picture, names relative to DIR
+"""
+
+
+# ---- types of arguments
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Type of an argument that must be a whole number from `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from {least}")
+        return value
+
+    return parse
+
+
+# ---- groups of arguments
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """`--data`, `--list`, `--class-map`: which pictures."""
+    group = parser.add_argument_group("pictures")
+    group.add_argument(
+        "--data",
+        required=required,
+        metavar="digits|DIR",
+        help="the bundled digits, or a folder: one folder of pictures a class, or with --list any folder",
+    )
+    group.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="text file with a line `name label` a picture; names are relative to --data and may hold spaces",
+    )
+    add_class_map_argument(group)
+
+
+def add_class_map_argument(group: argparse._ArgumentGroup) -> None:
+    """`--class-map`: what turns folder names or words in a list into class numbers."""
+    group.add_argument(
+        "--class-map",
+        metavar="FILE|imagenet",
+        help="text file with a line `wordnet-id index` a class, for lists whose label or folders whose name is "
+        "such an id; `imagenet` is the built-in map of its 1000 classes",
+    )
+
+
+def add_classes_argument(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """`--classes`: names for people."""
+    group.add_argument(
+        "--classes",
+        metavar="FILE|imagenet",
+        help="names of the classes, one a line in class order (`name` or `index name`); default: the model's own",
+    )
+
+
+def add_loading_arguments(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, batch_size: int
+) -> None:
+    """`--batch-size`, `--workers`."""
+    parser.add_argument(
+        "--batch-size",
+        type=whole_number(1),
+        default=batch_size,
+        metavar="N",
+        help="pictures in one step (default: %(default)s); less if memory runs out",
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole_number(0),
+        metavar="N",
+        help="processes that read pictures, 0 for none "
+        f"(default: 0 for fewer than {FEW_PICTURES} pictures, else one a core, at most {MOST_WORKERS})",
+    )
+
+
+def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--device`."""
+    parser.add_argument(
+        "--device",
+        metavar="cpu|gpu|gpu:N",
+        help="where to compute (default: the GPU if Paddle was built for one, else the CPU)",
+    )
+
+
+def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--input-size`, `--crop-pct`, `--interpolation`: overrides of the model's own evaluation preprocessing."""
+    group = parser.add_argument_group("preparation of the pictures (default: as the model's file says)")
+    group.add_argument(
+        "--input-size", type=whole_number(1), metavar="PIXELS", help="side of the square that the model sees"
+    )
+    group.add_argument(
+        "--crop-pct",
+        type=float,
+        metavar="SHARE",
+        help="that side divided by the picture's shorter side after resizing, e.g. 0.875",
+    )
+    group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how pictures are resized")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Positional `model_or_file`; `--model NAME` with `--weights FILE` or `--pretrained`."""
+    group = parser.add_argument_group("model")
+    positional = group.add_argument(
+        "model_or_file",
+        metavar="MODEL",
+        help="a run folder of `cyclemlp train`, or a file of ours: it knows its architecture, preprocessing and "
+        "classes",
+    )
+    positional.required = False  # not with --model; `nargs='?'` would match nothing where options come first
+    group.add_argument(
+        "--model", metavar="NAME", help="a variant by its name, e.g. cyclemlp_b1 (see `cyclemlp info`)"
+    )
+    group.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights for --model: .pth, .pdparams, .safetensors"
+    )
+    group.add_argument(
+        "--pretrained", action="store_true", help="fetch the published ImageNet weights of --model (once)"
+    )
+    group.add_argument(
+        "--layout", choices=("authors", "paddle"), help="layout of --weights, should it ask for it"
+    )
+    group.add_argument(
+        "--num-classes", type=whole_number(1), metavar="N", help="outputs of --model, if not its usual 1000"
+    )
+
+
+# ---- what was typed → the thing
+
+
+def open_source(
+    data: str,
+    list_path: Path | None = None,
+    *,
+    mode: str,
+    num_classes: int | None = None,
+    class_map: str | None = None,
+) -> Source:
+    """The pictures that `--data`, `--list` and `--class-map` select.
+
+    Args:
+        data: "digits" or a folder (`./digits` for a folder of that name).
+        list_path: a list file whose names are relative to `data`.
+        mode: "train", "val" or "test"; which part of the digits, and how a list's lines are read ("test": the
+            whole line is the name).
+        num_classes: labels of a list from this number on are errors; None takes what the data says.
+        class_map: a map's file, or "imagenet".
+
+    Raises:
+        DataError, ConfigError: with what to mend.
+    """
+    from cyclemlp.data import Digits, ImageFolder, ListFile
+
+    mapping = open_class_map(class_map)
+    if data == "digits":
+        for option, value in (("--list", list_path), ("--class-map", class_map)):
+            if value is not None:
+                raise ConfigError(
+                    f"{option} does not go with `--data digits`; a folder of that name is ./digits"
+                )
+        return Digits("train" if mode == "train" else "val")
+    if list_path is not None:
+        return ListFile(data, list_path, mode=mode, num_classes=num_classes, class_map=mapping)
+    return ImageFolder(data, class_map=mapping)
+
+
+def open_class_map(name: str | None) -> dict[str, int] | None:
+    """`--class-map`: a file's content, "imagenet" for the built-in one, None for none."""
+    from cyclemlp.data import imagenet_class_map, read_class_map
+
+    if name is None:
+        return None
+    return imagenet_class_map() if name == "imagenet" else read_class_map(name)
+
+
+def open_class_names(name: str | None) -> list[str] | None:
+    """`--classes`: a file's names, "imagenet" for the built-in ones, None for none."""
+    from cyclemlp.data import imagenet_classes, read_class_names
+
+    if name is None:
+        return None
+    return imagenet_classes() if name == "imagenet" else read_class_names(name)
+
+
+def choose_workers(workers: int | None, source: Source) -> int:
+    """`--workers` as typed, or a sensible number for this source and machine."""
+    if workers is not None:
+        return workers
+    if len(source) < FEW_PICTURES:
+        return 0
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
+
+def choose_device(name: str | None) -> str:
+    """Make `--device` Paddle's device and return its name; None keeps Paddle's own choice.
+
+    Raises:
+        ConfigError: this Paddle or this machine has no such device.
+    """
+    import paddle
+
+    if name is None:
+        return str(paddle.get_device())
+    if name != "cpu" and not name.startswith("gpu"):
+        raise ConfigError(f"--device is {name!r}; use cpu, gpu or gpu:N")
+    if name.startswith("gpu") and not paddle.is_compiled_with_cuda():
+        raise ConfigError(
+            f"--device is {name!r}, but the installed Paddle is the CPU one; use --device cpu, or install "
+            "paddlepaddle-gpu as https://www.paddlepaddle.org.cn/en/install/quick says"
+        )
+    try:
+        return str(paddle.set_device(name))
+    except Exception as error:  # Paddle raises several kinds
+        count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+        raise ConfigError(
+            f"--device is {name!r}, which Paddle refuses; this machine has {count} GPUs: {error}"
+        ) from error
+
+
+def choose_preprocessing(own: Preprocessing, args: argparse.Namespace) -> Preprocessing:
+    """The model's preprocessing with `--input-size`, `--crop-pct` and `--interpolation` on top."""
+    given = {name: getattr(args, name) for name in ("input_size", "crop_pct", "interpolation")}
+    return replace(own, **{name: value for name, value in given.items() if value is not None})
+
+
+def open_model(args: argparse.Namespace) -> Any:
+    """The Paddle model that the model arguments name, with its weights and its `metadata`.
+
+    Raises:
+        ConfigError: no model, or more than one, is named.
+        WeightsError, ModelError: from reading it.
+    """
+    import cyclemlp
+
+    given = args.model_or_file
+    if given is not None and args.model is not None:
+        raise ConfigError(f"both {given!r} and --model {args.model} are named; give one model")
+    if given is not None and (Path(given).exists() or not _is_model_name(given)):
+        for option in ("weights", "pretrained", "layout", "num_classes"):
+            if getattr(args, option):
+                raise ConfigError(
+                    f"--{option.replace('_', '-')} goes with --model NAME; {given!r} is read as a file or folder that "
+                    "knows these things itself"
+                )
+        return cyclemlp.load_model(given)
+    name = given or args.model
+    if name is None:
+        raise ConfigError(
+            "no model is named; give a run folder or a file, or --model NAME with --weights FILE"
+        )
+    if bool(args.weights) == args.pretrained:
+        raise ConfigError(f"{name} needs weights: give either --weights FILE or --pretrained")
+    overrides = {} if args.num_classes is None else {"num_classes": args.num_classes}
+    if args.pretrained:
+        return cyclemlp.create_model(name, pretrained=True, **overrides)
+    model = cyclemlp.create_model(name, **overrides)
+    cyclemlp.load_weights(model, args.weights, layout=args.layout)
+    return model
+
+
+def _is_model_name(text: str) -> bool:
+    import cyclemlp
+
+    try:
+        cyclemlp.model_info(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_class_count(source: Source, model_classes: int) -> None:
+    """A source whose classes are fixed by itself (folders, digits) must have the model's number of them.
+
+    Raises:
+        DataError: it has another number.
+    """
+    if source.num_classes is not None and source.num_classes != model_classes:
+        raise DataError(
+            f"the pictures have {source.num_classes} classes and the model has {model_classes}; choose a model "
+            "trained on these classes, or give --class-map FILE to say which class each folder is"
+        )
+
+
+# ---- messages
+
+
+@contextlib.contextmanager
+def plain_warnings(command: str) -> Iterator[None]:
+    """Within it, a warning is one line on stderr: `cyclemlp eval: warning: …`, without file and line of our code."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        print(f"cyclemlp {command}: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            warnings.showwarning = before
