@@ -27,5 +27,5 @@ class ConfigError(CycleMLPError):
     """A training or evaluation setting that is unknown or impossible."""
 
 
-class MissingDependencyError(CycleMLPError):
+class MissingDependencyError(CycleMLPError, ImportError):
     """A library that an optional part needs is not installed; the message says how to install it."""

@@ -1,0 +1,47 @@
+# `make demo` and `make test` set everything up; they need only Python 3.10 or later and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test test-all lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */make \1\t/' | expand -t 16
+
+install: $(INSTALLED)  ## make .venv and install the package with PaddlePaddle (CPU) and the tools
+
+# uv where there is one, else the standard library's venv and pip.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else f"Python {v[0]}.{v[1]} found; 3.10 or later is needed: make PYTHON=python3.11 …")'
+	@if command -v uv >/dev/null 2>&1; then \
+	    [ -x $(BIN)/python ] || uv venv --quiet --python "$(PYTHON)" $(VENV); \
+	    uv pip install --quiet --python $(BIN)/python -e '.[cpu,test]'; \
+	else \
+	    [ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV); \
+	    $(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,test]'; \
+	fi
+	@touch $@
+
+demo: $(INSTALLED)  ## train a small CycleMLP on handwritten digits and show what it learnt
+	@$(BIN)/python examples/demo.py
+
+test: $(INSTALLED) lint  ## check the style, the types, the walls, and run the quick tests
+	$(BIN)/python -m pytest -n auto -m "not heavy"
+
+test-all: $(INSTALLED) lint  ## the same with the tests that take minutes
+	$(BIN)/python -m pytest -n auto
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## put the code into the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -1,0 +1,257 @@
+"""Models by name: where the table of variants, the network and weight files meet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cyclemlp.errors import ModelError, WeightsError
+from cyclemlp.network import VARIANTS, CycleMLP, CycleMLPConfig, Variant, canonical_name, multiply_adds
+from cyclemlp.network.config import did_you_mean
+from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.weights import (
+    MatchReport,
+    WeightFile,
+    fetch_pretrained,
+    match_weights,
+    read_weights,
+    write_weights,
+)
+
+_FORMAT = 1
+
+
+@dataclass
+class ModelMetadata:
+    """What a weight file must carry so that a stranger can use the model: saved with every checkpoint.
+
+    Attributes:
+        model: registered name, as `create_model` takes it.
+        overrides: as `create_model` takes them.
+        preprocessing: how pictures become its input.
+        classes: names of the classes in the order of the logits, if known.
+    """
+
+    model: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    classes: list[str] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "format": _FORMAT,
+            "model": self.model,
+            "overrides": self.overrides,
+            "preprocessing": self.preprocessing.to_dict(),
+            "classes": self.classes,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelMetadata:
+        """From `to_dict`'s values and others beside them.
+
+        Raises:
+            ModelError: if the values are not this program's, or are of a later format.
+        """
+        if "model" not in values:
+            raise ModelError("the metadata names no model")
+        if values.get("format", _FORMAT) != _FORMAT:
+            raise ModelError(
+                f"the metadata has format {values['format']}; this version reads {_FORMAT}: upgrade paddle-cyclemlp"
+            )
+        return cls(
+            values["model"],
+            dict(values.get("overrides") or {}),
+            Preprocessing.from_dict(values.get("preprocessing") or {}),
+            list(values["classes"]) if values.get("classes") else None,
+        )
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` takes."""
+    return list(VARIANTS)
+
+
+def create_model(
+    name: str, pretrained: bool | str | os.PathLike[str] | None = None, **overrides: Any
+) -> CycleMLP:
+    """Make a model by name.
+
+    Args:
+        name: one of `list_models()`; the seed's spelling, `CycleMLP_B1`, is accepted too.
+        pretrained: True for the authors' published weights (fetched once, then cached), or the path of a
+            weight file in any form that `cyclemlp.weights` reads.
+        overrides: values of `CycleMLPConfig` that differ from the variant's: num_classes, in_chans,
+            embed_dims, depths, mlp_ratios, step_size, patch_size, patch_stride, drop_rate, drop_path_rate,
+            features_only, out_indices, branches, recompute.
+
+    Returns:
+        The network, in training mode, with `.config` and `.metadata`. It takes `[B, in_chans, H, W]`
+        and gives logits `[B, num_classes]`, or a list of feature maps if `features_only`.
+
+    Raises:
+        ModelError: for an unknown name or override, or an impossible value.
+        WeightsError: if the weights cannot be had, read or do not fit.
+    """
+    variant = _variant(name)
+    config = variant.config.replace(overrides)
+    model = CycleMLP(config)
+    model.metadata = ModelMetadata(
+        canonical_name(name), _jsonable(overrides), _preprocessing_for(variant.preprocessing, config.in_chans)
+    )
+    if pretrained is True:
+        if variant.weights is None:
+            published = ", ".join(n for n, v in VARIANTS.items() if v.weights)
+            raise WeightsError(
+                f"no weights of {canonical_name(name)} were ever published; there are some of {published}"
+            )
+        pretrained = fetch_pretrained(canonical_name(name))
+    if pretrained:
+        load_weights(model, pretrained)
+    return model
+
+
+def load_weights(
+    model: CycleMLP, path: str | os.PathLike[str] | WeightFile, *, layout: str | None = None
+) -> MatchReport:
+    """Load a weight file into a model, strictly.
+
+    Only a changed `num_classes` or `in_chans` is adapted, and the feature form's own norms may be missing;
+    the report says so. Nothing is loaded if anything else is missing, unexpected or mis-shaped.
+
+    Args:
+        model: from `create_model`.
+        path: a weight file in any form, or a folder of one of our runs; or what `read_weights` returned.
+        layout: "authors" or "paddle", for the rare file whose tensors do not tell.
+
+    Returns:
+        What was loaded and what was adapted; `print` it.
+
+    Raises:
+        WeightsError: if the file cannot be read or does not fit; lists every tensor that does not.
+    """
+    file = path if isinstance(path, WeightFile) else read_weights(Path(path), layout=layout)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    tensors, report = match_weights(
+        file, expected, adaptable=_adaptable(model.config), ignorable=_ignorable(model.config)
+    )
+    model.set_state_dict({name: tensors[name] for name in expected if name in tensors})
+    return report
+
+
+def save_model(
+    model: CycleMLP, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model's weights and metadata, atomically.
+
+    Args:
+        path: `.safetensors` (the metadata lies in the file) or `.pdparams` (it lies beside it, in a `.json`
+            of the same stem).
+        extra: more JSON values to keep with the metadata, such as the epoch.
+
+    Raises:
+        WeightsError: for another suffix, or a folder that cannot be written.
+    """
+    tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    write_weights(Path(path), tensors, metadata={**model.metadata.to_dict(), **(extra or {})})
+
+
+def load_model(path: str | os.PathLike[str]) -> CycleMLP:
+    """Make the model that a file or run folder of ours describes, with its weights and metadata.
+
+    Raises:
+        WeightsError: if it cannot be read, or says nothing of its model (a published file, say: use
+            `create_model(name, pretrained=path)`).
+    """
+    file = read_weights(Path(path))
+    if not file.metadata:
+        raise WeightsError(
+            f"{file.path} holds weights but not the model's name; use create_model(name, pretrained=path) "
+            "or, on the command line, --model NAME --weights FILE"
+        )
+    metadata = ModelMetadata.from_dict(file.metadata)
+    model = create_model(metadata.model, **metadata.overrides)
+    load_weights(model, file)
+    model.metadata = metadata
+    return model
+
+
+def model_info(name: str, **overrides: Any) -> dict[str, Any]:
+    """Facts of a variant, as JSON values.
+
+    Returns:
+        name, architecture, parameters (a count), multiply_adds (of one picture of `input_size`), input_size
+        (pixels), strides (pixels), preprocessing, and what was published of it.
+
+    Raises:
+        ModelError: for an unknown name or override.
+    """
+    variant = _variant(name)
+    config = variant.config.replace(overrides)
+    preprocessing = _preprocessing_for(variant.preprocessing, config.in_chans)
+    size = preprocessing.input_size
+    return {
+        "name": canonical_name(name),
+        "from_paper": variant.from_paper,
+        "architecture": config.to_dict(),
+        "parameters": sum(p.size for p in CycleMLP(config).parameters()),
+        "multiply_adds": multiply_adds(config, size, size),
+        "input_size": size,
+        "strides": list(config.strides),
+        "preprocessing": preprocessing.to_dict(),
+        "published": {
+            "parameters_millions": variant.params_published,
+            "multiply_adds_billions": variant.macs_published,
+            "top1_percent": variant.top1_published,
+            "seed_top1_percent": variant.seed_top1,
+            "seed_top5_percent": variant.seed_top5,
+            "seed_loss": variant.seed_loss,
+            "weights_file": variant.weights,
+        },
+    }
+
+
+def _variant(name: str) -> Variant:
+    try:
+        return VARIANTS[canonical_name(name)]
+    except KeyError:
+        raise ModelError(
+            f"unknown model {name!r}{did_you_mean(canonical_name(name), list(VARIANTS))}; "
+            f"the known ones are {', '.join(VARIANTS)}"
+        ) from None
+
+
+def _preprocessing_for(preprocessing: Preprocessing, in_chans: int) -> Preprocessing:
+    """The variant's own, or, for another number of channels, mean and standard deviation 0.5 each."""
+    if in_chans == preprocessing.channels:
+        return preprocessing
+    values = {**preprocessing.to_dict(), "mean": [0.5] * in_chans, "std": [0.5] * in_chans}
+    return Preprocessing.from_dict(values)
+
+
+def _jsonable(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(overrides)))
+
+
+def _adaptable(config: CycleMLPConfig) -> dict[str, str]:
+    adaptable = {"patch_embed.proj.weight": "input"}
+    if config.features_only:
+        # A classifier's file has no norms of the maps: they start as initialised.
+        adaptable |= {f"norm{2 * i}.{kind}": "new" for i in config.out_indices for kind in ("weight", "bias")}
+    elif config.num_classes:
+        adaptable |= {"head.weight": "head", "head.bias": "head"}
+    return adaptable
+
+
+def _ignorable(config: CycleMLPConfig) -> set[str]:
+    """What a file may hold that this form of the network has no place for."""
+    if config.features_only:
+        names = {"norm", "head"} | {f"norm{2 * i}" for i in range(4) if i not in config.out_indices}
+    else:
+        names = set() if config.num_classes else {"head"}
+    return {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}

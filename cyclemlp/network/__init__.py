@@ -1,0 +1,29 @@
+"""The network: Cycle FC, block, CycleMLP, the table of variants, initialisation and cost."""
+
+from cyclemlp._paddle import require_paddle
+
+require_paddle()
+
+from cyclemlp.network.block import CycleBlock, CycleMixer, DropPath, Mlp
+from cyclemlp.network.config import BRANCHES, CycleMLPConfig
+from cyclemlp.network.cost import multiply_adds
+from cyclemlp.network.cycle_fc import CycleFC, CycleShift, cycle_offsets
+from cyclemlp.network.cyclemlp import CycleMLP
+from cyclemlp.network.variants import VARIANTS, Variant, canonical_name
+
+__all__ = [
+    "BRANCHES",
+    "VARIANTS",
+    "CycleBlock",
+    "CycleFC",
+    "CycleMLP",
+    "CycleMLPConfig",
+    "CycleMixer",
+    "CycleShift",
+    "DropPath",
+    "Mlp",
+    "Variant",
+    "canonical_name",
+    "cycle_offsets",
+    "multiply_adds",
+]

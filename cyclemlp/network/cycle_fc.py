@@ -1,0 +1,157 @@
+"""Cycle FC: a channel FC whose input channels are read at cyclically shifted positions.
+
+Shapes: B batch, H height, W width, C channels; S step size.
+
+Source of the definition: CycleMLP (Chen et al., ICLR 2022, arXiv 2107.10224), with the offsets that the
+published weights were trained with: for channel c, start = (S_H·S_W) // 2 and t = c + start,
+
+    δ_h(c) = (t mod S_H) − S_H // 2        δ_w(c) = (⌊t / S_H⌋ mod S_W) − S_W // 2
+
+and channel c of the output at (i, j) reads its input at (i + δ_h(c), j + δ_w(c)), zero outside the picture.
+(The paper's formula and figure start the cycle at −1 instead; the weights do not.)
+
+Equivalent forms, all exact because every offset is a whole number:
+
+* deformable convolution with integer offsets: what others run. It interpolates where nothing lies between
+  pixels, and no exporter likes it. Used here only by the tests, as the reference.
+* slices of the channels, padded and concatenated, then a product: exportable, but the channels of one
+  offset are not contiguous, and cutting them out costs more than the product itself.
+* **a depthwise convolution with one-hot kernels, then a product: the form here.** The shift is one
+  standard operator, keeps the published channel order, has a gradient, takes any step size, batch, height
+  and width, and traces and exports as it stands, so eager and traced forms are one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from cyclemlp.errors import ModelError
+from cyclemlp.network.init import trunc_normal_, zeros_
+
+
+def cycle_offsets(channels: int, step_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets (δ_h, δ_w) in pixels, int64 `[channels]` each, at which each input channel is read.
+
+    Args:
+        channels: number of input channels, C.
+        step_size: (S_H, S_W), both at least 1.
+    """
+    step_h, step_w = step_size
+    t = np.arange(channels) + (step_h * step_w) // 2
+    return t % step_h - step_h // 2, (t // step_h) % step_w - step_w // 2
+
+
+def _one_hot_kernel(offsets: np.ndarray, step: int, axis: int) -> np.ndarray:
+    """Depthwise kernel, float32 `[C, 1, S, 1]` (axis 0) or `[C, 1, 1, S]` (axis 1), that reads at `offsets`."""
+    kernel = np.eye(step, dtype=np.float32)[offsets + step // 2]
+    return kernel.reshape(-1, 1, step, 1) if axis == 0 else kernel.reshape(-1, 1, 1, step)
+
+
+class CycleShift(nn.Layer):
+    """Moves each channel by its Cycle FC offset; zeros come in at the border.
+
+    A value that is not finite makes its neighbours not finite too: 0 · ∞ is not a number.
+
+    Args:
+        channels: number of channels, C.
+        step_size: (S_H, S_W).
+    """
+
+    def __init__(self, channels: int, step_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.channels, self.step_size = channels, step_size
+        # A step in both directions is one shift along H and one along W: S_H + S_W taps, not S_H · S_W.
+        for axis, (name, step) in enumerate(zip(("kernel_h", "kernel_w"), step_size, strict=True)):
+            kernel = None
+            if step > 1:
+                offsets = cycle_offsets(channels, step_size)[axis]
+                kernel = paddle.to_tensor(
+                    _one_hot_kernel(offsets, step, axis), dtype=paddle.get_default_dtype()
+                )
+                kernel.stop_gradient = True
+            # Not persistable: the kernels follow from the step size and are in no published weight file.
+            self.register_buffer(name, kernel, persistable=False)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, H, W, C]`."""
+        step_h, step_w = self.step_size
+        if step_h > 1:
+            x = self._shift(x, self.kernel_h, [step_h // 2, step_h - 1 - step_h // 2, 0, 0])
+        if step_w > 1:
+            x = self._shift(x, self.kernel_w, [0, 0, step_w // 2, step_w - 1 - step_w // 2])
+        return x
+
+    def _shift(self, x: paddle.Tensor, kernel: paddle.Tensor, padding: list[int]) -> paddle.Tensor:
+        return F.conv2d(x, kernel, padding=padding, groups=self.channels, data_format="NHWC")
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, step_size={self.step_size}"
+
+
+class CycleFC(nn.Layer):
+    """Cycle fully-connected layer: shift each channel by its offset, then a channel FC.
+
+    The weight has the published layout, `[out_channels, in_channels / groups, 1, 1]`.
+
+    Args:
+        in_channels, out_channels: C_in and C_out, any numbers; neither need be divisible by the step.
+        step_size: (S_H, S_W), both at least 1. (1, 3) shifts along W, (3, 1) along H.
+        groups: blocks of the channel FC that do not see each other; must divide both channel counts.
+        bias: whether the channel FC adds one.
+
+    Raises:
+        ModelError: for a size below 1, or groups that do not divide the channels.
+
+    Source: equation 2 of the paper; offsets as in this module's head.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        step_size: tuple[int, int] = (1, 3),
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if min(in_channels, out_channels, groups, *step_size) < 1 or len(step_size) != 2:
+            raise ModelError(
+                f"CycleFC({in_channels}, {out_channels}, step_size={step_size}, groups={groups}): "
+                "channels, groups and both steps (S_H, S_W) must be at least 1"
+            )
+        if in_channels % groups or out_channels % groups:
+            raise ModelError(
+                f"CycleFC: groups={groups} must divide in_channels={in_channels} and {out_channels=}"
+            )
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.step_size = (int(step_size[0]), int(step_size[1]))
+        self.weight = self.create_parameter([out_channels, in_channels // groups, 1, 1])
+        self.bias = self.create_parameter([out_channels], is_bias=True) if bias else None
+        self.shift = CycleShift(in_channels, self.step_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight from a normal distribution of standard deviation 0.02, truncated; bias zero."""
+        trunc_normal_(self.weight)
+        if self.bias is not None:
+            zeros_(self.bias)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C_in]` → `[B, H, W, C_out]`."""
+        x = self.shift(x)
+        weight = self.weight.reshape([self.groups, self.out_channels // self.groups, -1])
+        if self.groups == 1:
+            x = paddle.matmul(x, weight[0], transpose_y=True)
+        else:
+            parts = zip(x.chunk(self.groups, axis=-1), weight.unbind(0), strict=True)
+            x = paddle.concat([paddle.matmul(part, w, transpose_y=True) for part, w in parts], axis=-1)
+        return x if self.bias is None else x + self.bias
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, step_size={self.step_size}, groups={self.groups}, "
+            f"bias={self.bias is not None}"
+        )

@@ -1,0 +1,187 @@
+"""The network: patch embedding, four stages of blocks with downsampling between them, norm, pool, head.
+
+Shapes: B batch, H height, W width, C channels. The picture comes in as `[B, 3, H, W]`; inside, channels are
+last; feature maps go out as `[B, C, H, W]`.
+
+Names, order and layout of the parameters are those of the published weights (Linear weights transposed, as
+Paddle stores them): `network.0`, `.2`, `.4`, `.6` are the stages, `.1`, `.3`, `.5` the downsampling.
+
+Source: CycleMLP: A MLP-like Architecture for Dense Prediction, Chen, Xie, Ge, Chen, Liang, Luo,
+ICLR 2022, arXiv 2107.10224.
+"""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+from cyclemlp.errors import ModelError
+from cyclemlp.network.block import CycleBlock
+from cyclemlp.network.config import CycleMLPConfig
+from cyclemlp.network.init import init_conv, init_linear_or_norm
+
+
+class PatchEmbed(nn.Layer):
+    """Overlapping patch embedding, without norm.
+
+    Args:
+        in_chans, channels: input channels and C.
+        patch_size, stride: side and stride of the kernel, in pixels.
+    """
+
+    def __init__(self, in_chans: int, channels: int, patch_size: int, stride: int) -> None:
+        super().__init__()
+        # Half a kernel less half a stride, so that a picture of H pixels gives ⌈H / stride⌉ or ⌊H / stride⌋ rows: 2 for 7 and 4.
+        self.proj = nn.Conv2D(in_chans, channels, patch_size, stride, padding=(patch_size - stride + 1) // 2)
+        init_conv(self.proj)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, in_chans, H, W]` → `[B, H / stride, W / stride, C]`."""
+        return self.proj(x).transpose([0, 2, 3, 1])
+
+
+class Downsample(nn.Layer):
+    """3×3 convolution of stride 2 between stages.
+
+    Args:
+        channels, out: C before and after.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2D(channels, out, 3, 2, padding=1)
+        init_conv(self.proj)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, out]`."""
+        return self.proj(x.transpose([0, 3, 1, 2])).transpose([0, 2, 3, 1])
+
+
+class CycleMLP(nn.Layer):
+    """CycleMLP for pictures of any size from `config.min_size` (32 pixels) on.
+
+    Args:
+        config: the architecture; see `CycleMLPConfig`.
+
+    Attributes:
+        config: as given.
+        feature_channels, feature_strides: of the maps that the feature form returns, in its order.
+        num_features: width of the last stage, the input of the head.
+    """
+
+    def __init__(self, config: CycleMLPConfig) -> None:
+        super().__init__()
+        self.config = config
+        dims = config.embed_dims
+        self.num_features = dims[-1]
+        self.feature_channels = [dims[i] for i in config.out_indices]
+        self.feature_strides = [config.strides[i] for i in config.out_indices]
+
+        self.patch_embed = PatchEmbed(config.in_chans, dims[0], config.patch_size, config.patch_stride)
+        blocks = sum(config.depths)
+        drop_paths = [config.drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
+        network: list[nn.Layer] = []
+        for i, depth in enumerate(config.depths):
+            if i > 0:
+                network.append(Downsample(dims[i - 1], dims[i]))
+            network.append(
+                nn.Sequential(
+                    *(
+                        CycleBlock(
+                            dims[i],
+                            config.mlp_ratios[i],
+                            config.step_sizes,
+                            config.branches,
+                            config.drop_rate,
+                            drop_paths.pop(0),
+                        )
+                        for _ in range(depth)
+                    )
+                )
+            )
+        self.network = nn.LayerList(network)
+        if config.features_only:
+            for i in config.out_indices:
+                self.add_sublayer(f"norm{2 * i}", nn.LayerNorm(dims[i], epsilon=1e-5))
+        else:
+            self.norm = nn.LayerNorm(dims[-1], epsilon=1e-5)
+            self.head = nn.Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
+        self.apply(init_linear_or_norm)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor | list[paddle.Tensor]:
+        """`[B, in_chans, H, W]` → logits `[B, num_classes]`.
+
+        Without a head, pooled features `[B, C₄]`; in the feature form, a list of normalised maps
+        `[B, Cᵢ, H / sᵢ, W / sᵢ]` of the strides `feature_strides`.
+
+        Raises:
+            ModelError: for a picture with other channels, or smaller than 32 pixels in a direction.
+        """
+        if self.config.features_only:
+            return self._forward_maps(x)
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, in_chans, H, W]` → the last stage's normalised map, `[B, C₄, H / 32, W / 32]`."""
+        if self.config.features_only:
+            return self._forward_maps(x)[-1]
+        self._check_input(x)
+        x = self.patch_embed(x)
+        for stage in self.network:
+            x = self._forward_stage(stage, x)
+        return self.norm(x).transpose([0, 3, 1, 2])
+
+    def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
+        """Map of `forward_features`, `[B, C₄, h, w]` → logits `[B, num_classes]`; pooled `[B, C₄]` if `pre_logits`.
+
+        Raises:
+            ModelError: in the feature form, which has no head.
+        """
+        if self.config.features_only:
+            raise ModelError("a model made with features_only=True has no head")
+        x = x.mean(axis=[2, 3])
+        return x if pre_logits else self.head(x)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a freshly initialised one of `num_classes` outputs; 0 removes it.
+
+        Raises:
+            ModelError: in the feature form, or for a number below 0.
+        """
+        if self.config.features_only:
+            raise ModelError("a model made with features_only=True has no head to reset")
+        self.config = self.config.replace({"num_classes": num_classes})
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        init_linear_or_norm(self.head)
+
+    def _forward_maps(self, x: paddle.Tensor) -> list[paddle.Tensor]:
+        self._check_input(x)
+        x = self.patch_embed(x)
+        maps = []
+        for i, stage in enumerate(self.network[: 2 * self.config.out_indices[-1] + 1]):
+            x = self._forward_stage(stage, x)
+            if i % 2 == 0 and i // 2 in self.config.out_indices:
+                maps.append(getattr(self, f"norm{i}")(x).transpose([0, 3, 1, 2]))
+        return maps
+
+    def _forward_stage(self, stage: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
+        if self.config.recompute and self.training and isinstance(stage, nn.Sequential):
+            from paddle.distributed.fleet.utils import recompute
+
+            for block in stage:
+                x = recompute(block, x)
+            return x
+        return stage(x)
+
+    def _check_input(self, x: paddle.Tensor) -> None:
+        least, channels = self.config.min_size, self.config.in_chans
+        if x.ndim != 4 or x.shape[1] not in (channels, -1):
+            raise ModelError(
+                f"the input has shape {list(x.shape)}; expected [batch, {channels}, height, width]"
+            )
+        # Under tracing a dynamic size is -1, and is checked by nobody.
+        if any(-1 < size < least for size in x.shape[2:]):
+            raise ModelError(
+                f"the picture is {x.shape[2]}×{x.shape[3]} pixels (height×width); "
+                f"this network needs at least {least} in both directions: resize or pad it"
+            )
