@@ -103,7 +103,7 @@ def plot_curves(
             if len(lines) > 1:
                 axes.legend()
             if name == "Learning rate":
-                axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return _save(figure, path)
@@ -216,11 +216,11 @@ def plot_predictions(
             picture = np.squeeze(np.asarray(images[i]))
             limits = {"vmin": 0, "vmax": 255 if picture.dtype == np.uint8 else 1}
             axes.imshow(picture, cmap="gray", **limits)
-            said = f"{_shorten(predicted[i], 18)} {100 * probabilities[i]:.0f} %"
+            said = f"{_shorten(str(predicted[i]), 18)} ({100 * probabilities[i]:.0f} %)"
             if true is None:
                 colour, width, caption = GREY, 1.0, said
             elif str(true[i]) == str(predicted[i]):
-                colour, width, caption = BLUE, 1.0, f"✓ {said}"
+                colour, width, caption = BLUE, 1.0, f"✓ {said}\ntrue: {_shorten(str(true[i]), 18)}"
             else:
                 colour, width, caption = ORANGE, 3.5, f"✗ {said}\ntrue: {_shorten(str(true[i]), 18)}"
             axes.spines[:].set(visible=True, color=colour, linewidth=width)
