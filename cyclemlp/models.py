@@ -62,7 +62,8 @@ class ModelMetadata:
             raise ModelError("the metadata names no model")
         if values.get("format", _FORMAT) != _FORMAT:
             raise ModelError(
-                f"the metadata has format {values['format']}; this version reads {_FORMAT}: upgrade paddle-cyclemlp"
+                f"the metadata has format {values['format']}; this version reads {_FORMAT}: "
+                "upgrade paddle-cyclemlp"
             )
         return cls(
             values["model"],
@@ -137,9 +138,7 @@ def load_weights(
     """
     file = path if isinstance(path, WeightFile) else read_weights(Path(path), layout=layout)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    tensors, report = match_weights(
-        file, expected, adaptable=_adaptable(model.config), ignorable=_ignorable(model.config)
-    )
+    tensors, report = match_weights(file, expected, adaptable=_adaptable(model.config))
     model.set_state_dict({name: tensors[name] for name in expected if name in tensors})
     return report
 
@@ -239,19 +238,15 @@ def _jsonable(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _adaptable(config: CycleMLPConfig) -> dict[str, str]:
+    """Names of the tensors that need not match, and what may happen to each (see `match_weights`)."""
     adaptable = {"patch_embed.proj.weight": "input"}
+    ignored = set()
     if config.features_only:
         # A classifier's file has no norms of the maps: they start as initialised.
         adaptable |= {f"norm{2 * i}.{kind}": "new" for i in config.out_indices for kind in ("weight", "bias")}
+        ignored = {"norm", "head"} | {f"norm{2 * i}" for i in range(4) if i not in config.out_indices}
     elif config.num_classes:
         adaptable |= {"head.weight": "head", "head.bias": "head"}
-    return adaptable
-
-
-def _ignorable(config: CycleMLPConfig) -> set[str]:
-    """What a file may hold that this form of the network has no place for."""
-    if config.features_only:
-        names = {"norm", "head"} | {f"norm{2 * i}" for i in range(4) if i not in config.out_indices}
     else:
-        names = set() if config.num_classes else {"head"}
-    return {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+        ignored = {"head"}
+    return adaptable | {f"{name}.{kind}": "ignore" for name in ignored for kind in ("weight", "bias")}

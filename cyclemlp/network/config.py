@@ -145,9 +145,8 @@ class CycleMLPConfig:
         known = [f.name for f in fields(self)]
         for name in overrides:
             if name not in known:
-                raise ModelError(
-                    f"unknown override {name!r}{did_you_mean(name, known)}; the possible ones are {', '.join(known)}"
-                )
+                hint = did_you_mean(name, known)
+                raise ModelError(f"unknown override {name!r}{hint}; the possible ones are {', '.join(known)}")
         return type(self)(**{**{n: getattr(self, n) for n in known}, **overrides})
 
 

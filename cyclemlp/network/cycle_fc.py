@@ -45,7 +45,7 @@ def cycle_offsets(channels: int, step_size: tuple[int, int]) -> tuple[np.ndarray
 
 
 def _one_hot_kernel(offsets: np.ndarray, step: int, axis: int) -> np.ndarray:
-    """Depthwise kernel, float32 `[C, 1, S, 1]` (axis 0) or `[C, 1, 1, S]` (axis 1), that reads at `offsets`."""
+    """Depthwise kernel that reads at `offsets`: `[C, 1, S, 1]` for axis 0, `[C, 1, 1, S]` for axis 1."""
     kernel = np.eye(step, dtype=np.float32)[offsets + step // 2]
     return kernel.reshape(-1, 1, step, 1) if axis == 0 else kernel.reshape(-1, 1, 1, step)
 

@@ -31,8 +31,8 @@ class PatchEmbed(nn.Layer):
 
     def __init__(self, in_chans: int, channels: int, patch_size: int, stride: int) -> None:
         super().__init__()
-        # Half a kernel less half a stride, so that a picture of H pixels gives ⌈H / stride⌉ or ⌊H / stride⌋ rows: 2 for 7 and 4.
-        self.proj = nn.Conv2D(in_chans, channels, patch_size, stride, padding=(patch_size - stride + 1) // 2)
+        padding = (patch_size - stride + 1) // 2  # 2 for 7 and 4: H pixels give about H / stride rows
+        self.proj = nn.Conv2D(in_chans, channels, patch_size, stride, padding=padding)
         init_conv(self.proj)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -132,7 +132,9 @@ class CycleMLP(nn.Layer):
         return self.norm(x).transpose([0, 3, 1, 2])
 
     def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
-        """Map of `forward_features`, `[B, C₄, h, w]` → logits `[B, num_classes]`; pooled `[B, C₄]` if `pre_logits`.
+        """Map of `forward_features`, `[B, C₄, h, w]` → logits `[B, num_classes]`.
+
+        With `pre_logits`, the pooled features before the head, `[B, C₄]`.
 
         Raises:
             ModelError: in the feature form, which has no head.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cyclemlp.network.config import CycleMLPConfig
@@ -34,7 +34,7 @@ class Variant:
     seed_top1: float | None = None
     seed_top5: float | None = None
     seed_loss: float | None = None
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     weights: str | None = None
 
 
