@@ -47,9 +47,13 @@ class Preprocessing:
         if not 0 < self.crop_pct <= 1:
             raise ConfigError(f"crop_pct is {self.crop_pct}; it must be in (0, 1]")
         if self.interpolation not in INTERPOLATIONS:
-            raise ConfigError(f"interpolation is {self.interpolation!r}; use one of {', '.join(INTERPOLATIONS)}")
+            raise ConfigError(
+                f"interpolation is {self.interpolation!r}; use one of {', '.join(INTERPOLATIONS)}"
+            )
         if len(self.mean) != len(self.std) or not self.mean:
-            raise ConfigError(f"mean has {len(self.mean)} and std {len(self.std)} values; give one each per channel")
+            raise ConfigError(
+                f"mean has {len(self.mean)} and std {len(self.std)} values; give one each per channel"
+            )
         if min(self.std) <= 0:
             raise ConfigError(f"std is {self.std}; every value must be above 0")
 

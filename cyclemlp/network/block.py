@@ -104,7 +104,7 @@ class CycleMixer(nn.Layer):
         """`[B, H, W, C]` → `[B, H, W, C]`."""
         outputs = [getattr(self, _BRANCH_LAYER[branch])(x) for branch in self.branches]
         weights = self.gate(paddle.add_n(outputs).mean(axis=[1, 2])).astype(outputs[0].dtype)
-        weighted = [y * a.unsqueeze([1, 2]) for y, a in zip(outputs, weights.unbind(-1), strict=True)]
+        weighted = [y * weights[:, :, k].unsqueeze([1, 2]) for k, y in enumerate(outputs)]
         return self.proj_drop(self.proj(paddle.add_n(weighted)))
 
 

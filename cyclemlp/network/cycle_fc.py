@@ -142,12 +142,13 @@ class CycleFC(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, H, W, C_in]` → `[B, H, W, C_out]`."""
         x = self.shift(x)
-        weight = self.weight.reshape([self.groups, self.out_channels // self.groups, -1])
+        weight = self.weight.flatten(1)
         if self.groups == 1:
-            x = paddle.matmul(x, weight[0], transpose_y=True)
+            x = paddle.matmul(x, weight, transpose_y=True)
         else:
-            parts = zip(x.chunk(self.groups, axis=-1), weight.unbind(0), strict=True)
-            x = paddle.concat([paddle.matmul(part, w, transpose_y=True) for part, w in parts], axis=-1)
+            parts, weights = x.chunk(self.groups, axis=-1), weight.chunk(self.groups)
+            products = [paddle.matmul(parts[i], weights[i], transpose_y=True) for i in range(self.groups)]
+            x = paddle.concat(products, axis=-1)
         return x if self.bias is None else x + self.bias
 
     def extra_repr(self) -> str:

@@ -176,13 +176,14 @@ class CycleMLP(nn.Layer):
         return stage(x)
 
     def _check_input(self, x: paddle.Tensor) -> None:
+        if not paddle.in_dynamic_mode():
+            return  # under tracing a size may be unknown
         least, channels = self.config.min_size, self.config.in_chans
-        if x.ndim != 4 or x.shape[1] not in (channels, -1):
+        if x.ndim != 4 or x.shape[1] != channels:
             raise ModelError(
                 f"the input has shape {list(x.shape)}; expected [batch, {channels}, height, width]"
             )
-        # Under tracing a dynamic size is -1, and is checked by nobody.
-        if any(-1 < size < least for size in x.shape[2:]):
+        if min(x.shape[2:]) < least:
             raise ModelError(
                 f"the picture is {x.shape[2]}×{x.shape[3]} pixels (height×width); "
                 f"this network needs at least {least} in both directions: resize or pad it"
