@@ -1,0 +1,51 @@
+"""The training loss."""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from cyclemlp.errors import ConfigError
+
+
+class SoftTargetCrossEntropy(nn.Layer):
+    """Cross entropy with label smoothing (Szegedy et al., 2016), for class numbers and for soft targets.
+
+    A one-hot target becomes 1 − s + s / K for its class and s / K for the others; a soft target t becomes
+    t · (1 − s) + s / K, so that smoothing after mixing labels equals mixing smoothed labels.
+
+    Args:
+        label_smoothing: s, in [0, 1).
+
+    Raises:
+        ConfigError: s outside that.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"label_smoothing is {label_smoothing}; it must be in [0, 1)")
+        self.label_smoothing = float(label_smoothing)
+
+    def forward(self, logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
+        """Mean loss of a batch, in nats.
+
+        Args:
+            logits: [B, K], any float type; half types are computed in float32.
+            targets: class numbers, integers [B], or rows that sum to 1, floats [B, K].
+
+        Returns:
+            A scalar tensor.
+        """
+        if logits.dtype in (paddle.float16, paddle.bfloat16):
+            logits = logits.astype("float32")
+        classes = logits.shape[-1]
+        if targets.ndim == 1:
+            targets = F.one_hot(targets.astype("int64"), classes)
+        targets = targets.astype(logits.dtype)
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / classes
+        return -(targets * F.log_softmax(logits, axis=-1)).sum(axis=-1).mean()
+
+    def extra_repr(self) -> str:
+        return f"label_smoothing={self.label_smoothing}"

@@ -1,0 +1,392 @@
+"""The recipe: everything that decides what a training run computes, in one dataclass that YAML can hold.
+
+Where results go and which device computes them are not part of it. Defaults are the authors' for ImageNet, as far
+as this program has the pieces. No Paddle here, so that `--help` and checks are quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from cyclemlp.errors import ConfigError
+from cyclemlp.preprocessing import Preprocessing
+
+
+@dataclass
+class ModelPart:
+    """Which network, and where it starts.
+
+    Attributes:
+        name: one of `cyclemlp.list_models()`.
+        weights: file to start from, "published" for the authors' ImageNet weights, None for random ones.
+        drop_path_rate: stochastic depth of the last block, in [0, 1).
+        overrides: further arguments of `create_model` (in_chans, embed_dims, …).
+    """
+
+    name: str = "cyclemlp_b1"
+    weights: str | None = None
+    drop_path_rate: float = 0.1
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check("model.drop_path_rate", self.drop_path_rate, 0 <= self.drop_path_rate < 1, "a rate in [0, 1)")
+        for key in ("num_classes", "drop_path_rate"):
+            if key in self.overrides:
+                way = "it comes from the data" if key == "num_classes" else f"set model.{key}"
+                raise ConfigError(f"model.overrides holds {key}; leave it out: {way}")
+
+
+@dataclass
+class DataPart:
+    """Which pictures, and how they are fed.
+
+    Attributes:
+        train: "digits", or a folder; with `train_list`, names in the list are relative to it.
+        train_list: text file, a line `name label` a picture.
+        val, val_list: the same for the pictures that are evaluated each epoch; `val` defaults to `train` where
+            `val_list` is given, and to the held-out fifth of the digits.
+        class_map: file of lines `wordnet-id index`, or "imagenet".
+        classes: file of class names, one a line, or "imagenet"; None takes folder names.
+        batch_size: pictures a step.
+        workers: processes that read pictures; 0 reads in the main one, None decides by number of pictures.
+            Results do not depend on it.
+        preprocessing: what differs from the model's own preprocessing (input_size, crop_pct, interpolation,
+            mean, std); saved with the model and used again in evaluation.
+    """
+
+    train: str | None = None
+    train_list: str | None = None
+    val: str | None = None
+    val_list: str | None = None
+    class_map: str | None = None
+    classes: str | None = None
+    batch_size: int = 128
+    workers: int | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check("data.batch_size", self.batch_size, self.batch_size >= 1, "at least 1 picture")
+        _check("data.workers", self.workers, self.workers is None or self.workers >= 0, "0 or more processes")
+        known = [f.name for f in fields(Preprocessing)]
+        for key in self.preprocessing:
+            if key not in known:
+                raise _unknown(f"data.preprocessing.{key}", key, known)
+
+
+@dataclass
+class AugmentPart:
+    """What happens to a training picture: a random part of it, resized, perhaps mirrored.
+
+    Attributes:
+        crop_scale: least and greatest area of the part, as shares of the picture's, in (0, 1].
+        crop_ratio: least and greatest width / height of the part.
+        hflip: probability of mirroring left and right; 0 for digits or writing.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    hflip: float = 0.5
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        _check("augment.crop_scale", self.crop_scale, 0 < low <= high <= 1, "two shares in (0, 1], rising")
+        low, high = self.crop_ratio
+        _check("augment.crop_ratio", self.crop_ratio, 0 < low <= high < math.inf, "two ratios above 0, rising")
+        _check("augment.hflip", self.hflip, 0 <= self.hflip <= 1, "a probability in [0, 1]")
+
+
+@dataclass
+class OptimizerPart:
+    """AdamW (Loshchilov and Hutter, 2019), without decay on biases and norms.
+
+    Attributes:
+        lr: highest learning rate, for a batch of `lr_for_batch` pictures.
+        lr_for_batch: linear scaling rule: the rate used is lr · batch_size / lr_for_batch; None uses `lr` as is.
+        weight_decay: decoupled decay, times the learning rate a step.
+        beta1, beta2: decay of the two running means, in [0, 1).
+        eps: added to the root of the second mean.
+        clip_norm: largest norm of all gradients together; None clips nothing.
+    """
+
+    lr: float = 5e-4
+    lr_for_batch: int | None = 512
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        _check("optimizer.lr", self.lr, _finite(self.lr) and self.lr > 0, "above 0")
+        _check(
+            "optimizer.lr_for_batch", self.lr_for_batch, (self.lr_for_batch or 1) >= 1, "at least 1, or null"
+        )
+        _check("optimizer.weight_decay", self.weight_decay, _finite(self.weight_decay, 0), "0 or more")
+        for name in ("beta1", "beta2"):
+            _check(f"optimizer.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
+        _check("optimizer.eps", self.eps, _finite(self.eps) and self.eps > 0, "above 0")
+        clip = self.clip_norm
+        _check("optimizer.clip_norm", clip, clip is None or (_finite(clip) and clip > 0), "above 0, or null")
+
+    def scaled_lr(self, batch_size: int) -> float:
+        """The highest learning rate for `batch_size` pictures a step."""
+        return self.lr * batch_size / self.lr_for_batch if self.lr_for_batch else self.lr
+
+
+@dataclass
+class SchedulePart:
+    """Linear warm-up, then a cosine to the minimum.
+
+    Attributes:
+        by: "epoch" holds the rate through an epoch, as the authors do; "step" moves it at every step.
+        warmup_epochs: length of the warm-up; may be a fraction. It is part of the run's epochs.
+        warmup_lr, min_lr: rate at the start and at the end; never taken above the base rate.
+    """
+
+    by: str = "epoch"
+    warmup_epochs: float = 5.0
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check("schedule.by", self.by, self.by in ("epoch", "step"), "one of: epoch, step")
+        for name in ("warmup_epochs", "warmup_lr", "min_lr"):
+            _check(f"schedule.{name}", getattr(self, name), _finite(getattr(self, name), 0), "0 or more")
+
+
+@dataclass
+class LossPart:
+    """Soft-target cross entropy.
+
+    Attributes:
+        label_smoothing: share of the target spread over all classes, in [0, 1).
+    """
+
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(
+            "loss.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "a share in [0, 1)"
+        )
+
+
+@dataclass
+class RunPart:
+    """How long, and what is kept.
+
+    Attributes:
+        epochs: passes over the training pictures.
+        seed: of initial weights, order, augmentation, dropout: one seed, one result.
+        checkpoint_epochs: a checkpoint every so many epochs, and after the last.
+        keep_checkpoints: how many of the newest stay; the best model stays anyway.
+    """
+
+    epochs: int = 300
+    seed: int = 0
+    checkpoint_epochs: int = 1
+    keep_checkpoints: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "checkpoint_epochs", "keep_checkpoints"):
+            _check(f"run.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        _check("run.seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
+
+
+@dataclass
+class Recipe:
+    """All parts of a training run; see each."""
+
+    model: ModelPart = field(default_factory=ModelPart)
+    data: DataPart = field(default_factory=DataPart)
+    augment: AugmentPart = field(default_factory=AugmentPart)
+    optimizer: OptimizerPart = field(default_factory=OptimizerPart)
+    schedule: SchedulePart = field(default_factory=SchedulePart)
+    loss: LossPart = field(default_factory=LossPart)
+    run: RunPart = field(default_factory=RunPart)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, part by part."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+        """From `to_dict`'s values; what is left out has its default.
+
+        Args:
+            where: named in messages, the file's path say.
+
+        Raises:
+            ConfigError: an unknown key (the nearest known one is named), a value of the wrong type or range.
+        """
+        try:
+            return _build(cls, values, "")
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a YAML file.
+
+        Raises:
+            ConfigError: it cannot be read, is not YAML, or `from_dict` refuses it; the message names the file.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not YAML: {error}") from None
+        return cls.from_dict(values or {}, where=str(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as YAML, whole or not at all."""
+        path = Path(path)
+        written = path.with_name(f".{path.name}.partial")
+        written.write_text(self.to_yaml(), encoding="utf-8")
+        written.replace(path)
+
+    def to_yaml(self) -> str:
+        """The YAML text, with every key."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def updated(self, assignments: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+        """A copy with some keys changed.
+
+        Args:
+            assignments: dotted key (`optimizer.lr`) to value.
+
+        Raises:
+            ConfigError: as `from_dict`.
+        """
+        values = self.to_dict()
+        for dotted, value in assignments.items():
+            *parents, last = dotted.split(".")
+            part = values
+            for i, name in enumerate(parents):
+                if not isinstance(part.get(name), dict):
+                    known = [k for k, v in part.items() if isinstance(v, dict)]
+                    raise ConfigError(f"{where}: {_unknown('.'.join(parents[: i + 1]), name, known)}")
+                part = part[name]
+            if not parents:
+                known = [k for k in flatten(values) if k.endswith(f".{last}")]
+                raise ConfigError(
+                    f"{where}: {dotted!r} needs its part: {known[0] if known else 'section.key'}=…"
+                )
+            part[last] = value
+        return type(self).from_dict(values, where=where)
+
+
+def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """`["optimizer.lr=3e-4", …]` → dotted key to value, values read as YAML.
+
+    Raises:
+        ConfigError: no `=`, or the value is not YAML.
+    """
+    assignments = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r}: write section.key=value, such as optimizer.lr=3e-4")
+        try:
+            assignments[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from None
+    return assignments
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping → dotted key to value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def differences(old: Recipe, new: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every key that differs."""
+    before, after = flatten(old.to_dict()), flatten(new.to_dict())
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
+
+
+# ---- checks and conversions
+
+
+def _build(cls: Any, values: Any, prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix[:-1] or 'the whole'} is {values!r}; expected a mapping of keys to values")
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]
+    for key in values:
+        if key not in known:
+            raise _unknown(f"{prefix}{key}", str(key), known)
+    return cls(**{key: _convert(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return None
+        (hint,) = (h for h in get_args(hint) if h is not type(None))
+    if is_dataclass(hint):
+        return _build(hint, {} if value is None else value, f"{where}.")
+    if get_origin(hint) is dict:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is {value!r}; expected a mapping of keys to values")
+        return dict(value)
+    if get_origin(hint) is tuple:
+        length = len(get_args(hint))
+        if not isinstance(value, list | tuple) or len(value) != length:
+            raise ConfigError(f"{where} is {value!r}; expected a list of {length} numbers")
+        return tuple(
+            _convert(v, h, f"{where}[{i}]")
+            for i, (v, h) in enumerate(zip(value, get_args(hint), strict=True))
+        )
+    if hint is float:
+        # YAML 1.1 reads 1e-3, without a point, as text.
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            try:
+                return float(value)
+            except ValueError:
+                pass
+        raise ConfigError(f"{where} is {value!r}; expected a number")
+    if hint is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a folder named 2012
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        wanted = {int: "a whole number", str: "text", bool: "true or false"}[hint]
+        raise ConfigError(f"{where} is {value!r}; expected {wanted}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _unknown(dotted: str, key: str, known: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return ConfigError(f"unknown key {dotted}; {hint}The possible ones are {', '.join(known)}")
+
+
+def _finite(value: float, least: float = -math.inf) -> bool:
+    return math.isfinite(value) and value >= least
+
+
+def _check(name: str, value: Any, good: bool, wanted: str) -> None:
+    if not good:
+        raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
