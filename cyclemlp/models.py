@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cyclemlp.errors import ModelError, WeightsError
-from cyclemlp.network import VARIANTS, CycleMLP, CycleMLPConfig, Variant, canonical_name, multiply_adds
+from cyclemlp.network import (
+    VARIANTS,
+    CycleMLP,
+    CycleMLPConfig,
+    Variant,
+    canonical_name,
+    multiply_adds,
+    parameter_count,
+)
 from cyclemlp.network.config import did_you_mean
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.weights import (
@@ -138,7 +146,7 @@ def load_weights(
     """
     file = path if isinstance(path, WeightFile) else read_weights(Path(path), layout=layout)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    tensors, report = match_weights(file, expected, adaptable=_adaptable(model.config))
+    tensors, report = match_weights(file, expected, adaptable=_adaptable(model.config, file.tensors))
     model.set_state_dict({name: tensors[name] for name in expected if name in tensors})
     return report
 
@@ -198,7 +206,7 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
         "name": canonical_name(name),
         "from_paper": variant.from_paper,
         "architecture": config.to_dict(),
-        "parameters": sum(p.size for p in CycleMLP(config).parameters()),
+        "parameters": parameter_count(config),
         "multiply_adds": multiply_adds(config, size, size),
         "input_size": size,
         "strides": list(config.strides),
@@ -237,16 +245,22 @@ def _jsonable(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(overrides)))
 
 
-def _adaptable(config: CycleMLPConfig) -> dict[str, str]:
-    """Names of the tensors that need not match, and what may happen to each (see `match_weights`)."""
+def _adaptable(config: CycleMLPConfig, names: Iterable[str]) -> dict[str, str]:
+    """Which tensors need not match, and what may happen to each (see `match_weights`).
+
+    Args:
+        names: of the file's tensors.
+    """
     adaptable = {"patch_embed.proj.weight": "input"}
-    ignored = set()
+    no_place: tuple[str, ...] = ()
     if config.features_only:
         # A classifier's file has no norms of the maps: they start as initialised.
         adaptable |= {f"norm{2 * i}.{kind}": "new" for i in config.out_indices for kind in ("weight", "bias")}
-        ignored = {"norm", "head"} | {f"norm{2 * i}" for i in range(4) if i not in config.out_indices}
+        unused_maps = tuple(f"norm{2 * i}." for i in range(4) if i not in config.out_indices)
+        unused_stages = tuple(f"network.{i}." for i in range(2 * config.stages - 1, 7))
+        no_place = ("norm.", "head.", *unused_maps, *unused_stages)
     elif config.num_classes:
         adaptable |= {"head.weight": "head", "head.bias": "head"}
     else:
-        ignored = {"head"}
-    return adaptable | {f"{name}.{kind}": "ignore" for name in ignored for kind in ("weight", "bias")}
+        no_place = ("head.",)
+    return adaptable | {name: "ignore" for name in names if no_place and name.startswith(no_place)}

@@ -127,6 +127,11 @@ class CycleMLPConfig:
         return (a, b), (c, d)
 
     @property
+    def stages(self) -> int:
+        """Number of stages built: all four, or up to the last of `out_indices` in the feature form."""
+        return self.out_indices[-1] + 1
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Stride of each stage's map, in pixels."""
         return tuple(self.patch_stride * 2**i for i in range(4))

@@ -18,9 +18,8 @@ def multiply_adds(config: CycleMLPConfig, height: int = 224, width: int = 224) -
     pad = (config.patch_size - config.patch_stride + 1) // 2
     h, w = ((n + 2 * pad - config.patch_size) // config.patch_stride + 1 for n in (height, width))
     dims, branches = config.embed_dims, len(config.branches)
-    stages = 4 if not config.features_only else config.out_indices[-1] + 1
     total = h * w * config.in_chans * config.patch_size**2 * dims[0]
-    for i in range(stages):
+    for i in range(config.stages):
         c = dims[i]
         if i > 0:
             h, w = -(-h // 2), -(-w // 2)
@@ -31,3 +30,21 @@ def multiply_adds(config: CycleMLPConfig, height: int = 224, width: int = 224) -
     if not config.features_only:
         total += dims[-1] * config.num_classes
     return total
+
+
+def parameter_count(config: CycleMLPConfig) -> int:
+    """Number of trainable parameters."""
+    dims, branches = config.embed_dims, config.branches
+    total = config.in_chans * config.patch_size**2 * dims[0] + dims[0]
+    for i in range(config.stages):
+        c = dims[i]
+        hidden, gate = int(c * config.mlp_ratios[i]), c // 4
+        if i > 0:
+            total += 9 * dims[i - 1] * c + c
+        mixer = len(branches) * c * c + sum(c for b in branches if b != "c")  # the channel FC has no bias
+        reweight = c * gate + gate + (gate + 1) * c * len(branches)
+        mlp = 2 * c * hidden + hidden + c
+        total += config.depths[i] * (mixer + reweight + c * c + c + mlp + 4 * c)
+    if config.features_only:
+        return total + sum(2 * dims[i] for i in config.out_indices)
+    return total + 2 * dims[-1] + (dims[-1] + 1) * config.num_classes

@@ -67,13 +67,15 @@ class CycleMLP(nn.Layer):
         config: as given.
         feature_channels, feature_strides: of the maps that the feature form returns, in its order.
         num_features: width of the last stage, the input of the head.
+
+    In the feature form, stages after the last of `out_indices` are not built.
     """
 
     def __init__(self, config: CycleMLPConfig) -> None:
         super().__init__()
         self.config = config
         dims = config.embed_dims
-        self.num_features = dims[-1]
+        self.num_features = dims[config.stages - 1]
         self.feature_channels = [dims[i] for i in config.out_indices]
         self.feature_strides = [config.strides[i] for i in config.out_indices]
 
@@ -81,7 +83,7 @@ class CycleMLP(nn.Layer):
         blocks = sum(config.depths)
         drop_paths = [config.drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
         network: list[nn.Layer] = []
-        for i, depth in enumerate(config.depths):
+        for i, depth in enumerate(config.depths[: config.stages]):
             if i > 0:
                 network.append(Downsample(dims[i - 1], dims[i]))
             network.append(
@@ -160,7 +162,7 @@ class CycleMLP(nn.Layer):
         self._check_input(x)
         x = self.patch_embed(x)
         maps = []
-        for i, stage in enumerate(self.network[: 2 * self.config.out_indices[-1] + 1]):
+        for i, stage in enumerate(self.network):
             x = self._forward_stage(stage, x)
             if i % 2 == 0 and i // 2 in self.config.out_indices:
                 maps.append(getattr(self, f"norm{i}")(x).transpose([0, 3, 1, 2]))

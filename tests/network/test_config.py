@@ -5,7 +5,7 @@ import pytest
 
 from cyclemlp import create_model
 from cyclemlp.errors import ModelError
-from cyclemlp.network import CycleFC, CycleMLP, CycleMLPConfig, multiply_adds
+from cyclemlp.network import CycleFC, CycleMLP, CycleMLPConfig, multiply_adds, parameter_count
 from cyclemlp.network.block import CycleBlock, Mlp
 
 NANO = "cyclemlp_nano"
@@ -80,6 +80,7 @@ def test_features_and_out_indices():
     some = create_model(NANO, features_only=True, out_indices=(1, 2))
     assert (some.feature_channels, some.feature_strides) == ([48, 72], [4, 8])
     assert {n.split(".")[0] for n in some.state_dict()} == {"patch_embed", "network", "norm2", "norm4"}
+    assert not any(n.startswith("network.6") for n in some.state_dict())  # nothing that no map needs
     some.set_state_dict(full.state_dict())
     full.eval()
     some.eval()
@@ -170,7 +171,7 @@ def test_impossible_pictures(shape, message):
 )
 def test_parameters_and_multiply_adds_of_the_published_variants(number, parameters, billions):
     model = create_model(f"cyclemlp_b{number}")
-    assert sum(p.size for p in model.parameters()) == parameters
+    assert sum(p.size for p in model.parameters()) == parameters == parameter_count(model.config)
     assert abs(multiply_adds(model.config) / 1e9 / billions - 1) < 0.001
 
 
@@ -200,3 +201,4 @@ def test_multiply_adds_count_the_layers_that_run(config):
             layer.register_forward_post_hook(count)
     model(paddle.randn([1, 3, 70, 45]))
     assert multiply_adds(config, 70, 45) == total
+    assert parameter_count(config) == sum(p.size for p in model.parameters())
