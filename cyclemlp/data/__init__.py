@@ -1,0 +1,29 @@
+"""Pictures: where they come from, how they become a network's input, how they are read in batches."""
+
+from cyclemlp.data.classes import imagenet_class_map, imagenet_classes, read_class_map, read_class_names
+from cyclemlp.data.digits import Digits
+from cyclemlp.data.folders import ImageFolder, PictureFiles
+from cyclemlp.data.list_file import ListFile
+from cyclemlp.data.loader import Batch, Failure, Loader, build_loader
+from cyclemlp.data.sources import Sample, Source
+from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
+
+__all__ = [
+    "Batch",
+    "Digits",
+    "Failure",
+    "ImageFolder",
+    "ListFile",
+    "Loader",
+    "PictureFiles",
+    "Sample",
+    "Source",
+    "Transform",
+    "build_loader",
+    "evaluation_transform",
+    "imagenet_class_map",
+    "imagenet_classes",
+    "read_class_map",
+    "read_class_names",
+    "training_transform",
+]

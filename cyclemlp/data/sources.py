@@ -1,0 +1,135 @@
+"""What a source of pictures is, and what the sources of files share.
+
+A source knows names, labels and places of its pictures and decodes one when asked. It is small and cheap to
+hand to worker processes: names are one block of bytes, numbers are NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from cyclemlp.data.classes import PathLike
+from cyclemlp.data.pictures import open_picture
+from cyclemlp.errors import DataError
+
+
+class Sample(NamedTuple):
+    """One picture: its index in the source, the decoded picture in its own mode, its class or None."""
+
+    index: int
+    image: Image.Image
+    label: int | None
+
+
+class Source(Protocol):
+    """What a loader needs of a collection of pictures."""
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes in class order, if the source knows them."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes; None without labels."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode a picture. Raises DataError, with `location`, if that fails."""
+
+    def name(self, index: int) -> str:
+        """What results call the picture."""
+
+    def location(self, index: int) -> str:
+        """Where it was named, for messages: "val.txt:12" or its path."""
+
+    def label(self, index: int) -> int | None:
+        """Its class, without decoding it."""
+
+
+class Names:
+    """Many strings in one block of bytes: the list of ImageNet's pictures as Python strings takes 150 MB, and
+    every worker that touches a string copies the page it lies on."""
+
+    def __init__(self, block: bytes, starts: Iterable[int], lengths: Iterable[int]) -> None:
+        self._block = block
+        self._starts = np.asarray(starts, dtype=np.int64)
+        self._lengths = np.asarray(lengths, dtype=np.int32)
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Names:
+        block, starts, lengths = bytearray(), array("q"), array("i")
+        for name in names:
+            encoded = os.fsencode(name)
+            starts.append(len(block))
+            lengths.append(len(encoded))
+            block += encoded
+        return cls(bytes(block), starts, lengths)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def raw(self, index: int) -> bytes:
+        start = int(self._starts[index])
+        return self._block[start : start + int(self._lengths[index])]
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(self.raw(index))
+
+
+class Files:
+    """What the sources of files share: `root`, `_names`, `_labels`."""
+
+    root: Path
+    classes: list[str] | None
+    num_classes: int | None
+    _names: Names
+    _labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]  # negative indices, IndexError
+        return Sample(index, open_picture(self.path(index), self.location(index)), self.label(index))
+
+    def path(self, index: int) -> Path:
+        """The picture's file."""
+        return self.root / self._names[index]
+
+    def name(self, index: int) -> str:
+        """The picture's name, relative to the root unless it was named absolutely."""
+        return self._names[index]
+
+    def location(self, index: int) -> str:
+        """The picture's path."""
+        return str(self.path(index))
+
+    def label(self, index: int) -> int | None:
+        """The picture's class."""
+        return None if self._labels is None else int(self._labels[index])
+
+
+def existing_folder(root: PathLike) -> Path:
+    """`root` as a Path. Raises DataError if there is no such folder."""
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: {'is not a folder' if root.exists() else 'there is no such folder'}")
+    return root
+
+
+def map_classes(class_map: Mapping[str, int]) -> list[str] | None:
+    """The words in class order, if the map is one to one onto 0, 1, 2 …"""
+    words = {index: word for word, index in class_map.items()}
+    return (
+        [words[i] for i in range(len(words))]
+        if sorted(class_map.values()) == list(range(len(words)))
+        else None
+    )

@@ -1,0 +1,172 @@
+"""From a decoded picture to a network's input, as torchvision does it with Pillow.
+
+Shapes: C channels, H height, W width. Evaluation is bit-exact to torchvision's `Resize`, `CenterCrop`, `ToTensor`
+and `Normalize`; training takes `RandomResizedCrop` and `RandomHorizontalFlip` from a NumPy generator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from cyclemlp.data.pictures import to_channels
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.preprocessing import Preprocessing
+
+Transform = Callable[[Image.Image, "np.random.Generator | None"], np.ndarray]
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+CROP_TRIES = 10
+
+
+def evaluation_transform(preprocessing: Preprocessing) -> EvaluationTransform:
+    """The fixed transform of evaluation and prediction; its second argument is ignored."""
+    return EvaluationTransform(preprocessing)
+
+
+def training_transform(
+    preprocessing: Preprocessing,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    hflip: float = 0.5,
+) -> TrainingTransform:
+    """The random transform of training; see `TrainingTransform`."""
+    return TrainingTransform(preprocessing, scale=scale, ratio=ratio, hflip=hflip)
+
+
+class EvaluationTransform:
+    """Resize the shorter side, crop the centre, normalise: float32 [C, input_size, input_size]."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        self._normalise = Normalise(preprocessing)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Raises DataError for a picture whose numbers or proportions cannot be handled."""
+        p = self.preprocessing
+        image = to_channels(image, p.channels)
+        image = resize_shorter_side(image, p.resize_size, RESAMPLING[p.interpolation])
+        return self._normalise(center_crop(image, p.input_size))
+
+
+class TrainingTransform:
+    """Crop at random, resize the crop, mirror at random, normalise: float32 [C, input_size, input_size].
+
+    Args:
+        preprocessing: size, interpolation, mean and standard deviation; `crop_pct` has no part in training.
+        scale: least and greatest area of the crop, as a share of the picture's.
+        ratio: least and greatest width / height of the crop.
+        hflip: probability of mirroring left and right; 0 where left and right mean something, as in digits.
+
+    Raises:
+        ConfigError: an impossible range or probability.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        *,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        hflip: float = 0.5,
+    ) -> None:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ConfigError(f"scale is {scale}; give least and greatest share of the area, both in (0, 1]")
+        if not 0 < ratio[0] <= ratio[1] < math.inf:
+            raise ConfigError(f"ratio is {ratio}; give least and greatest width / height, both above 0")
+        if not 0 <= hflip <= 1:
+            raise ConfigError(f"hflip is {hflip}; give a probability from 0 to 1")
+        self.preprocessing, self.scale, self.ratio, self.hflip = preprocessing, scale, ratio, hflip
+        self._normalise = Normalise(preprocessing)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
+        """All randomness comes from `rng`, which must be given. Raises DataError as evaluation does."""
+        if rng is None:
+            raise TypeError("the training transform is random: it needs a numpy.random.Generator")
+        p = self.preprocessing
+        image = to_channels(image, p.channels)
+        box = random_resized_crop_box(image.width, image.height, self.scale, self.ratio, rng)
+        image = image.crop(box).resize((p.input_size, p.input_size), RESAMPLING[p.interpolation])
+        if rng.random() < self.hflip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return self._normalise(image)
+
+
+class Normalise:
+    """8-bit picture of the right mode → (value / 255 − mean) / std, float32 [C, H, W].
+
+    A channel has only 256 values, so their results are computed once, in float32 as torchvision computes them.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        mean = np.asarray(preprocessing.mean, dtype=np.float32)[:, None]
+        std = np.asarray(preprocessing.std, dtype=np.float32)[:, None]
+        self._table = (np.arange(256, dtype=np.float32)[None] / np.float32(255) - mean) / std  # [C, 256]
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        pixels = np.asarray(image)
+        if pixels.ndim == 2:
+            return self._table[0][pixels][None]
+        return np.stack([values[pixels[..., c]] for c, values in enumerate(self._table)])
+
+
+def resize_shorter_side(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    """Resize so that the shorter side has `size` pixels; the longer one is rounded down, as torchvision does.
+
+    Raises:
+        DataError: the picture is so long and thin that the result would pass Pillow's limit on pixels.
+    """
+    short, long = sorted(image.size)
+    if short == size:
+        return image
+    new_long = int(size * long / short)
+    if Image.MAX_IMAGE_PIXELS is not None and size * new_long > Image.MAX_IMAGE_PIXELS:
+        raise DataError(
+            f"the picture is {image.width}×{image.height} pixels; with its shorter side at {size} it would have "
+            f"{size * new_long:,}, more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}"
+        )
+    return image.resize((size, new_long) if image.width <= image.height else (new_long, size), resampling)
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The central square of `size` pixels; where the picture is smaller, black is added around it.
+
+    Margins are rounded as torchvision rounds them: half to even when cropping, down at left and top when adding.
+    """
+    left, top = (round((side - size) / 2) if side >= size else -((size - side) // 2) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+def random_resized_crop_box(
+    width: int,
+    height: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[int, int, int, int]:
+    """Box (left, upper, right, lower) of a random part of the picture, in pixels.
+
+    The area is uniform in `scale`, width / height log-uniform in `ratio` (Szegedy et al. 2015, arXiv 1409.4842,
+    section 6). After ten boxes that do not fit: the largest central one within `ratio`.
+    """
+    area = width * height
+    for _ in range(CROP_TRIES):
+        target = area * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    aspect = width / height
+    w = min(width, max(1, round(height * ratio[1]))) if aspect > ratio[1] else width
+    h = min(height, max(1, round(width / ratio[0]))) if aspect < ratio[0] else height
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
