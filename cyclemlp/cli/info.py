@@ -1,0 +1,141 @@
+"""`cyclemlp info`: the variants, one variant, or one weight file, and the machine it all runs on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from cyclemlp._version import __version__
+from cyclemlp.errors import ModelError
+from cyclemlp.report import format_table
+
+EXAMPLES = """examples:
+  cyclemlp info                              all variants, and the versions to quote in a bug report
+  cyclemlp info cyclemlp_b1                  one variant: architecture, cost, what was published of it
+  cyclemlp info cyclemlp_b1 --input-size 384 its cost at another picture size
+  cyclemlp info CycleMLP_B1.pth              a weight file: layout, tensors, metadata
+  cyclemlp info runs/digits --json           the model that a run made, for a program
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "what", nargs="?", metavar="MODEL|FILE|RUN", help="a variant's name, a weight file or a run folder"
+    )
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the picture for which to count multiply-adds",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.what is None:
+        facts = {"models": _all_models(args.input_size), "versions": _versions()}
+        text = _models_text(facts["models"]) + "\n\n" + _pairs_text(facts["versions"])
+    elif Path(args.what).exists():
+        facts = _file_facts(Path(args.what))
+        text = _pairs_text(facts)
+    else:
+        facts = _model_facts(args.what, args.input_size)
+        text = _pairs_text(facts)
+    print(json.dumps(facts, indent=2) if args.json else text)
+    return 0
+
+
+def _model_facts(name: str, input_size: int | None) -> dict[str, Any]:
+    from cyclemlp.models import model_info
+
+    facts = model_info(name)
+    if input_size is not None:
+        from cyclemlp.network import CycleMLPConfig, multiply_adds
+
+        config = CycleMLPConfig(**facts["architecture"])
+        if input_size < config.min_size:
+            raise ModelError(f"--input-size is {input_size}; {name} needs at least {config.min_size} pixels")
+        facts |= {"input_size": input_size, "multiply_adds": multiply_adds(config, input_size, input_size)}
+    return facts
+
+
+def _all_models(input_size: int | None) -> list[dict[str, Any]]:
+    from cyclemlp.models import list_models
+
+    return [_model_facts(name, input_size) for name in list_models()]
+
+
+def _models_text(models: list[dict[str, Any]]) -> str:
+    rows = []
+    for facts in models:
+        published = facts["published"]
+        rows.append(
+            [
+                facts["name"],
+                f"{facts['parameters'] / 1e6:.2f}",
+                f"{facts['multiply_adds'] / 1e9:.2f}" if facts["multiply_adds"] > 1e8 else "< 0.1",
+                f"{facts['input_size']}²",
+                "–" if published["top1_percent"] is None else f"{published['top1_percent']:.1f}",
+                published["weights_file"]
+                or ("none" if facts["from_paper"] else "none: small, not of the paper"),
+            ]
+        )
+    header = ["model", "parameters, M", "multiply-adds, G", "at", "top-1 %, published", "published weights"]
+    return format_table(header, rows)
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    from cyclemlp.weights import read_weights
+
+    file = read_weights(path)
+    dtypes = sorted({str(tensor.dtype) for tensor in file.tensors.values()})
+    return {
+        "file": str(file.path),
+        "layout": file.layout,
+        "tensors": len(file.tensors),
+        "parameters": sum(tensor.size for tensor in file.tensors.values()),
+        "dtypes": dtypes,
+        "notes": list(file.notes),
+        "metadata": file.metadata or None,
+    }
+
+
+def _versions() -> dict[str, Any]:
+    import numpy
+    import paddle
+
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    return {
+        "paddle-cyclemlp": __version__,
+        "paddle": paddle.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "gpus": gpus,
+    }
+
+
+def _pairs_text(facts: dict[str, Any], indent: str = "") -> str:
+    """Nested facts as indented `name: value` lines."""
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", _pairs_text(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {_value_text(value)}")
+    return "\n".join(lines)
+
+
+def _value_text(value: Any) -> str:
+    if value is None or value == []:
+        return "–"
+    if isinstance(value, list | tuple):
+        shown = [_value_text(v) for v in value[:12]]
+        return ", ".join(shown) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
