@@ -85,7 +85,7 @@ class PictureFiles(Files):
     def __init__(self, paths: Sequence[PathLike]) -> None:
         self.root, self.classes, self.num_classes, self._labels = Path(), None, None, None
         names: list[str] = []
-        for path in map(os.fspath, paths):
+        for path in (os.fspath(path) for path in paths):
             if Path(path).is_dir():
                 passed: Counter[str] = Counter()
                 names += (str(Path(path, name)) for name in _pictures_below(Path(path), passed))

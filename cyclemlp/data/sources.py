@@ -23,7 +23,7 @@ from cyclemlp.errors import DataError
 class Sample(NamedTuple):
     """One picture: its index in the source, the decoded picture in its own mode, its class or None."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # instead of tuple's method
     image: Image.Image
     label: int | None
 

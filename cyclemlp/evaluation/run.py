@@ -1,0 +1,233 @@
+"""Evaluate and predict with anything that turns a batch of pictures into logits.
+
+Shapes: B pictures, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cyclemlp.data import Batch, Loader
+from cyclemlp.errors import DataError, ModelError
+from cyclemlp.evaluation.metrics import cross_entropy, label_ranks, log_softmax, top_classes
+from cyclemlp.report import Progress
+
+#: From images [B, C, H, W], as the loader gives them, to logits [B, K]: anything that np.asarray takes.
+Classifier = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What `evaluate` found.
+
+    Attributes:
+        accuracy: k → share of pictures, in percent, whose class is among the k most probable; 1 and 5 are always there.
+        loss: mean cross entropy in nats, without label smoothing.
+        images: number of pictures.
+        classes: number of classes of the model.
+        seconds: from the first batch asked for to the last answer, reading included.
+        notes: what a reader of the figures should know.
+        logits: float32 [images, K], labels, indices: int64 [images]; only with `keep=True`, else None.
+    """
+
+    accuracy: dict[int, float]
+    loss: float
+    images: int
+    classes: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    indices: np.ndarray | None = None
+
+    @property
+    def top1(self) -> float:
+        """Percent of right answers."""
+        return self.accuracy[1]
+
+    @property
+    def top5(self) -> float:
+        """Percent of pictures whose class is among the five most probable; 100 if there are no more classes."""
+        return self.accuracy[5]
+
+    @property
+    def images_per_second(self) -> float:
+        """Pictures per second, reading included."""
+        return self.images / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        return {
+            **{f"top{k}": value for k, value in self.accuracy.items()},
+            "loss": self.loss,
+            "images": self.images,
+            "classes": self.classes,
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes that a model gives to one picture.
+
+    Attributes:
+        name: the picture's name in its source.
+        index: its place there.
+        indices: the most probable classes, best first.
+        probabilities: theirs, in 0..1; they add up to 1 over all classes, not over these.
+        label: the true class, if the source knows it.
+    """
+
+    name: str
+    index: int
+    indices: tuple[int, ...]
+    probabilities: tuple[float, ...]
+    label: int | None = None
+
+
+def as_callable(model: Any) -> Classifier:
+    """A Paddle layer as a function from images (NumPy or Paddle) to logits (NumPy float32).
+
+    Each call runs in evaluation mode and without gradients, and leaves every sublayer's mode as it was.
+    """
+    import paddle
+
+    def classify(images: Any) -> np.ndarray:
+        training = [layer for layer in model.sublayers(include_self=True) if layer.training]
+        model.eval()
+        try:
+            with paddle.no_grad():
+                logits = model(images if isinstance(images, paddle.Tensor) else paddle.to_tensor(images))
+            if not isinstance(logits, paddle.Tensor):
+                raise ModelError(
+                    f"the model gives a {type(logits).__name__}, not logits; is it made with features_only?"
+                )
+            return np.asarray(logits.astype("float32").numpy())  # NumPy has no bfloat16
+        finally:
+            for layer in training:
+                layer.training = True
+
+    return classify
+
+
+def evaluate(
+    fn: Classifier,
+    loader: Loader,
+    *,
+    topk: Sequence[int] = (1, 5),
+    progress: bool = True,
+    keep: bool = False,
+) -> EvaluationResult:
+    """Accuracy and loss of `fn` over the loader's labelled pictures, each counted once.
+
+    Args:
+        fn: classifier; see `as_callable` for a Paddle layer.
+        loader: of a source with labels. What it leaves out or repeats is not noticed here.
+        topk: which k besides 1 and 5; a k above the number of classes counts as that number, and a note says so.
+        progress: show a bar on stderr.
+        keep: keep logits, labels and indices.
+
+    Raises:
+        DataError: no pictures, no labels, a label that the model has no class for.
+        FloatingPointError: the model gives NaN or infinity; the message names the picture.
+        ValueError: `fn` does not give [B, K].
+    """
+    topk = sorted({1, 5, *topk})
+    if topk[0] < 1:
+        raise ValueError(f"topk is {topk}; each must be at least 1")
+    images = classes = 0
+    loss = 0.0
+    hits = np.zeros(len(topk), dtype=np.int64)
+    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    begin = time.perf_counter()
+    bar = _bar("evaluate", loader, progress)
+    with bar:
+        for batch in loader:
+            logits = _logits(fn, batch, loader)
+            classes = logits.shape[1]
+            labels = _labels(batch, loader, classes)
+            ranks = label_ranks(logits, labels)
+            hits += [(ranks < k).sum() for k in topk]
+            loss += float(cross_entropy(logits, labels).sum())
+            images += len(labels)
+            if keep:
+                kept.append((logits, labels, batch.indices))
+            bar.figures(top1=100 * hits[0] / images, loss=loss / images)
+            bar.update(len(labels))
+    if images == 0:
+        raise DataError("there is no picture to evaluate")
+    seconds = time.perf_counter() - begin
+    notes = tuple(
+        f"top-{k} says nothing here: there are only {classes} classes, so it is top-{classes}, always 100 %"
+        for k in topk
+        if k > classes
+    )
+    accuracy = {k: 100 * int(hit) / images for k, hit in zip(topk, hits, strict=True)}
+    arrays = [np.concatenate(part) for part in zip(*kept, strict=True)] if keep else [None] * 3
+    return EvaluationResult(accuracy, loss / images, images, classes, seconds, notes, *arrays)
+
+
+def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = True) -> Iterator[Prediction]:
+    """The `topk` most probable classes of each picture, in the loader's order, as they are computed.
+
+    Args: as for `evaluate`; labels are not needed. Raises likewise, while iterating; what was yielded stands.
+    """
+    if topk < 1:
+        raise ValueError(f"topk is {topk}; it must be at least 1")
+    bar = _bar("predict", loader, progress)
+    with bar:
+        for batch in loader:
+            logits = _logits(fn, batch, loader)
+            best = top_classes(logits, topk)
+            probabilities = np.take_along_axis(np.exp(log_softmax(logits)), best, axis=1)
+            for index, indices, values in zip(
+                batch.indices.tolist(), best.tolist(), probabilities.tolist(), strict=True
+            ):
+                label = loader.source.label(index)
+                yield Prediction(loader.source.name(index), index, tuple(indices), tuple(values), label)
+            bar.update(len(best))
+
+
+def _bar(desc: str, loader: Loader, progress: bool) -> Progress[Any]:
+    pictures = min(len(loader.source), len(loader) * loader.batch_size)
+    return Progress(desc=desc, total=pictures, unit="image", disable=not progress)
+
+
+def _logits(fn: Classifier, batch: Batch, loader: Loader) -> np.ndarray:
+    logits = np.asarray(fn(batch.images))
+    if logits.ndim != 2 or logits.shape[0] != len(batch.indices) or logits.shape[1] == 0:
+        raise ValueError(
+            f"the model gives shape {logits.shape} for {len(batch.indices)} pictures; expected [B, classes]"
+        )
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        index = int(batch.indices[bad[0]])
+        raise FloatingPointError(
+            f"{loader.source.location(index)}: the model gives NaN or infinity for {loader.source.name(index)!r}"
+            + (f" and {len(bad) - 1} others of its batch" if len(bad) > 1 else "")
+            + "; the weights or the preprocessing (mean, std) may be broken"
+        )
+    return logits
+
+
+def _labels(batch: Batch, loader: Loader, classes: int) -> np.ndarray:
+    if batch.labels is None:
+        raise DataError(
+            "the pictures have no labels, so there is nothing to compare with; `predict` needs none"
+        )
+    labels = np.asarray(batch.labels)
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(bad):
+        index = int(batch.indices[bad[0]])
+        raise DataError(
+            f"{loader.source.location(index)}: the label is {labels[bad[0]]}, but the model has {classes} classes, "
+            f"0 to {classes - 1}"
+        )
+    return labels
