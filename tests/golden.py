@@ -31,3 +31,15 @@ def fill(model: paddle.nn.Layer, salt: int) -> None:
         shape = tuple(parameter.shape)
         value = param(name, shape[::-1], salt).T if len(shape) == 2 else param(name, shape, salt)
         parameter.set_value(np.ascontiguousarray(value))
+
+
+def fill_batch_norm_network(model: paddle.nn.Layer, salt: int) -> None:
+    """`fill` for a network with batch norm: running variances are positive, and residual branches are tame."""
+    fill(model, salt)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("._variance"):
+            tensor.set_value(1 + 0.1 * np.abs(param(name, tuple(tensor.shape), salt)))
+        elif name.endswith("._mean"):
+            tensor.set_value(0.1 * param(name, tuple(tensor.shape), salt))
+        elif name.endswith("conv2._batch_norm.weight"):
+            tensor.set_value(0.2 * param(name, tuple(tensor.shape), salt))
