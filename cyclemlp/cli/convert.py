@@ -1,0 +1,90 @@
+"""`cyclemlp convert IN OUT`: between the published, Paddle and safetensors forms."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cyclemlp.errors import WeightsError
+from cyclemlp.weights import LAYOUTS, WeightFile, read_weights, write_weights
+
+EPILOG = """examples:
+  the authors' published file for Paddle, in a form that any Paddle program reads:
+    cyclemlp convert CycleMLP_B1.pth cyclemlp_b1.pdparams
+  our own training result for the authors' PyTorch code (safetensors.torch.load_file reads it):
+    cyclemlp convert runs/digits digits.safetensors --to-layout authors
+  only look: what is in this file? (nothing of it is ever run)
+    cyclemlp info FILE
+
+IN's kind is found from its content. PyTorch is not needed, and neither is Paddle.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "input",
+        metavar="IN",
+        type=Path,
+        help=".pth (state dict or training checkpoint, new or old form), .pdparams, .safetensors, or a run folder",
+    )
+    parser.add_argument("output", metavar="OUT", type=Path, help=".pdparams or .safetensors")
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        help="layout of IN's linear weights, [out, in] or [in, out]; needed only if a message asks for it",
+    )
+    parser.add_argument(
+        "--to-layout",
+        choices=LAYOUTS,
+        default="paddle",
+        help="layout of OUT (default: %(default)s); authors: as their PyTorch code loads it, with offset buffers",
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say what was read and written."""
+    output: Path = args.output
+    if output.exists() and not args.force:
+        raise WeightsError(f"{output} exists; --force replaces it")
+    file = read_weights(args.input, layout=args.layout)
+    write_weights(
+        output,
+        file.tensors,
+        layout=args.to_layout,
+        metadata=file.metadata or None,
+        step_sizes=file.step_sizes or None,
+    )
+    facts = describe(file)
+    if args.json:
+        written = {"path": str(output), "layout": args.to_layout, "bytes": output.stat().st_size}
+        print(json.dumps({"input": facts, "output": written}, ensure_ascii=False, indent=2))
+        return 0
+    types = ", ".join(f"{count} {name}" for name, count in facts["dtypes"].items())
+    print(f"read    {file.path} ({file.layout} layout)")
+    print(f"        {facts['tensors']} tensors ({types}), {facts['parameters']:,} numbers")
+    for note in file.notes:
+        print(f"        {note}")
+    print(f"        model: {file.metadata.get('model', 'not named in the file')}")
+    print(f"wrote   {output} ({args.to_layout} layout), {output.stat().st_size:,} bytes")
+    return 0
+
+
+def describe(file: WeightFile) -> dict[str, Any]:
+    """A weight file's facts as JSON values."""
+    return {
+        "path": str(file.path),
+        "layout": file.layout,
+        "tensors": len(file.tensors),
+        "parameters": sum(tensor.size for tensor in file.tensors.values()),
+        "dtypes": dict(Counter(str(tensor.dtype) for tensor in file.tensors.values())),
+        "step_sizes": {name: list(step) for name, step in file.step_sizes.items()},
+        "notes": list(file.notes),
+        "metadata": file.metadata,
+    }

@@ -1,0 +1,16 @@
+"""Weight files ↔ dicts of name to array, safely; layouts; the published files. Needs neither Paddle nor PyTorch."""
+
+from cyclemlp.weights.download import fetch_pretrained
+from cyclemlp.weights.files import WeightFile, read_weights, write_weights
+from cyclemlp.weights.layout import LAYOUTS
+from cyclemlp.weights.match import MatchReport, match_weights
+
+__all__ = [
+    "LAYOUTS",
+    "MatchReport",
+    "WeightFile",
+    "fetch_pretrained",
+    "match_weights",
+    "read_weights",
+    "write_weights",
+]

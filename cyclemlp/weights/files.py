@@ -1,0 +1,267 @@
+"""Reading and writing weight files: which kind a file is, what is read from it, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from cyclemlp.errors import WeightsError
+from cyclemlp.weights.layout import LAYOUTS, StepSizes, put_offsets, recognise, step_sizes, swap, take_offsets
+from cyclemlp.weights.paddle_files import read_paddle, write_paddle
+from cyclemlp.weights.records import native
+from cyclemlp.weights.safetensors_files import MAX_HEADER, read_safetensors, write_safetensors
+from cyclemlp.weights.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
+from cyclemlp.weights.unpickle import printable
+
+_METADATA_KEY = "cyclemlp"
+_SUFFIXES = (".safetensors", ".pdparams")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a weight file holds.
+
+    Attributes:
+        path: the file that was read.
+        tensors: arrays by their published names, in the file's order and in Paddle's layout (linear weights are
+            `[in, out]`), without the offset buffers. They may be read-only.
+        layout: "authors" or "paddle": what the file holds.
+        metadata: what our own files say of their model; else empty.
+        notes: sentences for people on what was chosen, converted and left out.
+        step_sizes: (S_H, S_W) of the Cycle FCs by name, `sfc_h` and `sfc_w`, if offset buffers told.
+    """
+
+    path: Path
+    tensors: dict[str, np.ndarray]
+    layout: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    step_sizes: StepSizes = field(default_factory=dict)
+
+
+# ---- reading
+
+
+def read_weights(path: str | os.PathLike[str], *, layout: str | None = None) -> WeightFile:
+    """Read a weight file of any kind that is known here. It is read as data: nothing of it is ever run.
+
+    Args:
+        path: PyTorch's `.pth` (zip or older; a state dict or a training checkpoint), Paddle's `.pdparams`, or
+            `.safetensors` in either layout; the content decides, not the name. Or a run folder of ours (its
+            `best.safetensors`, else its newest checkpoint) or a checkpoint folder.
+        layout: "authors" or "paddle"; needed only where no tensor tells.
+
+    Raises:
+        WeightsError: the file cannot be read, is damaged, asks for more than data, or does not tell its layout.
+    """
+    if layout not in (None, *LAYOUTS):
+        raise WeightsError(f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}")
+    real = _find_file(Path(path))
+    try:
+        return _read(real, layout)
+    except WeightsError as error:
+        raise WeightsError(f"{real}: {error}") from error
+    except OSError as error:
+        raise WeightsError(f"{real}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise WeightsError(f"{real}: does not fit into memory") from error
+
+
+def _read(path: Path, layout: str | None) -> WeightFile:
+    metadata: dict[str, Any] = {}
+    kind = _kind(path)
+    if kind == "safetensors":
+        tensors, header, notes = read_safetensors(path)
+        if _METADATA_KEY in header:
+            try:
+                metadata = _parse_metadata(header[_METADATA_KEY])
+            except ValueError as error:
+                raise WeightsError(f"has damaged metadata in its header ({error}); write it again") from error
+    else:
+        readers = {"torch zip": read_torch_zip, "torch legacy": read_torch_legacy, "pickle": read_paddle}
+        tensors, notes = readers[kind](path)
+        if kind == "pickle":
+            metadata = _read_beside(path.with_suffix(".json"))
+    if not tensors:
+        raise WeightsError("holds no tensors")
+    tensors, steps = take_offsets(full := tensors)
+    found, more = recognise(tensors, layout, metadata.pop("layout", None))
+    notes += more
+    if len(tensors) < len(full):
+        told = ", ".join(f"{name} {step[0]}×{step[1]}" for name, step in steps.items())
+        notes.append(f"{len(full) - len(tensors)} offset buffers checked ({told}) and left out")
+    if found == "authors":
+        tensors = swap(tensors)
+    return WeightFile(path, tensors, found, metadata, tuple(notes), steps)
+
+
+def _find_file(path: Path) -> Path:
+    """The weight file that a path means: itself, or in a folder of ours the best or newest."""
+    if not path.is_dir():
+        if not path.exists():
+            raise WeightsError(f"{path}: there is no such file or folder")
+        return path
+    checkpoints = [p for p in path.glob("checkpoint_*/model.safetensors") if p.parent.name[11:].isdecimal()]
+    newest = sorted(checkpoints, key=lambda p: int(p.parent.name[11:]), reverse=True)
+    for candidate in (path / "best.safetensors", *newest, path / "model.safetensors"):
+        if candidate.is_file():
+            return candidate
+    raise WeightsError(
+        f"{path}: is a folder without weights; expected best.safetensors, checkpoint_*/model.safetensors (a run of "
+        "`cyclemlp train`) or model.safetensors (a checkpoint); or give the weight file itself"
+    )
+
+
+#: How files begin that people give by mistake, and what to do then.
+_NOT_WEIGHTS = {
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"\x89HDF": "an HDF5 file, which is not read",
+    b"\x93NUMPY": "a single NumPy array (.npy)",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",
+    b"<": "an HTML or XML page, perhaps of a download that failed; fetch it again",
+}
+
+
+def _kind(path: Path) -> str:
+    """ "torch zip", "torch legacy", "pickle" or "safetensors", by the first bytes."""
+    if not path.is_file():
+        raise WeightsError("is neither a file nor a folder")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise WeightsError("is empty; fetch or copy it again")
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "torch zip"
+    if head.startswith(LEGACY_MAGIC):
+        return "torch legacy"
+    if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
+    if head[8:9] == b"{":
+        return "safetensors"
+    start = head.lstrip()
+    found = next((what for magic, what in _NOT_WEIGHTS.items() if start.startswith(magic)), None)
+    if head[257:262] == b"ustar":
+        found = "a tar archive; unpack it first"
+    if found is None:
+        text = re.fullmatch(rb"[\t\n\r\x20-\x7e\x80-\xff]*", head)
+        found = f"{'a text' if text else 'a file'} that starts with {printable(head[:16].decode('latin1'))}"
+    raise WeightsError(
+        f"is no weight file: it is {found}. Known are PyTorch's .pth, Paddle's .pdparams and .safetensors"
+    )
+
+
+def _parse_metadata(text: str) -> dict[str, Any]:
+    """The metadata that `write_weights` wrote.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(values, dict) or values.get("layout") not in LAYOUTS:
+        raise ValueError("no layout is named")
+    return values
+
+
+def _read_beside(path: Path) -> dict[str, Any]:
+    """Metadata in a `.json` beside a `.pdparams`; {} if it is something else: Paddle's exported programs are `.json`."""
+    try:
+        return _parse_metadata(path.read_text("utf-8")) if path.stat().st_size <= MAX_HEADER else {}
+    except (OSError, ValueError):
+        return {}
+
+
+# ---- writing
+
+
+def write_weights(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Any],
+    *,
+    layout: str = "paddle",
+    metadata: Mapping[str, Any] | None = None,
+    step_sizes: StepSizes | None = None,
+) -> None:
+    """Write a weight file, complete or not at all: a file of that name stays as it is until the new one is whole.
+
+    Args:
+        path: `.safetensors`, or `.pdparams`, which `paddle.load` reads. The metadata lie in the header of the first,
+            and beside the second in a `.json` of the same stem.
+        tensors: arrays by their published names, in Paddle's layout; written in this order.
+        layout: "paddle", or "authors", whose strict `load_state_dict` takes the file (read with
+            `safetensors.torch.load_file`): linear weights `[out, in]`, offset buffers in their places.
+        metadata: JSON values that say what the model is, as `ModelMetadata.to_dict` makes them.
+        step_sizes: of the Cycle FCs, for the offset buffers; default: by the metadata's overrides, else 3.
+
+    Raises:
+        WeightsError: another suffix or layout, a tensor that is not of numbers, or a folder that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in _SUFFIXES:
+        raise WeightsError(
+            f"{path}: files with the suffix {path.suffix!r} are not written; use {' or '.join(_SUFFIXES)} "
+            "(for PyTorch: .safetensors in the authors' layout)"
+        )
+    if layout not in LAYOUTS:
+        raise WeightsError(f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}")
+    if path.suffix == ".pdparams" and layout != "paddle":
+        raise WeightsError(
+            f"{path}: a .pdparams is always in Paddle's layout; write .safetensors for the authors'"
+        )
+    arrays = {name: native(np.asarray(tensor)) for name, tensor in tensors.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise WeightsError(f"{path}: {name} is of type {array.dtype}; only numbers are written")
+    if layout == "authors":
+        arrays = put_offsets(swap(arrays), step_sizes or _step_sizes(metadata or {}))
+    described = {"layout": layout, **(metadata or {})}
+    beside = path.with_suffix(".json")
+    if path.suffix == ".pdparams" and metadata and beside.exists() and not _read_beside(beside):
+        raise WeightsError(
+            f"{path}: its metadata belong in {beside.name}, which exists and is something else; choose another name"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            header = {_METADATA_KEY: json.dumps(described, ensure_ascii=False)}
+            with _replacing(path) as file:
+                write_safetensors(file, arrays, header)
+            return
+        with _replacing(path) as file:
+            write_paddle(file, arrays.items())
+        if metadata:
+            with _replacing(beside) as file:
+                file.write((json.dumps(described, ensure_ascii=False, indent=2) + "\n").encode())
+        elif _read_beside(beside):
+            beside.unlink()  # it describes the file that was just replaced
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+_step_sizes = step_sizes  # the argument above has the name
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which takes the place of `path` once it is whole and on the disk; left out on any error."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

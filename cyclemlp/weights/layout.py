@@ -1,0 +1,154 @@
+"""The two layouts of linear weights, and the offset buffers of the Cycle FC.
+
+The authors' layout is PyTorch's: a linear weight is `[out, in]`, and every Cycle FC has a buffer `offset`. Paddle's is
+`[in, out]`, without the buffers. Nothing else differs: convolutions and Cycle FCs are `[out, in, kh, kw]` in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cyclemlp.errors import WeightsError
+
+LAYOUTS = ("authors", "paddle")
+#: (S_H, S_W) of the layers of a name, e.g. {"sfc_h": (1, 3), "sfc_w": (3, 1)}.
+StepSizes = Mapping[str, tuple[int, int]]
+
+_MAX_STEP = 31
+
+
+def is_linear(name: str, tensor: np.ndarray) -> bool:
+    """Whether a tensor's axes are swapped between the layouts."""
+    return tensor.ndim == 2 and name.endswith(".weight")
+
+
+def swap(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """From either layout to the other, offsets apart."""
+    return {n: np.ascontiguousarray(t.T) if is_linear(n, t) else t for n, t in tensors.items()}
+
+
+def recognise(
+    tensors: Mapping[str, np.ndarray], asked: str | None = None, recorded: str | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """The layout of a whole file, and notes.
+
+    A linear layer that is not square tells by its bias: `[out]`. Square ones tell nothing, and one without a bias
+    nothing either, so the layout is a file's and never a tensor's.
+
+    Args:
+        tensors: of the file.
+        asked: by the user; must agree with what the tensors say.
+        recorded: in the file; must agree too.
+
+    Raises:
+        WeightsError: the tensors say nothing and neither does anyone else, or there is a contradiction.
+    """
+    votes: dict[str, str] = {}  # layout → the first tensor that says so
+    silent = []
+    for name, tensor in tensors.items():
+        if not is_linear(name, tensor):
+            continue
+        bias = tensors.get(f"{name.removesuffix('weight')}bias")
+        if bias is None or bias.ndim != 1 or tensor.shape[0] == tensor.shape[1]:
+            silent.append(name)
+        elif bias.size not in tensor.shape:
+            raise WeightsError(f"is damaged: {name} is {list(tensor.shape)} and its bias [{bias.size}]")
+        else:
+            votes.setdefault(LAYOUTS[tensor.shape.index(bias.size)], f"{name} {list(tensor.shape)}")
+    if len(votes) > 1:
+        raise WeightsError(
+            f"mixes layouts: {votes['authors']} is [out, in] (authors') but {votes['paddle']} is [in, out] "
+            "(Paddle's); save it again from one framework"
+        )
+    for layout, witness in votes.items():
+        for source, other in (("you asked for", asked), ("its metadata says", recorded)):
+            if other not in (None, layout):
+                raise WeightsError(
+                    f"is in the {layout} layout, as {witness} and its bias show, but {source} {other}"
+                )
+        return layout, ()
+    if asked and recorded and asked != recorded:
+        raise WeightsError(f"is in the {recorded} layout, as its metadata says, but you asked for {asked}")
+    if asked or recorded:
+        return str(asked or recorded), ()
+    if not silent:
+        return "paddle", ("no linear weights, so both layouts are the same",)
+    raise WeightsError(
+        f"does not tell its layout: {silent[0]} is {list(tensors[silent[0]].shape)}, and no other linear weight that "
+        "is not square has a bias; say which it is with --layout (layout=…): `authors` if PyTorch wrote it "
+        "([out, in]), `paddle` if Paddle did ([in, out])"
+    )
+
+
+def cycle_offsets(channels: int, step_size: tuple[int, int]) -> np.ndarray:
+    """The buffer `offset` of a Cycle FC, as the authors' deformable convolution wants it (see docs/weights.md).
+
+    With (S_H, S_W) and t = c + (S_H · S_W) // 2, channel c is read at δ_h = (t mod S_H) − S_H // 2 and
+    δ_w = (⌊t / S_H⌋ mod S_W) − S_W // 2.
+
+    Returns:
+        float32 `[1, 2 C, 1, 1]`: δ_h, δ_w of each channel in turn, in pixels of the map.
+    """
+    step_h, step_w = step_size
+    t = np.arange(channels) + (step_h * step_w) // 2
+    offsets = np.stack([t % step_h - step_h // 2, (t // step_h) % step_w - step_w // 2], axis=1)
+    return offsets.astype(np.float32).reshape(1, 2 * channels, 1, 1)
+
+
+def take_offsets(
+    tensors: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, int]]]:
+    """The tensors without `*.offset`, and the step sizes that those were made with, by the last part of their names.
+
+    A buffer holds the offsets and not the step size, so the smallest is taken that gives all buffers of a name.
+
+    Raises:
+        WeightsError: some buffer holds the offsets of no step size.
+    """
+    buffers: dict[str, list[str]] = {}
+    for name in tensors:
+        if name.endswith(".offset"):
+            buffers.setdefault(name.split(".")[-2], []).append(name)
+    steps = {layer: _step_size([(name, tensors[name]) for name in names]) for layer, names in buffers.items()}
+    return {n: t for n, t in tensors.items() if not n.endswith(".offset")}, steps
+
+
+def _step_size(buffers: list[tuple[str, np.ndarray]]) -> tuple[int, int]:
+    for name, buffer in buffers:
+        if buffer.ndim != 4 or buffer.shape[0] != 1 or buffer.shape[1] % 2 or buffer.shape[2:] != (1, 1):
+            raise WeightsError(
+                f"has {name} of shape {list(buffer.shape)}; offsets of a Cycle FC are [1, 2 C, 1, 1]"
+            )
+    possible = [(h, w) for h in range(1, _MAX_STEP + 1) for w in range(1, _MAX_STEP + 1)]
+    possible.sort(key=lambda step: (step[0] * step[1], step))
+    for name, buffer in buffers:
+        channels = buffer.shape[1] // 2
+        possible = [step for step in possible if np.array_equal(cycle_offsets(channels, step), buffer)]
+        if not possible:
+            raise WeightsError(
+                f"has a {name} that is not the offsets of a Cycle FC, of any step size up to {_MAX_STEP} (first "
+                f"values {buffer.ravel()[:6].tolist()}); such a network would give other results than this one"
+            )
+    return possible[0]
+
+
+def put_offsets(tensors: Mapping[str, np.ndarray], steps: StepSizes) -> dict[str, np.ndarray]:
+    """The tensors with the offset buffer of each layer named in `steps` behind its last tensor, as published."""
+    result: dict[str, np.ndarray] = {}
+    layers = [name.rpartition(".")[0] for name in tensors]
+    for (name, tensor), layer, following in zip(tensors.items(), layers, [*layers[1:], ""], strict=True):
+        result[name] = tensor
+        step = steps.get(layer.split(".")[-1])
+        if step is not None and layer != following:
+            result[f"{layer}.offset"] = cycle_offsets(tensors[f"{layer}.weight"].shape[1], step)
+    return result
+
+
+def step_sizes(metadata: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The step sizes of a model by its metadata; those of the published weights if it names none."""
+    value = (metadata.get("overrides") or {}).get("step_size", 3)
+    (h_h, h_w), (w_h, w_w) = ((1, value), (value, 1)) if isinstance(value, int) else value
+    return {"sfc_h": (h_h, h_w), "sfc_w": (w_h, w_w)}

@@ -1,0 +1,178 @@
+"""Fitting a file's tensors to a model's, strictly: nothing is left out or adapted without being said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cyclemlp.errors import WeightsError
+from cyclemlp.weights.files import WeightFile
+from cyclemlp.weights.layout import StepSizes, cycle_offsets
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """What was taken from a file and what was not. `str` of it is for people, its first line the summary.
+
+    Attributes:
+        path, layout: of the file.
+        expected: how many tensors the model has.
+        loaded: names of those that the file gives, adapted ones included.
+        reinitialised: the head's tensors that the file has for other classes (file's shape, model's shape) and the
+            model keeps as initialised; the file's shape is None where the file has no head.
+        adapted: the stem's kernel, computed from the file's for another number of input channels; shapes likewise.
+        new: names that the file lacks by right; the model keeps them as initialised.
+        ignored: names in the file that the model has no use for, by right.
+        cast: names that were not float32 in the file, with their type there.
+        notes: the file's own.
+    """
+
+    path: Path
+    layout: str
+    expected: int
+    loaded: tuple[str, ...]
+    reinitialised: Mapping[str, tuple[Shape | None, Shape]] = field(default_factory=dict)
+    adapted: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    cast: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.loaded)} of {self.expected} tensors loaded from {self.path} ({_LAYOUT_NAMES[self.layout]})"
+        ]
+        if self.reinitialised:
+            old, new = next(iter(self.reinitialised.values()))
+            classes = f"{old[-1]} → {new[-1]} classes" if old else f"the file has none; {new[-1]} classes"
+            lines.append(f"head re-initialised: {classes} ({', '.join(self.reinitialised)})")
+        for name, (before, after) in self.adapted.items():
+            how = "summed" if after[1] == 1 else "repeated and rescaled"
+            lines.append(f"input adapted: {before[1]} → {after[1]} channels, {how} ({name})")
+        if self.new:
+            lines.append(f"not in the file, left as initialised: {', '.join(self.new)}")
+        if self.ignored:
+            lines.append(f"in the file, not used by this model: {', '.join(self.ignored)}")
+        if self.cast:
+            lines.append(
+                f"cast to float32: {len(self.cast)} tensors of {', '.join(sorted(set(self.cast.values())))}"
+            )
+        return "\n  ".join([*lines, *self.notes])
+
+
+_LAYOUT_NAMES = {"authors": "authors' layout", "paddle": "Paddle's layout"}
+
+
+def match_weights(
+    file: WeightFile,
+    expected: Mapping[str, Shape],
+    *,
+    adaptable: Mapping[str, str] | None = None,
+    step_sizes: StepSizes | None = None,
+) -> tuple[dict[str, np.ndarray], MatchReport]:
+    """Choose a model's tensors from a file, or refuse.
+
+    Args:
+        file: from `read_weights`.
+        expected: the model's names and shapes, in Paddle's layout.
+        adaptable: names that need not match, and what may happen to each: "head": of other classes, or none, in the
+            file: the model keeps its own; "input": the kernel `[O, C, kh, kw]` of another number of channels:
+            adapted; "new": may be missing in the file; "ignore": may be in the file without the model having it.
+        step_sizes: (S_H, S_W) of the model's Cycle FCs by name. Weights do not show the step size, so a file whose
+            offset buffers show another one is refused.
+
+    Returns:
+        Arrays by name (names that stay as initialised are not among them), of float32 where they are of floats,
+        and the report.
+
+    Raises:
+        WeightsError: lists every tensor that is missing, unexpected or mis-shaped.
+    """
+    adaptable = adaptable or {}
+    _check_steps(file, step_sizes or {})
+    tensors: dict[str, np.ndarray] = {}
+    reinitialised: dict[str, tuple[Shape | None, Shape]] = {}
+    adapted: dict[str, tuple[Shape, Shape]] = {}
+    new, wrong = [], []
+    for name, shape in expected.items():
+        shape, right = tuple(shape), adaptable.get(name)
+        tensor = file.tensors.get(name)
+        if tensor is None:
+            if right == "new":
+                new.append(name)
+            elif right == "head" and not any(adaptable.get(other) == "head" for other in file.tensors):
+                reinitialised[name] = (None, shape)
+            else:
+                wrong.append(f"missing:    {name} {list(shape)}")
+        elif tensor.shape == shape:
+            tensors[name] = tensor
+        elif right == "head" and tensor.shape[:-1] == shape[:-1]:  # [in, classes], [classes]
+            reinitialised[name] = (tensor.shape, shape)
+        elif right == "input" and (tensor.shape[0], *tensor.shape[2:]) == (shape[0], *shape[2:]):
+            adapted[name] = (tensor.shape, shape)
+            tensors[name] = adapt_input(tensor, shape[1])
+        else:
+            wrong.append(
+                f"mis-shaped: {name} is {list(tensor.shape)} in the file, {list(shape)} in the model"
+            )
+    unexpected = [name for name in file.tensors if name not in expected]
+    ignored = [name for name in unexpected if adaptable.get(name) == "ignore"]
+    wrong += [f"unexpected: {n} {list(file.tensors[n].shape)}" for n in unexpected if n not in ignored]
+    if wrong:
+        raise WeightsError(
+            f"{file.path}: does not fit the model, {len(wrong)} tensors differ; nothing was loaded. Is it of another "
+            "variant, or was the model made with other settings?\n  " + "\n  ".join(wrong)
+        )
+    cast = {n: str(t.dtype) for n, t in tensors.items() if t.dtype.kind == "f" and t.dtype != np.float32}
+    tensors |= {name: tensors[name].astype(np.float32) for name in cast}
+    report = MatchReport(
+        path=file.path,
+        layout=file.layout,
+        expected=len(expected),
+        loaded=tuple(tensors),
+        reinitialised=reinitialised,
+        adapted=adapted,
+        new=tuple(new),
+        ignored=tuple(ignored),
+        cast=cast,
+        notes=file.notes,
+    )
+    return tensors, report
+
+
+def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A convolution's kernel for another number of input channels, as timm's `adapt_input_conv` has it.
+
+    One channel gets the sum over the old ones: a grey picture then gives what its colour copy gave. Several get the
+    old ones in turn, times old / new, so that the output keeps its scale.
+
+    Args:
+        kernel: `[O, C, kh, kw]`.
+
+    Returns:
+        float32 `[O, channels, kh, kw]`.
+    """
+    kernel = kernel.astype(np.float32)
+    if channels == 1:
+        return kernel.sum(axis=1, keepdims=True)
+    old = kernel.shape[1]
+    return kernel[:, np.arange(channels) % old] * np.float32(old / channels)
+
+
+def _check_steps(file: WeightFile, wanted: StepSizes) -> None:
+    for layer in sorted(set(file.step_sizes) & set(wanted)):
+        channels = max(
+            (t.shape[1] for n, t in file.tensors.items() if n.endswith(f".{layer}.weight")), default=0
+        )
+        found, want = file.step_sizes[layer], wanted[layer]
+        # Compared as offsets: with few channels several step sizes give the same.
+        if not np.array_equal(cycle_offsets(channels, found), cycle_offsets(channels, want)):
+            raise WeightsError(
+                f"{file.path}: its {layer} was trained with step size {found[0]}×{found[1]}, the model has "
+                f"{want[0]}×{want[1]}; make the model with the file's step_size"
+            )
