@@ -100,7 +100,9 @@ class AugmentPart:
         low, high = self.crop_scale
         _check("augment.crop_scale", self.crop_scale, 0 < low <= high <= 1, "two shares in (0, 1], rising")
         low, high = self.crop_ratio
-        _check("augment.crop_ratio", self.crop_ratio, 0 < low <= high < math.inf, "two ratios above 0, rising")
+        _check(
+            "augment.crop_ratio", self.crop_ratio, 0 < low <= high < math.inf, "two ratios above 0, rising"
+        )
         _check("augment.hflip", self.hflip, 0 <= self.hflip <= 1, "a probability in [0, 1]")
 
 

@@ -1,0 +1,267 @@
+"""`cyclemlp train`: from a recipe file and flags to a run's folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp.cli.common import (
+    DATA_HELP,
+    add_class_map_argument,
+    add_device_argument,
+    choose_device,
+    choose_workers,
+    open_class_names,
+    open_source,
+    plain_warnings,
+    whole_number,
+)
+from cyclemlp.errors import ConfigError
+from cyclemlp.training.recipe import Recipe, parse_assignments
+
+if TYPE_CHECKING:
+    from cyclemlp.data import Source
+
+EPILOG = f"""
+{DATA_HELP}
+what is trained is decided by the recipe file, then by the flags, then by --set; `--show-recipe` prints the
+outcome, with every key that --set knows, and does nothing.
+
+the output folder holds recipe.yaml, log.jsonl (a line an epoch), checkpoint_…/ (to go on from), best.safetensors
+(the best model, for `cyclemlp eval` and `predict`), curves.png and a README.md. Ctrl-C saves before it stops.
+
+examples:
+  handwritten digits, two minutes on two cores:
+    cyclemlp train --config configs/digits.yaml --output runs/digits
+  your own pictures, one folder a class, from random weights:
+    cyclemlp train --model cyclemlp_micro --data photos/train --val-data photos/val --epochs 50
+  the same from the published ImageNet weights, gently:
+    cyclemlp train --model cyclemlp_b1 --pretrained --data photos/train --val-data photos/val \\
+        --epochs 30 --lr 1e-4 --batch-size 32
+  pictures named in text files:
+    cyclemlp train --data photos --list train.txt --val-list val.txt --classes names.txt
+  go on with a run that was stopped:
+    cyclemlp train --resume runs/digits
+  anything else in the recipe:
+    cyclemlp train --config configs/digits.yaml --set optimizer.clip_norm=1 --set schedule.warmup_epochs=0
+"""
+
+# Flag → key of the recipe that it overrides.
+KEYS = {
+    "model": "model.name",
+    "weights": "model.weights",
+    "data": "data.train",
+    "list": "data.train_list",
+    "val_data": "data.val",
+    "val_list": "data.val_list",
+    "class_map": "data.class_map",
+    "classes": "data.classes",
+    "batch_size": "data.batch_size",
+    "workers": "data.workers",
+    "lr": "optimizer.lr",
+    "epochs": "run.epochs",
+    "seed": "run.seed",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `cyclemlp train`."""
+    parser.epilog = EPILOG
+    parser.add_argument("--config", metavar="FILE", help="recipe, a YAML file such as configs/digits.yaml")
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", metavar="NAME", help="a variant, see `cyclemlp info` (default: cyclemlp_b1)"
+    )
+    start = group.add_mutually_exclusive_group()
+    start.add_argument(
+        "--weights", metavar="FILE", help="start from these weights: .pth, .pdparams, .safetensors, a run"
+    )
+    start.add_argument("--pretrained", action="store_true", help="start from the published ImageNet weights")
+
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--data", metavar="digits|DIR", help="training pictures, see below")
+    group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
+    group.add_argument("--val-data", metavar="DIR", help="pictures to evaluate each epoch (default: --data)")
+    group.add_argument("--val-list", metavar="FILE", help="their list")
+    add_class_map_argument(group)
+    group.add_argument(
+        "--classes",
+        metavar="FILE|imagenet",
+        help="names of the classes, one a line, kept with the model (default: the folders' names)",
+    )
+    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
+
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--epochs", type=whole_number(1), metavar="N", help="passes over the pictures (default: 300)"
+    )
+    group.add_argument(
+        "--batch-size", type=whole_number(1), metavar="N", help="pictures a step (default: 128)"
+    )
+    group.add_argument(
+        "--lr",
+        type=float,
+        metavar="RATE",
+        help="highest learning rate, for a batch of 512 pictures: it is scaled to the batch size, unless "
+        "`--set optimizer.lr_for_batch=null` (default: 5e-4)",
+    )
+    group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random (default: 0)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the recipe; may be repeated",
+    )
+    add_device_argument(group)
+
+    group = parser.add_argument_group("results")
+    group.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/NAME OF THE MODEL)")
+    group.add_argument(
+        "--resume",
+        metavar="auto|DIR",
+        help="go on: from the newest checkpoint of that run's folder, from a checkpoint_… folder, or `auto`: from "
+        "the newest in --output, or anew if there is none",
+    )
+    group.add_argument("--force", action="store_true", help="replace the run that is in --output")
+    group.add_argument("--show-recipe", action="store_true", help="print the whole recipe as YAML and stop")
+    group.add_argument(
+        "--json", action="store_true", help="print the final figures as JSON, all else on stderr"
+    )
+    group.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0, 1 for a loss that is not finite, 128 + signal when stopped (130 by Ctrl-C)."""
+    recipe = resolve_recipe(args)
+    if args.show_recipe:
+        print(recipe.to_yaml(), end="")
+        return 0
+    with plain_warnings("train"):
+        return _train(recipe, _output(args, recipe), args)
+
+
+def resolve_recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe file (or that of the run to resume, or the defaults), then flags, then `--set`.
+
+    Raises:
+        ConfigError: something unknown or impossible.
+    """
+    path = args.config or _recipe_to_resume(args)
+    recipe = Recipe.load(path) if path else Recipe()
+    flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
+    if args.pretrained:
+        flags["model.weights"] = "published"
+    if args.data is not None:
+        # Another training set: what the file says of lists and validation pictures is about the old one.
+        flags = {**dict.fromkeys(("data.train_list", "data.val", "data.val_list")), **flags}
+    return recipe.updated(flags, where="command line").updated(parse_assignments(args.set), where="--set")
+
+
+def _recipe_to_resume(args: argparse.Namespace) -> Path | None:
+    if args.resume is None:
+        return None
+    place = Path(args.output or "") if args.resume == "auto" else Path(args.resume)
+    run_folder = place.parent if place.name.startswith("checkpoint_") else place
+    path = run_folder / "recipe.yaml"
+    return path if path.exists() and (args.resume != "auto" or args.output) else None
+
+
+def _output(args: argparse.Namespace, recipe: Recipe) -> Path:
+    if args.output is not None:
+        return Path(args.output)
+    if args.resume not in (None, "auto"):
+        place = Path(args.resume)
+        return place.parent if place.name.startswith("checkpoint_") else place
+    return Path("runs") / recipe.model.name.lower()
+
+
+def _train(recipe: Recipe, output: Path, args: argparse.Namespace) -> int:
+    from cyclemlp.training import TrainingFailedError, TrainingStoppedError, train
+
+    choose_device(args.device)
+    classes = open_class_names(recipe.data.classes)
+    train_source, val_source = open_sources(recipe, classes)
+    say = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
+    if val_source is None:
+        say("no validation pictures (--val-data, --val-list): the last model is kept as the best")
+    try:
+        result = train(
+            recipe,
+            train_source,
+            val_source,
+            output,
+            classes=classes,
+            workers=choose_workers(recipe.data.workers, train_source),
+            resume=args.resume,
+            force=args.force,
+            show_progress=not args.no_progress,
+            command=_command(args),
+            say=say,
+        )
+    except TrainingFailedError as error:
+        print(f"cyclemlp train: failed: {error}", file=sys.stderr)
+        return 1
+    except TrainingStoppedError as stopped:
+        go_on = f"cyclemlp train --resume {shlex.quote(str(output))}"
+        print(f"cyclemlp train: {stopped}\ngo on with: {go_on}", file=sys.stderr)
+        return 128 + stopped.signal
+    if args.json:
+        figures: dict[str, Any] = {"output": str(output), "top1": result.best, "epoch": result.best_epoch}
+        print(json.dumps({**figures, "epochs": result.epochs}))
+    elif result.best is not None:
+        say(f"best top-1: {result.best:.2f} % in epoch {result.best_epoch}; everything is in {output}")
+    else:
+        say(f"done; everything is in {output}")
+    return 0
+
+
+def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Source | None]:
+    """Training and validation pictures; labels that have no class are errors with their line.
+
+    Raises:
+        ConfigError: no training pictures are named.
+        DataError: from reading the lists or folders.
+    """
+    data = recipe.data
+    if data.train is None:
+        raise ConfigError(
+            "no pictures are named: give --data digits, --data DIR, or data.train in the recipe"
+        )
+    train_source = open_source(
+        data.train,
+        Path(data.train_list) if data.train_list else None,
+        mode="train",
+        num_classes=len(classes) if classes else None,
+        class_map=data.class_map,
+    )
+    if data.val is None and data.val_list is None and data.train != "digits":
+        return train_source, None
+    val_source = open_source(
+        data.val or data.train,
+        Path(data.val_list) if data.val_list else None,
+        mode="val",
+        num_classes=train_source.num_classes,
+        class_map=data.class_map,
+    )
+    return train_source, val_source
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command as it was typed, as far as it matters for the result."""
+    words = ["cyclemlp", "train"]
+    for flag in ("config", *KEYS, "pretrained", "device", "output", "set"):
+        value = getattr(args, flag)
+        option = "--" + flag.replace("_", "-")
+        if isinstance(value, list):
+            words += [word for item in value for word in (option, str(item))]
+        elif value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return shlex.join(words)

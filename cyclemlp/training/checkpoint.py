@@ -1,0 +1,211 @@
+"""Checkpoints: folders that are complete or absent, from which a run goes on bit for bit.
+
+`checkpoint_0003/` is the state after three epochs, `checkpoint_0003_step000120/` after 120 steps more. Each holds
+
+- `model.safetensors`: weights in their published names, with the model's metadata; usable by itself;
+- `optimizer.safetensors`: the optimizer's tensors, named `<parameter>:<kind>` (Paddle's own names of parameters
+  change from process to process);
+- `state.json`: where the run is, and size and SHA-256 of the other files.
+
+No random state is kept: every draw of a run is a function of its seed, epoch and step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import safetensors.numpy
+from paddle import nn
+
+from cyclemlp.errors import WeightsError
+from cyclemlp.models import load_weights, save_model
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_NAME = re.compile(r"checkpoint_(\d{4,})(?:_step(\d{6,}))?$")
+# Paddle's name of an Adam tensor: `{its name of the parameter}_{kind}_{number}`.
+_OPTIMIZER_KEY = re.compile(r"(?P<parameter>.+)_(?P<kind>moment1|moment2|beta1_pow_acc|beta2_pow_acc)_\d+$")
+_FORMAT = 1
+
+
+@dataclass
+class TrainingState:
+    """Where a run is.
+
+    Attributes:
+        epoch: epochs completed.
+        step: steps done of the epoch under way.
+        loss_sum, pictures: of the epoch under way: sum over pictures of their training loss, and their number.
+        best, best_epoch: best validation top-1 in % so far (without validation pictures: None), and its epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    pictures: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of this state's checkpoint."""
+        return f"checkpoint_{self.epoch:04d}" + (f"_step{self.step:06d}" if self.step else "")
+
+
+class BrokenCheckpointError(WeightsError):
+    """A checkpoint that is incomplete or was changed."""
+
+
+def save_checkpoint(
+    run: Path, model: nn.Layer, optimizer: paddle.optimizer.Optimizer, state: TrainingState, *, keep: int
+) -> Path:
+    """Write `run/checkpoint_…/` whole or not at all, then remove all but the newest `keep`.
+
+    Raises:
+        OSError: it cannot be written (a full disk, say); earlier checkpoints are untouched.
+    """
+    target = run / state.name
+    partial = run / f".{state.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed here
+    partial.mkdir(parents=True)
+    try:
+        save_model(model, partial / MODEL, extra={"epoch": state.epoch})
+        safetensors.numpy.save_file(_optimizer_tensors(model, optimizer), partial / OPTIMIZER)
+        content = {
+            "format": _FORMAT,
+            "state": asdict(state),
+            "files": {name: _fingerprint(partial / name) for name in (MODEL, OPTIMIZER)},
+        }
+        (partial / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for path in (*partial.iterdir(), partial):
+            _flush(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _remove(target)
+    partial.rename(target)
+    _flush(run)
+    for old in list_checkpoints(run)[:-keep]:
+        _remove(old)
+    return target
+
+
+def load_checkpoint(
+    path: Path, model: nn.Layer, optimizer: paddle.optimizer.Optimizer | None = None
+) -> TrainingState:
+    """Put a checkpoint's model and optimizer state in place.
+
+    Raises:
+        BrokenCheckpointError: a file is missing, truncated or changed.
+        WeightsError: it is of another model.
+    """
+    state = check_checkpoint(path)
+    load_weights(model, path / MODEL)
+    if optimizer is not None:
+        _set_optimizer_tensors(model, optimizer, path / OPTIMIZER)
+    return state
+
+
+def check_checkpoint(path: Path) -> TrainingState:
+    """The state of a checkpoint all of whose files are as they were written.
+
+    Raises:
+        BrokenCheckpointError: they are not.
+    """
+    try:
+        content = json.loads((path / STATE).read_text(encoding="utf-8"))
+        written, files = content["state"], content["files"]
+        for name in (MODEL, OPTIMIZER):
+            found = _fingerprint(path / name)
+            if found != files[name]:
+                raise BrokenCheckpointError(
+                    f"{path / name} was truncated or changed: {found['bytes']:,} bytes, written were "
+                    f"{files[name]['bytes']:,}"
+                    + (" (the content differs)" if found["bytes"] == files[name]["bytes"] else "")
+                )
+        if content["format"] != _FORMAT or set(written) != {f.name for f in fields(TrainingState)}:
+            raise BrokenCheckpointError(f"{path / STATE} was written by another version of this program")
+    except OSError as error:
+        raise BrokenCheckpointError(f"{path} is not a complete checkpoint: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, BrokenCheckpointError):
+            raise
+        raise BrokenCheckpointError(f"{path / STATE} is damaged: {error!r}") from None
+    return TrainingState(**written)
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint of a run that is whole; None if it has none. Warns about each broken one."""
+    for path in reversed(list_checkpoints(run)):
+        try:
+            check_checkpoint(path)
+        except BrokenCheckpointError as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
+        else:
+            return path
+    return None
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Checkpoint folders of a run, oldest first, broken ones included."""
+    found = [(int(m[1]), int(m[2] or 0), p) for p in run.glob("checkpoint_*") if (m := _NAME.match(p.name))]
+    return [path for *_, path in sorted(found)]
+
+
+def _optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, np.ndarray]:
+    """`{parameter}:{kind}` → array."""
+    names = {parameter.name: name for name, parameter in model.named_parameters()}
+    tensors = {}
+    for key, tensor in optimizer.state_dict().items():
+        match = _OPTIMIZER_KEY.match(key)
+        if match is None or match["parameter"] not in names:
+            raise RuntimeError(f"the optimizer holds {key!r}, which a checkpoint does not know how to keep")
+        tensors[f"{names[match['parameter']]}:{match['kind']}"] = tensor.numpy()
+    return tensors
+
+
+def _set_optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, path: Path) -> None:
+    names = {name: parameter.name for name, parameter in model.named_parameters()}
+    state = {}
+    for key, array in safetensors.numpy.load_file(path).items():
+        name, _, kind = key.rpartition(":")
+        if name not in names:
+            raise WeightsError(f"{path} holds {key!r}, but the model has no parameter {name!r}")
+        # The name that a fresh optimizer's tensor will have; Paddle asserts it at the first step.
+        state[f"{names[name]}_{kind}_0"] = paddle.to_tensor(array)
+    optimizer.set_state_dict(state)
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _flush(path: Path) -> None:
+    """To the disk: what is renamed into place must not be empty after a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder; if that is cut short, what is left does not look like a checkpoint."""
+    if path.exists():
+        doomed = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+        shutil.rmtree(doomed)

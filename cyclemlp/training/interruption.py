@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM, taken at a moment when the run can be saved."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Interruption:
+    """While it is entered, the first Ctrl-C or SIGTERM is only noted; a second one stops at once.
+
+    Attributes:
+        signal: number of the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+        self._at_once = False
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def breaking(self) -> Iterator[None]:
+        """Within it nothing can be spoilt: the signal ends the block at once, and is noted."""
+        self._at_once = True
+        try:
+            if self.signal is None:
+                yield
+        except KeyboardInterrupt:
+            if self.signal is None:
+                raise
+        finally:
+            self._at_once = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again, self.signal = self.signal is not None, number
+        if again or self._at_once:
+            raise KeyboardInterrupt
+        print("\nstopping after this step and saving; once more to stop without saving", file=sys.stderr)

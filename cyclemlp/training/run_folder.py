@@ -1,0 +1,187 @@
+"""A run's folder: what it holds, and that nothing in it is overwritten by mistake.
+
+recipe.yaml       the whole recipe, defaults included
+log.jsonl         a line an epoch, and one a start
+checkpoint_0003/  see `checkpoint.py`
+best.safetensors  the model with the best validation top-1, with its metadata
+curves.png        loss, accuracy and learning rate
+README.md         command, versions, figures: for the reader who finds the folder in a year
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cyclemlp._version import __version__
+from cyclemlp.errors import ConfigError, MissingDependencyError
+from cyclemlp.report import JsonLines, format_duration, plot_curves, read_json_lines
+from cyclemlp.training.checkpoint import list_checkpoints, newest_checkpoint
+from cyclemlp.training.recipe import Recipe, differences
+
+RECIPE, LOG, BEST, CURVES, README = "recipe.yaml", "log.jsonl", "best.safetensors", "curves.png", "README.md"
+
+
+class RunFolder:
+    """Opened for a new run, or to go on with one.
+
+    Args:
+        path: the folder; it is made if need be.
+        resume: None for a new run; "auto" for the newest whole checkpoint here, or a new run if there is none; or a
+            checkpoint, or a run's folder whose newest one is taken.
+        force: a new run may replace the one that is here. Files that are not a run's stay.
+
+    Attributes:
+        checkpoint: where to go on from, or None.
+
+    Raises:
+        ConfigError: the folder is not empty and neither `resume` nor `force` is given; nothing to resume from.
+    """
+
+    def __init__(self, path: Path, *, resume: str | Path | None = None, force: bool = False) -> None:
+        self.path = path
+        self.checkpoint = self._find(resume)
+        here = self.checkpoint is not None and self.checkpoint.parent.resolve() == path.resolve()
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path} is a file; the output of a run is a folder")
+        if path.is_dir() and any(path.iterdir()) and not here:
+            is_run = (path / RECIPE).exists()
+            if not force and not (is_run and str(resume) == "auto"):
+                raise ConfigError(
+                    f"{path} is not empty. Choose another --output"
+                    + (", go on with that run by --resume auto" if is_run else "")
+                    + ", or start anew by --force, which removes that run's files"
+                )
+            self._clear()
+        path.mkdir(parents=True, exist_ok=True)
+
+    def _find(self, resume: str | Path | None) -> Path | None:
+        if resume is None:
+            return None
+        if str(resume) == "auto":
+            return newest_checkpoint(self.path)
+        place = Path(resume)
+        if not place.is_dir():
+            raise ConfigError(
+                f"--resume {place}: there is no such folder; give a checkpoint_… or a run's folder"
+            )
+        if place.name.startswith("checkpoint_"):
+            return place
+        found = newest_checkpoint(place)
+        if found is None:
+            raise ConfigError(f"--resume {place}: it holds no whole checkpoint (a folder checkpoint_…)")
+        return found
+
+    def _clear(self) -> None:
+        for name in (RECIPE, LOG, BEST, CURVES, README):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (*list_checkpoints(self.path), *self.path.glob(".checkpoint_*.partial")):
+            shutil.rmtree(folder)
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Write `recipe.yaml`; a resumed run whose recipe differs from the one it had is warned about."""
+        if self.checkpoint is not None and (self.checkpoint.parent / RECIPE).exists():
+            changes = list(differences(Recipe.load(self.checkpoint.parent / RECIPE), recipe))
+            if changes:
+                told = ", ".join(f"{key} {old} → {new}" for key, old, new in changes)
+                warnings.warn(f"the recipe differs from that of the run being resumed: {told}", stacklevel=2)
+        recipe.save(self.path / RECIPE)
+
+    def open_log(self) -> JsonLines:
+        """The log, to be continued."""
+        return JsonLines(self.path / LOG)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The log's epochs in order; of one that was run twice, after a crash, the later."""
+        records = {r["epoch"]: r for r in read_json_lines(self.path / LOG) if r.get("event") == "epoch"}
+        return [records[epoch] for epoch in sorted(records)]
+
+    def draw_curves(self) -> Path | None:
+        """Draw `curves.png`; without matplotlib, or before the first epoch, warn or do nothing."""
+        epochs = self.epochs()
+        if not epochs:
+            return None
+        try:
+            return plot_curves(epochs, self.path / CURVES, title=self.path.name)
+        except MissingDependencyError as error:
+            warnings.warn(f"{self.path / CURVES} was not drawn: {error}", stacklevel=2)
+            return None
+
+    def write_readme(self, command: str | None, facts: Mapping[str, Any]) -> None:
+        """Write `README.md`.
+
+        Args:
+            command: what started the run, as typed.
+            facts: name → value, for the first table.
+        """
+        epochs = self.epochs()
+        rows = [{**facts}, versions()]
+        lines = [f"# {self.path.name}", "", "A training run of paddle-cyclemlp.", ""]
+        if command:
+            lines += ["```sh", command, "```", ""]
+        for title, row in zip(("Run", "Made with"), rows, strict=True):
+            lines += [f"| {title} | |", "|---|---|", *(f"| {k} | {v} |" for k, v in row.items()), ""]
+        if epochs:
+            last = epochs[-1]
+            best = max(epochs, key=lambda r: -1.0 if r.get("val_top1") is None else r["val_top1"])
+            seconds = sum(r["seconds"] for r in epochs)
+            lines += [
+                f"{last['epoch']} epochs in {format_duration(seconds)}, validation included.",
+                "",
+                "| epoch | training loss | validation loss | top-1 (%) | top-5 (%) |",
+                "|---|---|---|---|---|",
+                *(
+                    f"| {r['epoch']} ({name}) | "
+                    + " | ".join(
+                        _number(r.get(k)) for k in ("train_loss", "val_loss", "val_top1", "val_top5")
+                    )
+                    + " |"
+                    for name, r in (("best", best), ("last", last))
+                ),
+                "",
+            ]
+        folder = shlex.quote(str(self.path))
+        lines += [
+            "`recipe.yaml` is the whole recipe, `log.jsonl` has a line an epoch, `best.safetensors` is the best model",
+            "with its preprocessing and class names, and each `checkpoint_…/` can be resumed from.",
+            "",
+            "```sh",
+            f"cyclemlp predict {folder} PICTURE…   # what is on a picture",
+            f"cyclemlp train --resume {folder}   # go on",
+            "```",
+            "",
+        ]
+        partial = self.path / f".{README}.partial"
+        partial.write_text("\n".join(lines), encoding="utf-8")
+        partial.replace(self.path / README)
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on: this program, Paddle, NumPy, Python, the machine."""
+    import paddle
+
+    return {
+        "paddle-cyclemlp": __version__,
+        "paddle": f"{paddle.__version__} on {paddle.get_device()}",
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
