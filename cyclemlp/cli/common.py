@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import INTERPOLATIONS, Preprocessing
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 FEW_PICTURES = 512
 MOST_WORKERS = 8
 
-DATA_HELP = """data:
-  --data digits               scikit-learn's 1797 scanned handwritten digits; nothing to fetch
-  --data DIR                  a folder with one folder of pictures a class: DIR/cat/1.jpg, DIR/dog/7.png
-  --data DIR --list FILE      a text file with a line `name label` a picture, names relative to DIR
+#: For the end of a command's help.
+DATA_HELP = """where the pictures come from:
+  --data digits            scikit-learn's 1797 scanned handwritten digits, a fixed fifth of them for evaluation
+  --data DIR               a folder with one folder of pictures a class: DIR/cat/1.jpg, DIR/dog/7.png
+  --data DIR --list FILE   a text file with a line `name label` a picture: `images/1.jpg 0`, names relative to DIR
 """
-
 
 # ---- types of arguments
 
@@ -91,29 +91,24 @@ def add_classes_argument(group: argparse._ArgumentGroup | argparse.ArgumentParse
     )
 
 
-def add_loading_arguments(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, batch_size: int
-) -> None:
-    """`--batch-size`, `--workers`."""
-    parser.add_argument(
+def add_running_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -> None:
+    """`--batch-size`, `--workers`, `--device`."""
+    group = parser.add_argument_group("running")
+    group.add_argument(
         "--batch-size",
         type=whole_number(1),
         default=batch_size,
         metavar="N",
         help="pictures in one step (default: %(default)s); less if memory runs out",
     )
-    parser.add_argument(
+    group.add_argument(
         "--workers",
         type=whole_number(0),
         metavar="N",
         help="processes that read pictures, 0 for none "
         f"(default: 0 for fewer than {FEW_PICTURES} pictures, else one a core, at most {MOST_WORKERS})",
     )
-
-
-def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """`--device`."""
-    parser.add_argument(
+    group.add_argument(
         "--device",
         metavar="cpu|gpu|gpu:N",
         help="where to compute (default: the GPU if Paddle was built for one, else the CPU)",
@@ -141,8 +136,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     positional = group.add_argument(
         "model_or_file",
         metavar="MODEL",
-        help="a run folder of `cyclemlp train`, or a file of ours: it knows its architecture, preprocessing and "
-        "classes",
+        help="a run folder of `cyclemlp train`, or a weight file that it wrote: they know their architecture, "
+        "preprocessing and classes",
     )
     positional.required = False  # not with --model; `nargs='?'` would match nothing where options come first
     group.add_argument(
@@ -156,9 +151,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--layout", choices=("authors", "paddle"), help="layout of --weights, should it ask for it"
-    )
-    group.add_argument(
-        "--num-classes", type=whole_number(1), metavar="N", help="outputs of --model, if not its usual 1000"
     )
 
 
@@ -273,7 +265,7 @@ def open_model(args: argparse.Namespace) -> Any:
     if given is not None and args.model is not None:
         raise ConfigError(f"both {given!r} and --model {args.model} are named; give one model")
     if given is not None and (Path(given).exists() or not _is_model_name(given)):
-        for option in ("weights", "pretrained", "layout", "num_classes"):
+        for option in ("weights", "pretrained", "layout"):
             if getattr(args, option):
                 raise ConfigError(
                     f"--{option.replace('_', '-')} goes with --model NAME; {given!r} is read as a file or folder that "
@@ -287,51 +279,171 @@ def open_model(args: argparse.Namespace) -> Any:
         )
     if bool(args.weights) == args.pretrained:
         raise ConfigError(f"{name} needs weights: give either --weights FILE or --pretrained")
-    overrides = {} if args.num_classes is None else {"num_classes": args.num_classes}
     if args.pretrained:
-        return cyclemlp.create_model(name, pretrained=True, **overrides)
-    model = cyclemlp.create_model(name, **overrides)
-    cyclemlp.load_weights(model, args.weights, layout=args.layout)
+        return cyclemlp.create_model(name, pretrained=True)
+    return _model_with_weights(name, args.weights, args.layout)
+
+
+def _model_with_weights(name: str, path: Path, layout: str | None) -> Any:
+    """A model for use as it is: with the file's number of classes, and nothing left as initialised."""
+    import cyclemlp
+    from cyclemlp.network import canonical_name
+    from cyclemlp.weights import read_weights
+
+    file = read_weights(path, layout=layout)
+    if file.metadata:  # ours: it knows its preprocessing and classes too
+        if file.metadata.get("model") != canonical_name(name):
+            raise ConfigError(f"{file.path} holds a {file.metadata.get('model')}, not a {name}")
+        return cyclemlp.load_model(path)
+    head = file.tensors.get("head.bias")
+    model = cyclemlp.create_model(name, **({} if head is None else {"num_classes": len(head)}))
+    report = cyclemlp.load_weights(model, file)
+    if report.reinitialised or report.adapted or report.new:
+        raise WeightsError(f"{file.path} does not hold all of a {name} for use as it is:\n{report}")
     return model
 
 
 def _is_model_name(text: str) -> bool:
     import cyclemlp
+    from cyclemlp.network import canonical_name
 
-    try:
-        cyclemlp.model_info(text)
-    except ValueError:
-        return False
-    return True
+    return canonical_name(text) in cyclemlp.list_models()
 
 
-def check_class_count(source: Source, model_classes: int) -> None:
-    """A source whose classes are fixed by itself (folders, digits) must have the model's number of them.
+def model_class_count(model: Any) -> int:
+    """Number of the model's classes. Raises ModelError if it has no head."""
+    classes = int(model.config.num_classes)
+    if classes == 0 or model.config.features_only:
+        raise ModelError("this model has no classification head (num_classes=0 or features_only)")
+    return classes
+
+
+def model_class_names(model: Any, given: str | None) -> list[str]:
+    """Names for people: those of `--classes`, else the model's own, else ImageNet's for 1000 classes, else numbers.
 
     Raises:
-        DataError: it has another number.
+        ConfigError: `--classes` names another number of classes than the model has.
     """
-    if source.num_classes is not None and source.num_classes != model_classes:
+    from cyclemlp.data import imagenet_classes
+
+    count = model_class_count(model)
+    names = (
+        open_class_names(given) or model.metadata.classes or (imagenet_classes() if count == 1000 else None)
+    )
+    if names is None:
+        return [str(index) for index in range(count)]
+    if len(names) != count:
+        raise ConfigError(f"{given or 'the model file'} names {len(names)} classes and the model has {count}")
+    return list(names)
+
+
+def open_labelled_source(
+    model: Any, data: str, list_path: Path | None = None, *, mode: str = "val", class_map: str | None = None
+) -> Source:
+    """Pictures whose labels are the model's classes.
+
+    A list's labels must be below the model's number of classes. Folders are matched by name where their names are
+    the model's class names, or WordNet ids and the model has ImageNet's 1000 classes; otherwise they must be as
+    many as the model's classes and are taken in sorted order, with a warning if the model knows other names.
+
+    Raises:
+        DataError: the labels cannot be the model's.
+    """
+    from cyclemlp.data import ImageFolder, ListFile, imagenet_class_map
+
+    count = model_class_count(model)
+    source = open_source(data, list_path, mode=mode, num_classes=count, class_map=class_map)
+    own = model.metadata.classes
+    if isinstance(source, ImageFolder) and class_map is None and source.classes != own:
+        maps = [{name: index for index, name in enumerate(own or [])}]
+        if count == 1000:
+            maps.append(imagenet_class_map())
+        for mapping in maps:
+            if set(source.classes or []) <= set(mapping) and len(mapping) == count:
+                return ImageFolder(data, class_map=mapping)
+        if own and source.num_classes == count:
+            warnings.warn(
+                f"{data}: the folders' names are not the model's class names ({', '.join(own[:3])} …); they are taken "
+                "as its classes in sorted order",
+                stacklevel=2,
+            )
+    if source.num_classes != count:
         raise DataError(
-            f"the pictures have {source.num_classes} classes and the model has {model_classes}; choose a model "
-            "trained on these classes, or give --class-map FILE to say which class each folder is"
+            f"{data} has {source.num_classes} classes and the model has {count}; choose a model trained on these "
+            "classes"
+            + (", or give --class-map FILE to say which class each folder is" if data != "digits" else "")
         )
+    if isinstance(source, ListFile) and (highest := source.highest_label()) < count - 1:
+        warnings.warn(
+            f"{list_path}: the labels go up to {highest} only, and the model has {count} classes; the figures are "
+            "right if these are its classes, in its order",
+            stacklevel=2,
+        )
+    return source
 
 
-# ---- messages
+# ---- messages and results
+
+
+def message(text: str) -> None:
+    """A line on stderr, above a progress bar if one is there."""
+    from tqdm import tqdm
+
+    tqdm.write(text.encode(errors="surrogateescape").decode(errors="replace"), file=sys.stderr)
 
 
 @contextlib.contextmanager
 def plain_warnings(command: str) -> Iterator[None]:
     """Within it, a warning is one line on stderr: `cyclemlp eval: warning: …`, without file and line of our code."""
-    before = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         print(f"cyclemlp {command}: warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
-        warnings.showwarning = show
-        try:
-            yield
-        finally:
-            warnings.showwarning = before
+        warnings.showwarning = show  # catch_warnings puts the old one back
+        warnings.filterwarnings(
+            "ignore", message="No ccache found"
+        )  # Paddle's, on import; we compile nothing
+        yield
+
+
+def output_folder(path: Path | None) -> Path | None:
+    """`--output`, made now rather than after hours of work.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    if path is None:
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {path} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise ConfigError(f"--output {path} cannot be written to")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def provenance(
+    args: argparse.Namespace, model: Any, preprocessing: Preprocessing, device: str
+) -> dict[str, Any]:
+    """What a result was made with, as JSON values."""
+    from cyclemlp._version import __version__
+
+    return {
+        "model": model.metadata.model,
+        "weights": str(args.weights or ("published" if args.pretrained else args.model_or_file)),
+        "data": args.data,
+        "list": None if args.list is None else str(args.list),
+        "preprocessing": preprocessing.to_dict(),
+        "batch_size": args.batch_size,
+        "device": device,
+        "version": __version__,
+    }

@@ -144,10 +144,14 @@ class ListFile(Files):
                 and (self.root / parts[0]).is_file()
             ):
                 raise DataError(
-                    f"{error}. {parts[0]!r} does exist: in a test list the whole line is the name; use mode val for a "
+                    f"{error}. {parts[0]!r} does exist: in a test list the whole line is the name; use mode val (`--list-mode val`) for a "
                     "list with labels"
                 ) from error
             raise
+
+    def highest_label(self) -> int:
+        """The highest label of all lines; −1 in test mode."""
+        return -1 if self._labels is None else int(self._labels.max())
 
     def location(self, index: int) -> str:
         """The list's path and the line, e.g. "val.txt:12"."""

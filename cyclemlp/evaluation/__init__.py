@@ -8,16 +8,26 @@ from cyclemlp.evaluation.metrics import (
     top_classes,
 )
 from cyclemlp.evaluation.run import EvaluationResult, Prediction, as_callable, evaluate, predict
+from cyclemlp.evaluation.tables import (
+    PredictionFiles,
+    outcome_to_dict,
+    prediction_to_dict,
+    write_evaluation_csv,
+)
 
 __all__ = [
     "EvaluationResult",
     "Prediction",
+    "PredictionFiles",
     "as_callable",
     "confusion_matrix",
     "cross_entropy",
     "evaluate",
     "label_ranks",
     "log_softmax",
+    "outcome_to_dict",
     "predict",
+    "prediction_to_dict",
     "top_classes",
+    "write_evaluation_csv",
 ]

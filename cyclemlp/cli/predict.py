@@ -1,0 +1,204 @@
+"""`cyclemlp predict`: what is on a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp.cli import common
+from cyclemlp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cyclemlp.data import Failure, Source
+    from cyclemlp.evaluation import Prediction
+
+USAGE = """cyclemlp predict MODEL PICTURE|FOLDER … [options]
+       cyclemlp predict MODEL --data DIR --list FILE [options]
+       cyclemlp predict --model NAME (--weights FILE | --pretrained) PICTURE|FOLDER … [options]"""
+
+EXAMPLES = """examples:
+  cyclemlp predict runs/pets cat.jpg dog.png
+      what a run of `cyclemlp train` says about two pictures
+  cyclemlp predict --model cyclemlp_b1 --pretrained holiday/ --top 3 --output results
+      every picture below holiday/, with ImageNet's classes; writes results/predictions.csv and .json
+  cyclemlp predict runs/pets --data pets --list pets/test.txt --output results --skip-bad
+      a list, one name a line (spaces are part of it); goes on where a picture cannot be read
+  cyclemlp predict runs/pets --data pets --list pets/val.txt --list-mode val
+      a list with lines `name label`: the true class is shown beside the predicted ones
+  cyclemlp predict runs/digits --data digits
+      the held-out digits
+
+Exit code: 0 done; 1 pictures were skipped, or the model gives no finite numbers; 2 something to mend in what was asked.
+"""
+#: With --output, more pictures than this are not all printed.
+MOST_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.usage, parser.epilog = USAGE, EXAMPLES
+    common.add_model_arguments(parser)
+    group = parser.add_argument_group("pictures")
+    pictures = group.add_argument(
+        "pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture files, and folders to look through"
+    )
+    pictures.required = False  # not with --list; `nargs='*'` would match nothing where options come first
+    group.add_argument(
+        "--data", metavar="digits|DIR", help="the bundled digits, or the folder of --list's names"
+    )
+    group.add_argument(
+        "--list", type=Path, metavar="FILE", help="text file with one picture a line, relative to --data"
+    )
+    group.add_argument(
+        "--list-mode",
+        choices=("test", "val"),
+        default="test",
+        help="test: the whole line is the name (default); val: the last word is the picture's class",
+    )
+    common.add_class_map_argument(group)
+    group.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out pictures that cannot be read, instead of stopping at the first",
+    )
+    common.add_preprocessing_arguments(parser)
+    common.add_running_arguments(parser, batch_size=32)
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--top",
+        type=common.whole_number(1),
+        default=5,
+        metavar="K",
+        help="classes a picture (default: %(default)s)",
+    )
+    common.add_classes_argument(group)
+    group.add_argument(
+        "--output", type=Path, metavar="DIR", help="write DIR/predictions.csv and DIR/predictions.json"
+    )
+    group.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; returns the exit code."""
+    if (
+        args.model is not None and args.model_or_file is not None
+    ):  # with --model there is no MODEL: it is a picture
+        args.pictures = [args.model_or_file, *(args.pictures or [])]
+        args.model_or_file = None
+    _check_pictures(args)
+    with common.plain_warnings("predict"):
+        try:
+            return _predict(args)
+        except FloatingPointError as error:
+            print(f"cyclemlp predict: error: {error}", file=sys.stderr)
+            return 1
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from cyclemlp.data import build_loader, evaluation_transform
+    from cyclemlp.evaluation import PredictionFiles, as_callable, outcome_to_dict, predict, prediction_to_dict
+
+    output = common.output_folder(args.output)
+    device = common.choose_device(args.device)
+    model = common.open_model(args)
+    classes = common.model_class_names(model, args.classes)
+    source = _open_source(args, model)
+    preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
+    failures: list[Failure] = []
+
+    def skip(failure: Failure) -> None:
+        failures.append(failure)
+        common.message(f"cyclemlp predict: skipped {failure.message}")
+
+    loader = build_loader(
+        source,
+        evaluation_transform(preprocessing),
+        batch_size=args.batch_size,
+        num_workers=common.choose_workers(args.workers, source),
+        tensors=True,
+        on_failure=skip if args.skip_bad else None,
+    )
+    topk = min(args.top, len(classes))
+    head = common.provenance(args, model, preprocessing, device)
+    files = (
+        None
+        if output is None
+        else PredictionFiles(
+            output, classes, topk=topk, labelled=source.label(0) is not None, head=head, failures=failures
+        )
+    )
+    shown: list[Prediction] = []
+    count = 0
+    complete = False
+    try:
+        with files or nullcontext():
+            for prediction in predict(as_callable(model), loader, topk=topk):
+                if files is not None:
+                    files.write(prediction)
+                if args.json or files is None or count < MOST_SHOWN:
+                    shown.append(prediction)
+                count += 1
+        complete = True
+    finally:  # what was computed before an error is shown all the same
+        if args.json:
+            entries = [prediction_to_dict(prediction, classes) for prediction in shown]
+            print(
+                json.dumps({**head, "predictions": entries, **outcome_to_dict(failures, complete)}, indent=1)
+            )
+        else:
+            _print_table(shown, classes)
+            if count > len(shown):
+                print(f"… and {count - len(shown):,} more pictures")
+        if files is not None:
+            written = " and ".join(str(path) for path in (files.paths if complete else files.partial_paths))
+            common.message(f"cyclemlp predict: {count:,} pictures written to {written}")
+    if failures:
+        common.message(f"cyclemlp predict: {len(failures):,} of {len(source):,} pictures were skipped")
+    return 1 if failures else 0
+
+
+def _check_pictures(args: argparse.Namespace) -> None:
+    if args.pictures and (args.data or args.list):
+        raise ConfigError("give either pictures and folders, or --data with --list, not both")
+    if args.list and not args.data:
+        raise ConfigError(f"--list {args.list} needs --data DIR, the folder that its names are relative to")
+    if args.data and args.data != "digits" and not args.list:
+        raise ConfigError(
+            f"--data {args.data} needs --list FILE; for every picture below a folder just name the folder"
+        )
+    if not args.pictures and not args.data:
+        raise ConfigError("no pictures are named; give files, folders, or --data DIR --list FILE")
+    if args.class_map and (not args.list or args.list_mode == "test"):
+        raise ConfigError("--class-map has an effect on a list with labels only: --list FILE --list-mode val")
+
+
+def _open_source(args: argparse.Namespace, model: Any) -> Source:
+    from cyclemlp.data import ListFile, PictureFiles
+
+    if args.pictures:
+        return PictureFiles(args.pictures)
+    if args.list and args.list_mode == "test":
+        return ListFile(args.data, args.list, mode="test")
+    return common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
+
+
+def _print_table(predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+    from cyclemlp.report import format_table
+
+    rows = []
+    labelled = any(prediction.label is not None for prediction in predictions)
+    for prediction in predictions:
+        picture, true = prediction.name, "" if prediction.label is None else classes[prediction.label]
+        for index, probability in zip(prediction.indices, prediction.probabilities, strict=True):
+            rows.append([picture, *([true] if labelled else []), classes[index], f"{probability:7.2%}"])
+            picture = true = ""
+    if rows:
+        header = ["picture", *(["true class"] if labelled else []), "predicted class", "probability"]
+        # A file name that is not UTF-8 must not stop the printing.
+        print(format_table(header, rows).encode(errors="surrogateescape").decode(errors="replace"))

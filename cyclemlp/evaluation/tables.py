@@ -1,0 +1,136 @@
+"""Results a picture at a time, as CSV and JSON files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cyclemlp.data import Failure, Source
+from cyclemlp.evaluation.metrics import cross_entropy, label_ranks, log_softmax
+from cyclemlp.evaluation.run import EvaluationResult, Prediction
+
+# A file name that is not UTF-8 keeps its bytes.
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+
+def prediction_to_dict(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+    """One prediction as JSON values: `picture`, `classes` (best first), and `label` if it is known."""
+    entry: dict[str, Any] = {
+        "picture": prediction.name,
+        "classes": [
+            {"name": classes[index], "index": index, "probability": probability}
+            for index, probability in zip(prediction.indices, prediction.probabilities, strict=True)
+        ],
+    }
+    if prediction.label is not None:
+        entry["label"] = {"name": classes[prediction.label], "index": prediction.label}
+    return entry
+
+
+def outcome_to_dict(failures: Sequence[Failure], complete: bool) -> dict[str, Any]:
+    """What a JSON of predictions ends with: `failures` (picture, message), and whether all were tried."""
+    return {"failures": [{"picture": f.name, "message": f.message} for f in failures], "complete": complete}
+
+
+class PredictionFiles:
+    """Writes `predictions.csv` and `predictions.json` in a folder while predictions come in.
+
+    Until all is done they are called `predictions.partial.csv` and `.json`, and older results stay in place. If the
+    work ends early, the partial files stay: well-formed, with all that was computed.
+
+    Use it as a context manager.
+
+    Args:
+        folder: an existing folder.
+        classes: names of all classes.
+        topk: classes a picture.
+        labelled: whether the pictures have labels; they make two more columns.
+        head: what the JSON says before the predictions.
+        failures: what it says after them; may grow until the end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        *,
+        topk: int,
+        labelled: bool,
+        head: Mapping[str, Any],
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        self._classes, self._labelled, self._failures = classes, labelled, failures
+        self.paths = [folder / "predictions.csv", folder / "predictions.json"]
+        self.partial_paths = [path.with_suffix(f".partial{path.suffix}") for path in self.paths]
+        self.count = 0
+        self._csv_file, self._json_file = (path.open("w", **TEXT) for path in self.partial_paths)
+        self._csv = csv.writer(self._csv_file)
+        columns = [
+            f"{what}{rank}" for rank in range(1, topk + 1) for what in ("class", "index", "probability")
+        ]
+        self._csv.writerow(["picture", *columns, *(["label", "label_index"] if labelled else [])])
+        self._json_file.write(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "predictions": [')
+
+    def write(self, prediction: Prediction) -> None:
+        """Add a picture."""
+        row: list[Any] = [prediction.name]
+        for index, probability in zip(prediction.indices, prediction.probabilities, strict=True):
+            row += [self._classes[index], index, f"{probability:.6g}"]
+        if self._labelled and prediction.label is not None:
+            row += [self._classes[prediction.label], prediction.label]
+        self._csv.writerow(row)
+        self._json_file.write(",\n  " if self.count else "\n  ")
+        self._json_file.write(json.dumps(prediction_to_dict(prediction, self._classes)))
+        self.count += 1
+
+    def __enter__(self) -> PredictionFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        end = outcome_to_dict(self._failures, complete=kind is None)
+        self._json_file.write("\n ],\n" + json.dumps(end, indent=1).removeprefix("{\n") + "\n")
+        for file in (self._csv_file, self._json_file):
+            file.close()
+        if kind is None:
+            for partial, path in zip(self.partial_paths, self.paths, strict=True):
+                partial.replace(path)
+
+
+def write_evaluation_csv(
+    path: Path, result: EvaluationResult, source: Source, classes: Sequence[str]
+) -> None:
+    """A line a picture: its class, the predicted one and its probability, the true class's rank (1 is right), the loss.
+
+    Args:
+        path: written whole or not at all.
+        result: of `evaluate(…, keep=True)` over `source`.
+        classes: names of all classes.
+
+    Raises:
+        ValueError: the result was not kept.
+    """
+    if result.logits is None or result.labels is None or result.indices is None:
+        raise ValueError("the logits were not kept: evaluate(…, keep=True)")
+    logits, labels = result.logits, result.labels
+    predicted = logits.argmax(axis=1)
+    probability = np.exp(log_softmax(logits).max(axis=1))
+    ranks, losses = label_ranks(logits, labels) + 1, cross_entropy(logits, labels)
+    partial = path.with_suffix(f".partial{path.suffix}")
+    with partial.open("w", **TEXT) as file:
+        rows = csv.writer(file)
+        rows.writerow(
+            ["picture", "label", "label_index", "predicted", "predicted_index", "probability", "rank", "loss"]
+        )
+        for i, index in enumerate(result.indices.tolist()):
+            label, best = int(labels[i]), int(predicted[i])
+            figures = [f"{probability[i]:.6g}", int(ranks[i]), f"{losses[i]:.6g}"]
+            rows.writerow([source.name(index), classes[label], label, classes[best], best, *figures])
+    partial.replace(path)
