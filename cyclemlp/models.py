@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,50 +34,17 @@ _FORMAT = 1
 
 @dataclass
 class ModelMetadata:
-    """What a weight file must carry so that a stranger can use the model: saved with every checkpoint.
+    """What a weight file must carry, beside the architecture, so that a stranger can use the model.
 
     Attributes:
         model: registered name, as `create_model` takes it.
-        overrides: as `create_model` takes them.
         preprocessing: how pictures become its input.
         classes: names of the classes in the order of the logits, if known.
     """
 
     model: str
-    overrides: dict[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: list[str] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "format": _FORMAT,
-            "model": self.model,
-            "overrides": self.overrides,
-            "preprocessing": self.preprocessing.to_dict(),
-            "classes": self.classes,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelMetadata:
-        """From `to_dict`'s values and others beside them.
-
-        Raises:
-            ModelError: if the values are not this program's, or are of a later format.
-        """
-        if "model" not in values:
-            raise ModelError("the metadata names no model")
-        if values.get("format", _FORMAT) != _FORMAT:
-            raise ModelError(
-                f"the metadata has format {values['format']}; this version reads {_FORMAT}: "
-                "upgrade paddle-cyclemlp"
-            )
-        return cls(
-            values["model"],
-            dict(values.get("overrides") or {}),
-            Preprocessing.from_dict(values.get("preprocessing") or {}),
-            list(values["classes"]) if values.get("classes") else None,
-        )
 
 
 def list_models() -> list[str]:
@@ -111,7 +77,7 @@ def create_model(
     config = variant.config.replace(overrides)
     model = CycleMLP(config)
     model.metadata = ModelMetadata(
-        canonical_name(name), _jsonable(overrides), _preprocessing_for(variant.preprocessing, config.in_chans)
+        canonical_name(name), _preprocessing_for(variant.preprocessing, config.in_chans)
     )
     if pretrained is True:
         if variant.weights is None:
@@ -145,9 +111,13 @@ def load_weights(
         WeightsError: if the file cannot be read or does not fit; lists every tensor that does not.
     """
     file = path if isinstance(path, WeightFile) else read_weights(Path(path), layout=layout)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    tensors, report = match_weights(file, expected, adaptable=_adaptable(model.config, file.tensors))
-    model.set_state_dict({name: tensors[name] for name in expected if name in tensors})
+    state = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    steps = dict(zip(("sfc_h", "sfc_w"), model.config.step_sizes, strict=True))
+    adaptable = _adaptable(model.config, file.tensors)
+    tensors, report = match_weights(file, expected, adaptable=adaptable, step_sizes=steps)
+    for name, tensor in tensors.items():
+        state[name].set_value(tensor.astype(state[name].numpy().dtype, copy=False))
     return report
 
 
@@ -165,7 +135,14 @@ def save_model(
         WeightsError: for another suffix, or a folder that cannot be written.
     """
     tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    write_weights(Path(path), tensors, metadata={**model.metadata.to_dict(), **(extra or {})})
+    metadata = {
+        "format": _FORMAT,
+        "model": model.metadata.model,
+        "overrides": model.config.differences(_variant(model.metadata.model).config),
+        "preprocessing": model.metadata.preprocessing.to_dict(),
+        "classes": model.metadata.classes,
+    }
+    write_weights(Path(path), tensors, metadata={**metadata, **(extra or {})})
 
 
 def load_model(path: str | os.PathLike[str]) -> CycleMLP:
@@ -176,15 +153,22 @@ def load_model(path: str | os.PathLike[str]) -> CycleMLP:
             `create_model(name, pretrained=path)`).
     """
     file = read_weights(Path(path))
-    if not file.metadata:
+    facts = file.metadata
+    if "model" not in facts:
         raise WeightsError(
             f"{file.path} holds weights but not the model's name; use create_model(name, pretrained=path) "
             "or, on the command line, --model NAME --weights FILE"
         )
-    metadata = ModelMetadata.from_dict(file.metadata)
-    model = create_model(metadata.model, **metadata.overrides)
+    if facts.get("format") != _FORMAT:
+        raise WeightsError(
+            f"{file.path} has metadata of format {facts.get('format')}; this version reads {_FORMAT}: "
+            "upgrade paddle-cyclemlp"
+        )
+    model = create_model(facts["model"], **facts.get("overrides", {}))
     load_weights(model, file)
-    model.metadata = metadata
+    if facts.get("preprocessing"):
+        model.metadata.preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+    model.metadata.classes = facts.get("classes")
     return model
 
 
@@ -239,10 +223,6 @@ def _preprocessing_for(preprocessing: Preprocessing, in_chans: int) -> Preproces
         return preprocessing
     values = {**preprocessing.to_dict(), "mean": [0.5] * in_chans, "std": [0.5] * in_chans}
     return Preprocessing.from_dict(values)
-
-
-def _jsonable(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(overrides)))
 
 
 def _adaptable(config: CycleMLPConfig, names: Iterable[str]) -> dict[str, str]:

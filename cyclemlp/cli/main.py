@@ -10,8 +10,10 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
+from cyclemlp._paddle import require_paddle
 from cyclemlp._version import __version__
 from cyclemlp.errors import CycleMLPError
 
@@ -22,6 +24,7 @@ COMMANDS = {
     "info": "list the models, or show one model's or weight file's facts",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
+WITHOUT_PADDLE = {"convert"}
 
 
 def build_parser(command: str | None) -> argparse.ArgumentParser:
@@ -51,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((word for word in argv if word in COMMANDS), None)
     args = build_parser(command).parse_args(argv)
     try:
+        if args.command not in WITHOUT_PADDLE:
+            require_paddle()
+            warnings.filterwarnings(
+                "ignore", message="No ccache found"
+            )  # Paddle's; nothing here compiles C++
         return int(importlib.import_module(f"cyclemlp.cli.{args.command}").run(args))
     except CycleMLPError as error:
         print(f"cyclemlp {args.command}: error: {error}", file=sys.stderr)

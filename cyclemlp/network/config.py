@@ -145,6 +145,11 @@ class CycleMLPConfig:
         """As plain values."""
         return asdict(self)
 
+    def differences(self, other: CycleMLPConfig) -> dict[str, Any]:
+        """The values of this one that `other` has not, so that `other.replace(…)` of them gives this one."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return {name: value for name, value in mine.items() if value != theirs[name]}
+
     def replace(self, overrides: Mapping[str, Any]) -> CycleMLPConfig:
         """A copy with some values changed; an unknown name is a `ModelError` that lists the known ones."""
         known = [f.name for f in fields(self)]

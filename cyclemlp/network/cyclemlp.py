@@ -12,6 +12,8 @@ ICLR 2022, arXiv 2107.10224.
 
 from __future__ import annotations
 
+from typing import Any
+
 import paddle
 from paddle import nn
 
@@ -65,11 +67,14 @@ class CycleMLP(nn.Layer):
 
     Attributes:
         config: as given.
+        metadata: model name, preprocessing and class names, from `cyclemlp.create_model`; None otherwise.
         feature_channels, feature_strides: of the maps that the feature form returns, in its order.
         num_features: width of the last stage, the input of the head.
 
     In the feature form, stages after the last of `out_indices` are not built.
     """
+
+    metadata: Any = None
 
     def __init__(self, config: CycleMLPConfig) -> None:
         super().__init__()
@@ -149,6 +154,8 @@ class CycleMLP(nn.Layer):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a freshly initialised one of `num_classes` outputs; 0 removes it.
 
+        The names of the former classes are forgotten.
+
         Raises:
             ModelError: in the feature form, or for a number below 0.
         """
@@ -157,6 +164,8 @@ class CycleMLP(nn.Layer):
         self.config = self.config.replace({"num_classes": num_classes})
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         init_linear_or_norm(self.head)
+        if self.metadata is not None:
+            self.metadata.classes = None
 
     def _forward_maps(self, x: paddle.Tensor) -> list[paddle.Tensor]:
         self._check_input(x)

@@ -1,0 +1,215 @@
+"""Every registered model through all that a user does with it; the public API's promises."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+
+import cyclemlp
+from cyclemlp.errors import ModelError, WeightsError
+from cyclemlp.network import VARIANTS
+from cyclemlp.preprocessing import Preprocessing
+
+NANO = "cyclemlp_nano"
+
+
+def same(model, other, x):
+    model.eval()
+    other.eval()
+    with paddle.no_grad():
+        return np.array_equal(model(x).numpy(), other(x).numpy())
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_every_model(name, tmp_path):
+    """Forward, backward, features, save, load and to_static."""
+    model = cyclemlp.create_model(name, num_classes=5, drop_path_rate=0.1)
+    size = model.config.min_size
+    x = paddle.randn([2, 3, size + 3, 2 * size + 1])
+
+    logits = model(x)
+    assert logits.shape == [2, 5]
+    logits.square().sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert bool(parameter.grad.isfinite().all()), parameter_name
+
+    backbone = cyclemlp.create_model(name, features_only=True)
+    with paddle.no_grad():
+        maps = backbone(x)
+    strides = backbone.feature_strides
+    assert [m.shape[1] for m in maps] == backbone.feature_channels == list(model.config.embed_dims)
+    for k, feature in enumerate(maps):
+        # Every map has ⌈size / stride⌉ positions, or one fewer at the patch embedding's border.
+        for pixels, positions in zip(x.shape[2:], feature.shape[2:], strict=True):
+            assert pixels // strides[k] <= positions <= -(-pixels // strides[k])
+
+    for suffix in (".safetensors", ".pdparams"):
+        cyclemlp.save_model(model, tmp_path / f"m{suffix}")
+        assert same(model, cyclemlp.load_model(tmp_path / f"m{suffix}"), x)
+
+    spec = [paddle.static.InputSpec([None, 3, None, None], "float32")]
+    paddle.jit.save(paddle.jit.to_static(model, input_spec=spec, full_graph=True), str(tmp_path / "traced"))
+    traced = paddle.jit.load(str(tmp_path / "traced"))
+    eager = cyclemlp.load_model(tmp_path / "m.safetensors")
+    eager.eval()
+    for shape in ((2, 3, size, size), (1, 3, size + 5, size + 2)):
+        picture = paddle.randn(shape)
+        np.testing.assert_allclose(traced(picture).numpy(), eager(picture).numpy(), rtol=0, atol=1e-5)
+
+
+def test_the_seeds_names_and_unknown_ones():
+    assert cyclemlp.create_model("CycleMLP_B1").metadata.model == "cyclemlp_b1"
+    with pytest.raises(ModelError, match=r"did you mean cyclemlp_nano\?.*cyclemlp_b5"):
+        cyclemlp.create_model("cyclemlp_nan")
+
+
+def test_features_head_and_reset():
+    model = cyclemlp.create_model(NANO, num_classes=6)
+    model.eval()
+    x = paddle.randn([2, 3, 48, 32])
+    feature_map = model.forward_features(x)
+    assert feature_map.shape == [2, 96, 3, 2]
+    pooled = model.forward_head(feature_map, pre_logits=True)
+    np.testing.assert_allclose(pooled.numpy(), feature_map.numpy().mean((2, 3)), atol=1e-6)
+    np.testing.assert_array_equal(model.forward_head(feature_map).numpy(), model(x).numpy())
+    model.reset_classifier(9)
+    assert model(x).shape == [2, 9]
+    assert model.config.num_classes == 9
+    model.reset_classifier(0)
+    np.testing.assert_array_equal(model(x).numpy(), pooled.numpy())
+    assert not any(name.startswith("head") for name in model.state_dict())
+    with pytest.raises(ModelError, match="no head"):
+        cyclemlp.create_model(NANO, features_only=True).reset_classifier(3)
+
+
+def test_a_reset_head_is_saved_with_its_number_of_classes(tmp_path):
+    model = cyclemlp.create_model(NANO, num_classes=6)
+    model.metadata.classes = list("abcdef")
+    model.reset_classifier(2)
+    assert model.metadata.classes is None
+    cyclemlp.save_model(model, tmp_path / "m.safetensors")
+    assert cyclemlp.load_model(tmp_path / "m.safetensors").config.num_classes == 2
+
+
+def test_metadata_comes_back(tmp_path):
+    model = cyclemlp.create_model(NANO, num_classes=3, in_chans=1, step_size=[[1, 5], [5, 1]])
+    assert model.metadata.preprocessing.channels == 1
+    model.metadata.classes = ["one", "two", "three"]
+    model.metadata.preprocessing = replace(
+        model.metadata.preprocessing, input_size=40, mean=(0.25,), std=(0.5,)
+    )
+    for suffix in (".safetensors", ".pdparams"):
+        cyclemlp.save_model(model, tmp_path / f"m{suffix}", extra={"epoch": 4})
+        again = cyclemlp.load_model(tmp_path / f"m{suffix}")
+        assert again.metadata == model.metadata
+        assert again.config == model.config
+
+
+def test_a_file_that_does_not_name_its_model(tmp_path):
+    path = tmp_path / "bare.pdparams"
+    paddle.save(cyclemlp.create_model(NANO).state_dict(), str(path))
+    with pytest.raises(WeightsError, match=r"create_model\(name, pretrained=path\)"):
+        cyclemlp.load_model(path)
+    cyclemlp.create_model(NANO, pretrained=path)
+
+
+def test_other_programs_load_what_paddle_saves_of_ours(tmp_path):
+    """state_dict is in the published names and layout, saved and loaded without any code of ours."""
+    model = cyclemlp.create_model(NANO)
+    paddle.save(model.state_dict(), str(tmp_path / "m.pdparams"))
+    other = cyclemlp.create_model(NANO)
+    missing, unexpected = other.set_state_dict(paddle.load(str(tmp_path / "m.pdparams")))
+    assert (missing, unexpected) == ([], [])
+    assert same(model, other, paddle.randn([1, 3, 32, 32]))
+
+
+def test_only_head_and_input_are_adapted(tmp_path):
+    path = tmp_path / "m.safetensors"
+    model = cyclemlp.create_model(NANO, num_classes=4)
+    cyclemlp.save_model(model, path)
+    fewer = cyclemlp.create_model(NANO, num_classes=3)
+    head = fewer.head.weight.numpy()
+    report = cyclemlp.load_weights(fewer, path)
+    assert "head" in str(report)
+    np.testing.assert_array_equal(fewer.head.weight.numpy(), head)
+    np.testing.assert_array_equal(fewer.norm.weight.numpy(), model.norm.weight.numpy())
+
+    grey = cyclemlp.create_model(NANO, num_classes=4, in_chans=1)
+    assert "patch_embed" in str(cyclemlp.load_weights(grey, path))
+    picture = paddle.randn([1, 1, 32, 32])
+    grey.eval()
+    model.eval()
+    np.testing.assert_allclose(
+        grey(picture).numpy(), model(picture.expand([1, 3, 32, 32])).numpy(), atol=1e-5
+    )
+
+    other = cyclemlp.create_model(NANO, num_classes=4, embed_dims=(24, 48, 72, 100))
+    before = {name: value.numpy() for name, value in other.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"network\.5\.proj\.weight"):
+        cyclemlp.load_weights(other, path)
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name], err_msg="nothing may be loaded by halves")
+
+
+@pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1, 2)])
+def test_a_classifiers_weights_in_the_feature_form(out_indices, tmp_path):
+    path = tmp_path / "m.safetensors"
+    model = cyclemlp.create_model(NANO)
+    cyclemlp.save_model(model, path)
+    backbone = cyclemlp.create_model(NANO, features_only=True, out_indices=out_indices)
+    report = str(cyclemlp.load_weights(backbone, path))
+    assert f"norm{2 * out_indices[-1]}" in report
+    assert "head" in report
+    np.testing.assert_array_equal(
+        backbone.network[2][0].attn.proj.weight.numpy(), model.network[2][0].attn.proj.weight.numpy()
+    )
+    cyclemlp.save_model(backbone, path)
+    with pytest.raises(WeightsError, match=r"norm\.weight"):
+        cyclemlp.load_weights(cyclemlp.create_model(NANO), path)
+
+
+def test_model_info_is_json_and_true():
+    facts = json.loads(json.dumps(cyclemlp.model_info("cyclemlp_b1")))
+    assert facts["parameters"] == 15_155_400
+    assert facts["published"]["top1_percent"] == 78.9
+    assert facts["from_paper"]
+    assert not cyclemlp.model_info(NANO)["from_paper"]
+    assert cyclemlp.list_models()[:5] == [f"cyclemlp_b{i}" for i in range(1, 6)]
+
+
+@pytest.mark.parametrize("name", [f"cyclemlp_b{i}" for i in range(1, 6)])
+def test_published_preprocessing(name):
+    assert cyclemlp.create_model(name, num_classes=0).metadata.preprocessing == Preprocessing(
+        224, 0.875, "bicubic"
+    )
+    assert Preprocessing().resize_size == 256
+
+
+def test_pretrained_small_variants_do_not_exist():
+    with pytest.raises(WeightsError, match="no weights of cyclemlp_nano"):
+        cyclemlp.create_model(NANO, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import cyclemlp; cyclemlp.create_model('cyclemlp_b1')",
+        "from cyclemlp.cli.main import main; exit(main(['info']))",
+    ],
+)
+def test_without_paddle_the_error_says_how_to_install_one(code):
+    hidden = "import sys; sys.modules['paddle'] = None; "
+    done = subprocess.run([sys.executable, "-c", hidden + code], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert 'pip install "paddle-cyclemlp[cpu]"' in done.stderr
+    assert "paddlepaddle-gpu" in done.stderr
+
+
+def test_importing_the_package_imports_no_paddle():
+    code = "import sys, cyclemlp, cyclemlp.weights, cyclemlp.cli.main; sys.exit('paddle' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
