@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import paddle
 import pytest
+from golden import image
+from weights_fixtures import FILES, FOLDER, rebuild
 
 import cyclemlp
 from cyclemlp.errors import ModelError, WeightsError
@@ -154,6 +156,18 @@ def test_only_head_and_input_are_adapted(tmp_path):
         cyclemlp.load_weights(other, path)
     for name, value in other.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[name], err_msg="nothing may be loaded by halves")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_as_they_are_met_give_the_authors_logits(name, tmp_path):
+    expected = np.load(FOLDER / "expected.npz")
+    config = json.loads(str(expected["config"]))
+    architecture = {k: config[k] for k in ("embed_dims", "depths", "mlp_ratios", "num_classes")}
+    model = cyclemlp.create_model("cyclemlp_b1", pretrained=rebuild(name, tmp_path), **architecture)
+    model.eval()
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(image(config["seed"], tuple(config["shape"])))).numpy()
+    np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1, 2)])

@@ -77,7 +77,7 @@ def _models_text(models: list[dict[str, Any]]) -> str:
             [
                 facts["name"],
                 f"{facts['parameters'] / 1e6:.2f}",
-                f"{facts['multiply_adds'] / 1e9:.2f}" if facts["multiply_adds"] > 1e8 else "< 0.1",
+                f"{facts['multiply_adds'] / 1e9:.3f}",
                 f"{facts['input_size']}²",
                 "–" if published["top1_percent"] is None else f"{published['top1_percent']:.1f}",
                 published["weights_file"]
