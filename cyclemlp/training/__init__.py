@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cyclemlp._paddle import require_paddle
 from cyclemlp.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = ["Recipe", "TrainingFailedError", "TrainingResult", "TrainingStoppedEr
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
+        require_paddle()
         from cyclemlp.training import loop
 
         return getattr(loop, name)

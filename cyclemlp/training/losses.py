@@ -45,7 +45,9 @@ class SoftTargetCrossEntropy(nn.Layer):
             targets = F.one_hot(targets.astype("int64"), classes)
         targets = targets.astype(logits.dtype)
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / classes
-        return -(targets * F.log_softmax(logits, axis=-1)).sum(axis=-1).mean()
+        # Not F.log_softmax: on processors Paddle's cuts it off at −64, and the loss of a diverging run with it.
+        log_probabilities = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
+        return -(targets * log_probabilities).sum(axis=-1).mean()
 
     def extra_repr(self) -> str:
         return f"label_smoothing={self.label_smoothing}"

@@ -1,0 +1,179 @@
+"""The recipe: read, checked, written, overridden; what is wrong is named with its key and the way out."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cyclemlp.errors import ConfigError
+from cyclemlp.training.recipe import Recipe, differences, flatten, parse_assignments
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_defaults_are_the_authors():
+    recipe = Recipe()
+    assert recipe.optimizer.scaled_lr(1024) == pytest.approx(1e-3)
+    assert (recipe.optimizer.beta1, recipe.optimizer.beta2, recipe.optimizer.eps) == (0.9, 0.999, 1e-8)
+    assert (recipe.optimizer.weight_decay, recipe.loss.label_smoothing, recipe.model.drop_path_rate) == (
+        0.05,
+        0.1,
+        0.1,
+    )
+    schedule = recipe.schedule
+    assert (schedule.by, schedule.warmup_epochs, schedule.warmup_lr, schedule.min_lr) == (
+        "epoch",
+        5,
+        1e-6,
+        1e-5,
+    )
+    assert recipe.run.epochs == 300
+
+
+def test_yaml_round_trip_is_exact(tmp_path):
+    recipe = Recipe().updated(
+        {"optimizer.lr": 0.1 + 0.2, "augment.crop_ratio": [2 / 3, 1.5], "model.overrides": {"in_chans": 1}}
+    )
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+    assert list(tmp_path.iterdir()) == [tmp_path / "recipe.yaml"]
+
+
+def test_an_empty_file_and_empty_parts_are_the_defaults(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text in ("", "model:\ndata:\n"):
+        path.write_text(text)
+        assert Recipe.load(path) == Recipe()
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
+def test_every_committed_recipe_is_valid_and_says_its_command(config):
+    Recipe.load(config)
+    head = config.read_text().split("\nmodel:")[0]
+    assert f"cyclemlp train --config {config.relative_to(ROOT)}" in head
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optimiser": {}}, "unknown key optimiser; did you mean optimizer?"),
+        (
+            {"optimizer": {"learnin_rate": 1}},
+            "unknown key optimizer.learnin_rate; .*possible ones are lr, lr_for_batch",
+        ),
+        (
+            {"optimizer": {"weight_decai": 1}},
+            "unknown key optimizer.weight_decai; did you mean weight_decay?",
+        ),
+        (
+            {"data": {"preprocessing": {"input_sise": 3}}},
+            "preprocessing.input_sise; did you mean input_size?",
+        ),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr is 'fast'; expected a number"),
+        ({"optimizer": {"lr": True}}, "optimizer.lr is True; expected a number"),
+        ({"optimizer": {"lr": -1}}, "optimizer.lr is -1.0; it must be above 0"),
+        ({"optimizer": {"lr": math.nan}}, "optimizer.lr is nan; it must be above 0"),
+        ({"optimizer": {"lr": None}}, "optimizer.lr is None; expected a number"),
+        ({"optimizer": {"clip_norm": 0}}, "optimizer.clip_norm is 0.0; it must be above 0, or null"),
+        ({"optimizer": {"beta2": 1}}, r"optimizer.beta2 is 1.0; it must be in \[0, 1\)"),
+        ({"run": {"epochs": 2.5}}, "run.epochs is 2.5; expected a whole number"),
+        ({"run": {"epochs": True}}, "run.epochs is True; expected a whole number"),
+        ({"run": {"epochs": 0}}, "run.epochs is 0; it must be at least 1"),
+        ({"run": {"seed": -1}}, "run.seed is -1; it must be from 0"),
+        ({"schedule": {"by": "month"}}, "schedule.by is 'month'; it must be one of: epoch, step"),
+        ({"loss": {"label_smoothing": 1}}, "loss.label_smoothing is 1.0; it must be a share"),
+        ({"augment": {"crop_scale": [0.5]}}, r"augment.crop_scale is \[0.5\]; expected a list of 2 numbers"),
+        ({"augment": {"crop_scale": [0.5, "x"]}}, r"augment.crop_scale\[1\] is 'x'; expected a number"),
+        ({"augment": {"crop_scale": [1.0, 0.5]}}, "augment.crop_scale is .*rising"),
+        ({"augment": {"hflip": 2}}, "augment.hflip is 2.0; it must be a probability"),
+        ({"data": {"batch_size": 0}}, "data.batch_size is 0; it must be at least 1 picture"),
+        ({"data": {"train": ["a"]}}, r"data.train is \['a'\]; expected text"),
+        ({"model": {"drop_path_rate": 1}}, "model.drop_path_rate is 1.0; it must be a rate"),
+        ({"model": {"overrides": {"num_classes": 3}}}, "num_classes; leave it out: it comes from the data"),
+        ({"model": {"overrides": 3}}, "model.overrides is 3; expected a mapping"),
+        ({"model": "cyclemlp_b1"}, "model is 'cyclemlp_b1'; expected a mapping"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, values, message):
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=message) as caught:
+        Recipe.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"\xff\xfe", b"- 1\n- 2\n"])
+def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "my.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"my\.yaml: "):
+        Recipe.load(path)
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
+        Recipe.load(tmp_path / "absent.yaml")
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    values = yaml.safe_load("optimizer: {lr: 1e-3}\ndata: {train: 2012}")
+    assert values["optimizer"]["lr"] == "1e-3"
+    recipe = Recipe.from_dict(values)
+    assert recipe.optimizer.lr == 1e-3
+    assert recipe.data.train == "2012"
+
+
+def test_assignments_override_and_are_checked():
+    texts = [
+        "optimizer.lr=3e-4",
+        "optimizer.lr_for_batch=null",
+        "data.train=my photos",
+        "model.overrides.in_chans=1",
+    ]
+    recipe = Recipe().updated(parse_assignments(texts))
+    assert (recipe.optimizer.lr, recipe.optimizer.lr_for_batch, recipe.data.train) == (
+        3e-4,
+        None,
+        "my photos",
+    )
+    assert recipe.model.overrides == {"in_chans": 1}
+    assert Recipe().optimizer.lr == 5e-4
+    for text, message in (
+        ("lr=1", "'lr' needs its part: optimizer.lr="),
+        ("optimizer.lrr=1", "unknown key optimizer.lrr; did you mean lr?"),
+        ("optimiser.lr=1", "unknown key optimiser; did you mean optimizer?"),
+        ("optimizer.lr.x=1", "unknown key optimizer.lr"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Recipe().updated(parse_assignments([text]))
+    for text in ("optimizer.lr", "=3", "optimizer.lr=[1"):
+        with pytest.raises(ConfigError, match="--set"):
+            parse_assignments([text])
+
+
+def test_differences_name_each_key_once():
+    old = Recipe()
+    new = old.updated({"optimizer.lr": 1e-3, "model.overrides": {"in_chans": 1}})
+    assert list(differences(old, old)) == []
+    assert {key: (a, b) for key, a, b in differences(old, new)} == {
+        "optimizer.lr": (5e-4, 1e-3),
+        "model.overrides": ({}, None),
+        "model.overrides.in_chans": (None, 1),
+    }
+
+
+def test_the_documentation_names_every_key():
+    text = (ROOT / "docs" / "training.md").read_text()
+    missing = [key for key in flatten(Recipe().to_dict()) if f"`{key}`" not in text]
+    assert not missing
+
+
+def test_a_recipe_needs_no_paddle():
+    code = (
+        "import sys; sys.modules['paddle'] = None; from cyclemlp.training import Recipe; "
+        "print(Recipe().run.epochs)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "300", done.stderr
