@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli.common import (
     DATA_HELP,
     add_class_map_argument,
-    add_device_argument,
     choose_device,
     choose_workers,
     open_class_names,
@@ -118,7 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any key of the recipe; may be repeated",
     )
-    add_device_argument(group)
+    group.add_argument(
+        "--device",
+        metavar="cpu|gpu|gpu:N",
+        help="where to compute (default: the GPU if Paddle was built for one, else the CPU)",
+    )
 
     group = parser.add_argument_group("results")
     group.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/NAME OF THE MODEL)")

@@ -14,7 +14,7 @@ T = TypeVar("T")
 # A plain line is due after a tenth of the work, but a short task must not flood a log,
 # nor a long one look dead.
 LINE_EVERY_FRACTION = 0.1
-LINE_NOT_BEFORE_SECONDS = 5.0
+LINE_NOT_BEFORE_SECONDS = 10.0
 LINE_AT_LATEST_SECONDS = 30.0
 LINE_FORMAT = "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 LINE_FORMAT_NO_TOTAL = "{desc}{n_fmt}{unit} [{elapsed}, {rate_fmt}{postfix}]"
@@ -122,7 +122,7 @@ def progress(
 ) -> Progress[T]:
     """Show progress over `iterable` on stderr.
 
-    On a terminal this is tqdm's bar. Elsewhere it is one line a tenth of the work, at most one in 5 s and
+    On a terminal this is tqdm's bar. Elsewhere it is one line a tenth of the work, at most one in 10 s and
     at least one in 30 s; a shorter task gets its last line only.
 
     Args:

@@ -205,7 +205,7 @@ def _flush(path: Path) -> None:
 def _remove(path: Path) -> None:
     """Remove a folder; if that is cut short, what is left does not look like a checkpoint."""
     if path.exists():
-        doomed = path.with_name(f".{path.name}.partial")
+        doomed = path.with_name(f".{path.name}.removed")
         shutil.rmtree(doomed, ignore_errors=True)
         path.rename(doomed)
         shutil.rmtree(doomed)

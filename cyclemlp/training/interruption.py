@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Interruption:
@@ -33,16 +34,15 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @contextmanager
-    def breaking(self) -> Iterator[None]:
-        """Within it nothing can be spoilt: the signal ends the block at once, and is noted."""
+    def unless_stopped(self, work: Callable[[], T]) -> T | None:
+        """Do work that a signal may end at once, for it spoils nothing; None if one came, then or before."""
         self._at_once = True
         try:
-            if self.signal is None:
-                yield
+            return work() if self.signal is None else None
         except KeyboardInterrupt:
-            if self.signal is None:
+            if self.signal is None:  # not by a signal of ours
                 raise
+            return None
         finally:
             self._at_once = False
 

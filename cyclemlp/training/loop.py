@@ -128,8 +128,7 @@ def train(
             record |= train_epoch(
                 model, train_loader, loss_fn, optimizer, schedule, state, recipe, interruption, show_progress
             )
-            with interruption.breaking():
-                record |= _evaluate(model, val_loader, show_progress)
+            record |= interruption.unless_stopped(lambda: _evaluate(model, val_loader, show_progress)) or {}
             if interruption.signal is not None:
                 checkpoint = save()
                 folder.draw_curves()
@@ -140,7 +139,7 @@ def train(
             record |= {"seconds": time.perf_counter() - began, "time": now()}
             if record["best"]:
                 state.best, state.best_epoch = record.get("val_top1"), state.epoch
-                figures = {k: v for k, v in record.items() if k.startswith(("val_", "train_"))}
+                figures = {k: record.get(k) for k in ("train_loss", "val_loss", "val_top1", "val_top5")}
                 save_model(model, folder.path / BEST, extra={"epoch": state.epoch, "figures": figures})
             log.write(record)
             if state.epoch % recipe.run.checkpoint_epochs == 0 or state.epoch == recipe.run.epochs:

@@ -84,7 +84,7 @@ class RunFolder:
     def _clear(self) -> None:
         for name in (RECIPE, LOG, BEST, CURVES, README):
             (self.path / name).unlink(missing_ok=True)
-        for folder in (*list_checkpoints(self.path), *self.path.glob(".checkpoint_*.partial")):
+        for folder in (*list_checkpoints(self.path), *self.path.glob(".checkpoint_*")):
             shutil.rmtree(folder)
 
     def save_recipe(self, recipe: Recipe) -> None:

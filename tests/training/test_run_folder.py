@@ -1,0 +1,80 @@
+"""A run's folder is never overwritten by mistake."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from tiny_run import Some, tiny_recipe, tiny_train
+
+from cyclemlp.errors import ConfigError
+from cyclemlp.report import JsonLines
+from cyclemlp.training.run_folder import RunFolder
+
+
+def test_a_folder_with_anything_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    for resume in (None, "auto"):
+        with pytest.raises(ConfigError, match=r"is not empty.*another --output.*--force"):
+            RunFolder(tmp_path, resume=resume)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(ConfigError, match="is a file"):
+        RunFolder(tmp_path / "thesis.txt")
+
+
+def test_a_run_is_refused_and_the_way_to_go_on_is_told(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("")
+    with pytest.raises(ConfigError, match="go on with that run by --resume auto"):
+        RunFolder(tmp_path)
+
+
+def test_force_removes_the_run_and_nothing_else(tmp_path):
+    for name in ("thesis.txt", "recipe.yaml", "log.jsonl", "best.safetensors", "curves.png", "README.md"):
+        (tmp_path / name).write_text("x")
+    for name in (
+        "checkpoint_0003",
+        "checkpoint_0003_step000012",
+        ".checkpoint_0004.partial",
+        ".checkpoint_0001.removed",
+        "checkpoint_mine",
+    ):
+        (tmp_path / name).mkdir()
+    RunFolder(tmp_path, force=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint_mine", "thesis.txt"]
+
+
+def test_resume_auto_without_a_checkpoint_starts_anew(tmp_path):
+    folder = RunFolder(tmp_path / "new", resume="auto")
+    assert folder.checkpoint is None
+    folder.save_recipe(tiny_recipe())  # killed in the first epoch
+    assert RunFolder(tmp_path / "new", resume="auto").checkpoint is None
+
+
+def test_resume_from_nothing_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        RunFolder(tmp_path / "run", resume=tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no whole checkpoint"):
+        RunFolder(tmp_path / "run", resume=tmp_path / "empty")
+
+
+def test_an_epoch_that_was_run_twice_counts_once(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.open_log() as log:
+        for epoch, loss in ((1, 3.0), (2, 2.0), (2, 2.5)):
+            log.write({"event": "epoch", "epoch": epoch, "train_loss": loss})
+        log.write({"event": "start"})
+    assert [(r["epoch"], r["train_loss"]) for r in folder.epochs()] == [(1, 3.0), (2, 2.5)]
+
+
+def test_without_matplotlib_the_run_ends_well_and_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.warns(UserWarning, match=r"curves.png was not drawn: .*paddle-cyclemlp\[plot\]"):
+        result = tiny_train(tmp_path / "run", tiny_recipe(run__epochs=1), train_source=Some("train", 8))
+    assert not (result.output / "curves.png").exists()
+
+
+def test_no_curves_before_the_first_epoch(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    JsonLines(folder.path / "log.jsonl").close()
+    assert folder.draw_curves() is None

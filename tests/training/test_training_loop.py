@@ -1,0 +1,238 @@
+"""A run from end to end: it learns, it can be stopped anywhere, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+
+import numpy as np
+import pytest
+from tiny_run import Some, same_weights, tiny_recipe, tiny_train
+
+import cyclemlp
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.report import read_json_lines
+from cyclemlp.training import Recipe, TrainingFailedError, TrainingStoppedError, loop
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of three epochs."""
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    return tiny_train(output, command="cyclemlp train --config tiny.yaml")
+
+
+def test_the_folder_holds_what_it_promises(whole):
+    names = sorted(p.name for p in whole.output.iterdir())
+    assert names == [
+        "README.md",
+        "best.safetensors",
+        "checkpoint_0002",
+        "checkpoint_0003",
+        "curves.png",
+        "log.jsonl",
+        "recipe.yaml",
+    ]
+    assert Recipe.load(whole.output / "recipe.yaml") == tiny_recipe()
+    readme = (whole.output / "README.md").read_text()
+    for words in ("cyclemlp train --config tiny.yaml", "| paddle |", "34 training, 20 validation", "(best)"):
+        assert words in readme
+
+
+def test_the_log_tells_each_epoch(whole):
+    start, *epochs = read_json_lines(whole.output / "log.jsonl")
+    assert start["event"] == "start"
+    assert start["paddle-cyclemlp"] == cyclemlp.__version__
+    assert [r["epoch"] for r in epochs] == [1, 2, 3]
+    for record in epochs:
+        assert record["train_loss"] > 0
+        assert record["val_loss"] > 0
+        assert 0 <= record["val_top1"] <= record["val_top5"] <= 100
+        assert record["seconds"] > 0
+    assert epochs == whole.epochs
+    assert whole.best == max(r["val_top1"] for r in epochs)
+
+
+def test_the_loss_falls_on_pictures_that_are_learnt_by_heart(tmp_path):
+    recipe = tiny_recipe(
+        run__epochs=15,
+        model__drop_path_rate=0,
+        model__overrides={"in_chans": 1, "embed_dims": [16, 16, 24, 24], "depths": [1, 1, 1, 1]},
+        augment__crop_scale=[1, 1],
+        augment__crop_ratio=[1, 1],
+        optimizer__lr=1e-2,
+    )
+    result = tiny_train(tmp_path / "run", recipe, train_source=Some("train", 16))
+    losses = [r["train_loss"] for r in result.epochs]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_best_model_is_whole_by_itself(whole):
+    model = cyclemlp.load_model(whole.output)
+    assert model.metadata.classes == [str(i) for i in range(10)]
+    assert model.metadata.preprocessing == Preprocessing(
+        input_size=16, crop_pct=1.0, mean=(0.5,), std=(0.5,), interpolation="bicubic"
+    )
+    _, val_loader = loop.build_loaders(
+        tiny_recipe(), model.metadata.preprocessing, Some("val", 20), Some("val", 20)
+    )
+    result = loop.evaluate(loop.as_callable(model), val_loader, progress=False)
+    assert result.top1 == whole.best
+    assert result.loss == pytest.approx(whole.epochs[whole.best_epoch - 1]["val_loss"], rel=1e-6)
+
+
+def test_one_seed_one_result_and_another_seed_another(whole, tmp_path):
+    again = tiny_train(tmp_path / "again", workers=2)  # worker processes change nothing
+    assert same_weights(again.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    other = tiny_train(tmp_path / "other", tiny_recipe(run__seed=1))
+    assert not same_weights(other.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+
+
+def interrupt(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+
+
+# 32 pictures are read an epoch, 8 a step: the 44th is read for the second step of the second epoch.
+@pytest.mark.parametrize(
+    ("sources", "checkpoint", "number"),
+    [
+        ({"train_source": Some("train", 34, {44: interrupt})}, "checkpoint_0001_step000002", signal.SIGINT),
+        (
+            {"train_source": Some("train", 34, {9: lambda: interrupt(signal.SIGTERM)})},
+            "checkpoint_0000_step000002",
+            signal.SIGTERM,
+        ),
+        ({"train_source": Some("train", 34, {31: interrupt})}, "checkpoint_0000_step000004", signal.SIGINT),
+        ({"val_source": Some("val", 20, {25: interrupt})}, "checkpoint_0001_step000004", signal.SIGINT),
+    ],
+    ids=["in a step", "SIGTERM", "in the last step", "while evaluating"],
+)
+def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoint, number, capsys):
+    output = tmp_path / "run"
+    with pytest.raises(TrainingStoppedError) as stopped:
+        tiny_train(output, **sources)
+    assert stopped.value.checkpoint == output / checkpoint
+    assert stopped.value.signal == number
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resumed = tiny_train(output, resume="auto")
+    assert f"resuming from {output / checkpoint}" in capsys.readouterr().out
+    assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    figures = [
+        {k: r[k] for k in ("epoch", "train_loss", "val_loss", "val_top1", "best")} for r in resumed.epochs
+    ]
+    assert figures == [{k: r[k] for k in figures[0]} for r in whole.epochs]
+    assert (output / "best.safetensors").read_bytes() == (whole.output / "best.safetensors").read_bytes()
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    source = Some("train", 34, {44: interrupt, 45: interrupt})
+    with pytest.raises(KeyboardInterrupt):
+        tiny_train(tmp_path / "run", train_source=source)
+    assert [p.name for p in loop.RunFolder(tmp_path / "run", resume="auto").path.glob("checkpoint_*")] == [
+        "checkpoint_0001"
+    ]
+
+
+def test_a_truncated_checkpoint_is_passed_over_loudly(whole, tmp_path):
+    output = tmp_path / "run"
+    source = Some("train", 34, {70: interrupt})  # in the third epoch
+    with pytest.raises(TrainingStoppedError):
+        tiny_train(output, train_source=source)
+    assert sorted(p.name for p in output.glob("checkpoint_*")) == [
+        "checkpoint_0002",
+        "checkpoint_0002_step000001",
+    ]
+    broken = output / "checkpoint_0002_step000001" / "optimizer.safetensors"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    with pytest.warns(
+        UserWarning, match=r"optimizer.safetensors was truncated.*trying the checkpoint before it"
+    ):
+        tiny_train(output, resume=str(output))
+    assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
+
+
+def test_resuming_a_finished_run_with_more_epochs_says_what_changed(tmp_path):
+    output = tmp_path / "run"
+    tiny_train(output, tiny_recipe(run__epochs=1))
+    with pytest.warns(UserWarning, match=r"the recipe differs .*: run.epochs 1 → 2"):
+        result = tiny_train(output, tiny_recipe(run__epochs=2), resume="auto")
+    assert [r["epoch"] for r in result.epochs] == [1, 2]
+
+
+def test_a_run_may_branch_off_another(whole, tmp_path):
+    result = tiny_train(tmp_path / "branch", resume=whole.output / "checkpoint_0002")
+    assert same_weights(result.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert [r["epoch"] for r in result.epochs] == [3]
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
+    with pytest.raises(TrainingFailedError) as failed:
+        tiny_train(tmp_path / "run", tiny_recipe(optimizer__lr=1e30, schedule__warmup_epochs=0))
+    message = str(failed.value)
+    assert "epoch 1, step 2 of 4" in message
+    assert "learning rate 9.83e+29" in message
+    assert "digits/" in message
+    assert not list((tmp_path / "run").glob("checkpoint_*"))  # nothing broken was saved
+
+
+def test_without_validation_pictures_the_last_model_is_the_best(tmp_path):
+    train_source = Some("train", 34)
+    result = loop.train(tiny_recipe(run__epochs=2), train_source, None, tmp_path / "run", show_progress=False)
+    assert result.best is None
+    assert result.best_epoch == 2
+    best, last = (
+        cyclemlp.load_model(tmp_path / "run" / name).state_dict()
+        for name in ("best.safetensors", "checkpoint_0002")
+    )
+    for name in last:
+        np.testing.assert_array_equal(best[name].numpy(), last[name].numpy())
+
+
+def test_checkpoints_every_few_epochs_and_after_the_last(tmp_path):
+    tiny_train(
+        tmp_path / "run", tiny_recipe(run__epochs=5, run__checkpoint_epochs=2, run__keep_checkpoints=9)
+    )
+    assert sorted(p.name for p in (tmp_path / "run").glob("checkpoint_*")) == [
+        "checkpoint_0002",
+        "checkpoint_0004",
+        "checkpoint_0005",
+    ]
+
+
+def test_fine_tuning_starts_from_the_weights_and_their_preprocessing(whole, tmp_path, capsys):
+    start = str(whole.output)
+    recipe = tiny_recipe(model__weights=start, optimizer__lr=1e-12, schedule__warmup_epochs=0, run__epochs=1)
+    recipe.data.preprocessing = {}
+    tuned = cyclemlp.load_model(tiny_train(tmp_path / "run", recipe).output)
+    assert tuned.metadata.preprocessing.input_size == 16
+    before = cyclemlp.load_model(whole.output).state_dict()
+    for name, tensor in tuned.state_dict().items():
+        np.testing.assert_allclose(tensor.numpy(), before[name].numpy(), atol=1e-6, err_msg=name)
+
+    three = Some("train", 34)
+    three.classes, three.num_classes = [*"0123456789", "ten"], 11
+    tiny_train(tmp_path / "other", recipe, train_source=three, val_source=three)
+    assert "head.weight" in capsys.readouterr().out  # it is said that the head starts anew
+
+
+def test_sources_that_disagree_are_refused(tmp_path):
+    other = Some("val", 20)
+    other.classes = list("abcdefghij")
+    with pytest.raises(DataError, match="the same classes in the same order"):
+        tiny_train(tmp_path / "run", val_source=other)
+    with pytest.raises(DataError, match="training pictures have 10 classes, but there are 2 class names"):
+        tiny_train(tmp_path / "run", classes=["cat", "dog"])
+    unlabelled = Some("train", 20)
+    unlabelled.classes = unlabelled.num_classes = None
+    with pytest.raises(DataError, match="no labels"):
+        tiny_train(tmp_path / "run", train_source=unlabelled)
+
+
+def test_channels_of_model_and_preprocessing_must_agree(tmp_path):
+    with pytest.raises(ConfigError, match=r"3 channels .* the model takes 1"):
+        tiny_train(tmp_path / "run", tiny_recipe(data__preprocessing={"mean": [0.5] * 3, "std": [0.5] * 3}))
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
