@@ -144,8 +144,8 @@ class ListFile(Files):
                 and (self.root / parts[0]).is_file()
             ):
                 raise DataError(
-                    f"{error}. {parts[0]!r} does exist: in a test list the whole line is the name; use mode val (`--list-mode val`) for a "
-                    "list with labels"
+                    f"{error}. {parts[0]!r} does exist: in a test list the whole line is the name; a list with "
+                    "labels needs mode val (`--list-mode val`)"
                 ) from error
             raise
 
