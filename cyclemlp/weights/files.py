@@ -154,7 +154,7 @@ def _kind(path: Path) -> str:
     if head[257:262] == b"ustar":
         found = "a tar archive; unpack it first"
     if found is None:
-        text = re.fullmatch(rb"[\t\n\r\x20-\x7e\x80-\xff]*", head)
+        text = re.fullmatch(rb"[\t\n\r\x20-\x7e]*", head)
         found = f"{'a text' if text else 'a file'} that starts with {printable(head[:16].decode('latin1'))}"
     raise WeightsError(
         f"is no weight file: it is {found}. Known are PyTorch's .pth, Paddle's .pdparams and .safetensors"
@@ -177,7 +177,7 @@ def _parse_metadata(text: str) -> dict[str, Any]:
 
 
 def _read_beside(path: Path) -> dict[str, Any]:
-    """Metadata in a `.json` beside a `.pdparams`; {} if it is something else: Paddle's exported programs are `.json`."""
+    """Metadata in a `.json` beside a `.pdparams`; {} if it is something else, such as a program that Paddle wrote."""
     try:
         return _parse_metadata(path.read_text("utf-8")) if path.stat().st_size <= MAX_HEADER else {}
     except (OSError, ValueError):

@@ -126,7 +126,13 @@ def _step_size(buffers: list[tuple[str, np.ndarray]]) -> tuple[int, int]:
     possible.sort(key=lambda step: (step[0] * step[1], step))
     for name, buffer in buffers:
         channels = buffer.shape[1] // 2
-        possible = [step for step in possible if np.array_equal(cycle_offsets(channels, step), buffer)]
+        few = min(channels, _MAX_STEP**2)  # a period of any step size: what differs, differs there
+        possible = [
+            step
+            for step in possible
+            if np.array_equal(cycle_offsets(few, step), buffer[:, : 2 * few])
+            and np.array_equal(cycle_offsets(channels, step), buffer)
+        ]
         if not possible:
             raise WeightsError(
                 f"has a {name} that is not the offsets of a Cycle FC, of any step size up to {_MAX_STEP} (first "

@@ -139,6 +139,11 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _bytes() -> bytes:
+    """How protocol 2 writes no bytes at all."""
+    return b""
+
+
 def _reconstruct(kind: Any, *_: Any) -> PickledArray:
     if getattr(kind, "name", None) != "numpy.ndarray":
         raise WeightsError(f"asks for an array of another class than numpy.ndarray; {WAY_OUT}")
@@ -173,6 +178,7 @@ def constructors(own: Constructors) -> Constructors:
         "collections.OrderedDict": _ordered_dict,
         "argparse.Namespace": _namespace,
         "_codecs.encode": _encode,
+        "__builtin__.bytes": _bytes,
         "numpy.dtype": DType,
         "numpy.ndarray": no_call("numpy.ndarray"),
     }

@@ -51,8 +51,8 @@ def load_state_dict(tree: Any, file_size: int) -> Loaded:
     size = sum(tensor.nbytes for tensor in lazy.values())
     if size > MAX_GROWTH * file_size:
         raise WeightsError(
-            f"claims tensors of {size} bytes in a file of {file_size}: the same data under many names, "
-            "as no weight file has them"
+            f"claims tensors of {size} bytes in a file of {file_size}: sizes that are made up, or the same data under "
+            "many names, as no weight file has them"
         )
     tensors = {}
     for name, tensor in lazy.items():
