@@ -140,7 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0, 1 for a loss that is not finite, 128 + signal when stopped (130 by Ctrl-C)."""
+    """Train; 0, 1 for a loss that is not finite or a full disk, 128 + signal when stopped (130 by Ctrl-C)."""
     recipe = resolve_recipe(args)
     if args.show_recipe:
         print(recipe.to_yaml(), end="")
@@ -209,6 +209,9 @@ def _train(recipe: Recipe, output: Path, args: argparse.Namespace) -> int:
         )
     except TrainingFailedError as error:
         print(f"cyclemlp train: failed: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"cyclemlp train: failed: {error}; checkpoints so far are kept", file=sys.stderr)
         return 1
     except TrainingStoppedError as stopped:
         go_on = f"cyclemlp train --resume {shlex.quote(str(output))}"

@@ -23,7 +23,7 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.models import create_model, load_weights, save_model
 from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.report import format_duration, progress
+from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.losses import SoftTargetCrossEntropy
@@ -112,6 +112,7 @@ def train(
     if folder.checkpoint is not None:
         state = load_checkpoint(folder.checkpoint, model, optimizer)
         say(f"resuming from {folder.checkpoint}: {state.epoch} epochs and {state.step} steps done")
+    folder.prepare()
     folder.save_recipe(recipe)
     facts = _facts(recipe, model, train_source, val_source, schedule)
     say("\n".join(f"{name:<14} {value}" for name, value in facts.items()))
@@ -124,7 +125,7 @@ def train(
         folder.write_readme(command, facts)
         while state.epoch < recipe.run.epochs:
             began = time.perf_counter()
-            record = {"event": "epoch", "epoch": state.epoch + 1}
+            record: dict[str, Any] = {"event": "epoch", "epoch": state.epoch + 1}
             record |= train_epoch(
                 model, train_loader, loss_fn, optimizer, schedule, state, recipe, interruption, show_progress
             )
@@ -169,7 +170,7 @@ def train_epoch(
     model.train()
     loader.set_epoch(state.epoch)
     steps, lr, done, began = len(loader), optimizer.get_lr(), 0, time.perf_counter()
-    bar = progress(
+    bar: Progress[Any] = progress(
         desc=f"epoch {state.epoch + 1}/{recipe.run.epochs}",
         total=steps,
         unit="step",
@@ -294,9 +295,10 @@ def _evaluate(model: nn.Layer, loader: Loader | None, show_progress: bool) -> di
         return {}
     classify = as_callable(model)
     # A bar of its own, which goes away before the epoch's line is printed.
-    with progress(
+    bar: Progress[Any] = progress(
         desc="evaluate", total=len(loader), unit="step", leave=False, disable=not show_progress
-    ) as bar:
+    )
+    with bar:
 
         def classify_and_count(images: Any) -> Any:
             logits = classify(images)

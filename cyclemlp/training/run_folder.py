@@ -32,10 +32,10 @@ RECIPE, LOG, BEST, CURVES, README = "recipe.yaml", "log.jsonl", "best.safetensor
 
 
 class RunFolder:
-    """Opened for a new run, or to go on with one.
+    """Looked at for a new run, or to go on with one; `prepare` then makes it ready.
 
     Args:
-        path: the folder; it is made if need be.
+        path: the folder, which need not exist.
         resume: None for a new run; "auto" for the newest whole checkpoint here, or a new run if there is none; or a
             checkpoint, or a run's folder whose newest one is taken.
         force: a new run may replace the one that is here. Files that are not a run's stay.
@@ -50,6 +50,7 @@ class RunFolder:
     def __init__(self, path: Path, *, resume: str | Path | None = None, force: bool = False) -> None:
         self.path = path
         self.checkpoint = self._find(resume)
+        self._clear_first = False
         here = self.checkpoint is not None and self.checkpoint.parent.resolve() == path.resolve()
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file; the output of a run is a folder")
@@ -61,8 +62,7 @@ class RunFolder:
                     + (", go on with that run by --resume auto" if is_run else "")
                     + ", or start anew by --force, which removes that run's files"
                 )
-            self._clear()
-        path.mkdir(parents=True, exist_ok=True)
+            self._clear_first = True
 
     def _find(self, resume: str | Path | None) -> Path | None:
         if resume is None:
@@ -81,7 +81,11 @@ class RunFolder:
             raise ConfigError(f"--resume {place}: it holds no whole checkpoint (a folder checkpoint_…)")
         return found
 
-    def _clear(self) -> None:
+    def prepare(self) -> None:
+        """Make the folder, or remove the run that `force` replaces: not before everything else was found good."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._clear_first:
+            return
         for name in (RECIPE, LOG, BEST, CURVES, README):
             (self.path / name).unlink(missing_ok=True)
         for folder in (*list_checkpoints(self.path), *self.path.glob(".checkpoint_*")):

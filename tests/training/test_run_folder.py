@@ -39,13 +39,16 @@ def test_force_removes_the_run_and_nothing_else(tmp_path):
         "checkpoint_mine",
     ):
         (tmp_path / name).mkdir()
-    RunFolder(tmp_path, force=True)
+    folder = RunFolder(tmp_path, force=True)
+    assert (tmp_path / "best.safetensors").exists()  # the new run may still turn out to be impossible
+    folder.prepare()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint_mine", "thesis.txt"]
 
 
 def test_resume_auto_without_a_checkpoint_starts_anew(tmp_path):
     folder = RunFolder(tmp_path / "new", resume="auto")
     assert folder.checkpoint is None
+    folder.prepare()
     folder.save_recipe(tiny_recipe())  # killed in the first epoch
     assert RunFolder(tmp_path / "new", resume="auto").checkpoint is None
 
@@ -60,6 +63,7 @@ def test_resume_from_nothing_is_an_error(tmp_path):
 
 def test_an_epoch_that_was_run_twice_counts_once(tmp_path):
     folder = RunFolder(tmp_path / "run")
+    folder.prepare()
     with folder.open_log() as log:
         for epoch, loss in ((1, 3.0), (2, 2.0), (2, 2.5)):
             log.write({"event": "epoch", "epoch": epoch, "train_loss": loss})
@@ -76,5 +80,6 @@ def test_without_matplotlib_the_run_ends_well_and_says_what_is_missing(tmp_path,
 
 def test_no_curves_before_the_first_epoch(tmp_path):
     folder = RunFolder(tmp_path / "run")
+    folder.prepare()
     JsonLines(folder.path / "log.jsonl").close()
     assert folder.draw_curves() is None

@@ -1,0 +1,276 @@
+"""`cyclemlp train`: from words to a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclemlp.cli.main import build_parser, main
+from cyclemlp.cli.train import resolve_recipe
+from cyclemlp.errors import ConfigError
+from cyclemlp.report import read_json_lines
+from cyclemlp.training import Recipe
+
+ROOT = Path(__file__).parents[2]
+DIGITS = str(ROOT / "configs" / "digits.yaml")
+# A network of four narrow blocks, one epoch.
+TINY = [
+    "--set=model.overrides={in_chans: 1, embed_dims: [8, 8, 12, 12], depths: [1, 1, 1, 1]}",
+    "--set=data.preprocessing={input_size: 16, crop_pct: 1.0}",
+    "--epochs=1",
+    "--no-progress",
+]
+
+
+def resolved(*words: str) -> Recipe:
+    return resolve_recipe(build_parser("train").parse_args(["train", *words]))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of two classes, six pictures each, and lists of them."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for label, name in enumerate(("cat", "great dane")):
+        for part in ("train", "val"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(6 if part == "train" else 2):
+                pixels = rng.integers(0, 100, (20, 24, 3)) + 100 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / part / name / f"{i}.png")
+                lines.append((part, f"{name}/{i}.png {label}"))
+    for part in ("train", "val"):
+        (tmp_path / f"{part}.txt").write_text("".join(f"{line}\n" for p, line in lines if p == part))
+    (tmp_path / "names.txt").write_text("cat\ngreat dane\n")
+    return tmp_path
+
+
+def test_flags_override_the_file_and_set_overrides_flags():
+    recipe = resolved(
+        "--config", DIGITS, "--epochs", "3", "--lr", "1e-3", "--seed", "7", "--set", "run.epochs=4"
+    )
+    assert (recipe.run.epochs, recipe.optimizer.lr, recipe.run.seed) == (4, 1e-3, 7)
+    assert recipe.model.overrides == {"in_chans": 1}  # of the file
+    assert resolved("--pretrained").model.weights == "published"
+    assert resolved("--model", "cyclemlp_b2", "--weights", "b2.pth", "--workers", "0").data.workers == 0
+
+
+def test_another_training_set_forgets_the_old_ones_lists():
+    config = ["--config", DIGITS, "--set", "data.val_list=old.txt"]
+    assert resolved(*config).data.val_list == "old.txt"
+    recipe = resolved("--config", DIGITS, "--data", "photos", "--val-list", "new.txt")
+    assert (recipe.data.train, recipe.data.val_list) == ("photos", "new.txt")
+
+
+def test_show_recipe_prints_what_would_be_trained_and_does_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--config", DIGITS, "--lr", "0.5", "--show-recipe"]) == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    assert Recipe.load("shown.yaml") == resolved("--config", DIGITS, "--lr", "0.5")
+    assert [p.name for p in tmp_path.iterdir()] == ["shown.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "absent"], "absent: there is no such folder"),
+        ([], "no pictures are named: give --data"),
+        (["--config", "absent.yaml"], "absent.yaml: cannot be read"),
+        (
+            ["--data", "digits", "--set", "optimizer.lrr=1"],
+            "--set: unknown key optimizer.lrr; did you mean lr?",
+        ),
+        (["--data", "digits", "--lr", "-1"], "command line: optimizer.lr is -1.0; it must be above 0"),
+        (["--data", "digits", "--model", "cyclemlp_b7"], "unknown model 'cyclemlp_b7'"),
+        (["--data", "digits", "--resume", "absent"], "--resume absent: there is no such folder"),
+        (["--data", "digits", "--model", "cyclemlp_nano", "--weights", "absent.pth"], "absent.pth"),
+        (
+            ["--data", "digits", "--model", "cyclemlp_nano", "--pretrained"],
+            "no weights of 'cyclemlp_nano' were published",
+        ),
+        (["--data", "digits", "--classes", "absent.txt"], "absent.txt"),
+    ],
+)
+def test_what_is_wrong_is_said_and_exits_with_2(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cyclemlp train: error: ")
+    assert message in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_and_pretrained_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--weights", "a.pth", "--pretrained"])
+    assert stopped.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_folders_train_and_the_result_is_usable_by_the_other_commands(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    tiny = [*TINY, "--set=model.overrides.in_chans=3"]
+    words = [
+        "train",
+        "--data",
+        "train",
+        "--val-data",
+        "val",
+        "--model",
+        "cyclemlp_nano",
+        "--batch-size",
+        "4",
+        *tiny,
+    ]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "12 training, 4 validation" in said
+    assert "best top-1: " in said
+    output = photos / "runs" / "cyclemlp_nano"
+    assert (output / "curves.png").exists()
+    assert "--val-data val --batch-size 4" in (output / "README.md").read_text()
+
+    top1 = read_json_lines(output / "log.jsonl")[-1]["val_top1"]
+    assert main(["eval", str(output), "--data", "val", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"] == top1
+    assert main(["predict", str(output), "val/cat/0.png"]) == 0
+    assert "great dane" in capsys.readouterr().out
+
+
+def test_lists_train_with_names_from_a_file(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    words = ["train", "--data", "train", "--list", "train.txt", "--val-data", "val", "--val-list", "val.txt"]
+    words += ["--classes", "names.txt", "--model", "cyclemlp_nano", "--batch-size", "4", "--json", *TINY]
+    assert main([*words, "--output", "run", "--set=model.overrides.in_chans=3"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)  # nothing but JSON on stdout
+    assert result["epochs"][0]["val_top1"] == result["top1"]
+    assert "epoch 1/1" in err
+    import cyclemlp
+
+    assert cyclemlp.load_model("run").metadata.classes == ["cat", "great dane"]
+
+
+def test_a_label_that_has_no_class_names_file_and_line(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    (photos / "val.txt").write_text("cat/0.png 0\ncat/1.png 2\n")
+    words = ["train", "--data", "train", "--list", "train.txt", "--val-data", "val", "--val-list", "val.txt"]
+    assert main([*words, *TINY]) == 2
+    assert "val.txt:2: " in capsys.readouterr().err
+
+
+def test_without_validation_pictures_it_says_so(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    words = ["train", "--data", "train", "--model", "cyclemlp_nano", "--batch-size", "4", *TINY]
+    assert main([*words, "--set=model.overrides.in_chans=3"]) == 0
+    said = capsys.readouterr().out
+    assert "no validation pictures (--val-data, --val-list)" in said
+    assert "done; everything is in runs/cyclemlp_nano" in said
+
+
+def test_a_run_is_not_overwritten_but_resumed_or_forced(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    words = [
+        "train",
+        "--data",
+        "train",
+        "--val-data",
+        "val",
+        "--model",
+        "cyclemlp_nano",
+        "--batch-size",
+        "4",
+        *TINY,
+    ]
+    words += ["--set=model.overrides.in_chans=3", "--output", "run"]
+    assert main(words) == 0
+    before = Path("run/best.safetensors").read_bytes()
+    assert main(words) == 2
+    assert "run is not empty" in capsys.readouterr().err
+    assert Path("run/best.safetensors").read_bytes() == before
+    assert (
+        main(["train", "--resume", "run", "--epochs", "2", "--no-progress"]) == 0
+    )  # the recipe is the run's own
+    said = capsys.readouterr()
+    assert "epoch 2/2" in said.out
+    assert "warning: the recipe differs from that of the run being resumed: run.epochs 1 → 2" in said.err
+    assert main([*words, "--force"]) == 0
+    assert [p.name for p in Path("run").glob("checkpoint_*")] == ["checkpoint_0001"]
+
+
+def test_a_diverging_run_exits_with_1(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    words = [
+        "train",
+        "--data",
+        "train",
+        "--val-data",
+        "val",
+        "--model",
+        "cyclemlp_nano",
+        "--batch-size",
+        "4",
+        *TINY,
+    ]
+    words += ["--set=model.overrides.in_chans=3", "--lr", "1e32", "--set=schedule.warmup_epochs=0"]
+    assert main(words) == 1
+    assert "cyclemlp train: failed: the loss is nan at epoch 1, step 2 of 3" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_exits_with_1(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    words = [
+        "train",
+        "--data",
+        "train",
+        "--val-data",
+        "val",
+        "--model",
+        "cyclemlp_nano",
+        "--batch-size",
+        "4",
+        *TINY,
+    ]
+    words += ["--set=model.overrides.in_chans=3", "--output", "names.txt/run"]
+    assert main(words) == 1
+    assert "cyclemlp train: failed: " in capsys.readouterr().err
+
+
+def test_ctrl_c_saves_exits_with_130_and_the_run_goes_on(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "cyclemlp", "train"]
+    words = ["--config", DIGITS, *TINY, "--epochs", "200", "--output", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [*command, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch   1/200"):
+            break
+    time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"go on with: cyclemlp train --resume {tmp_path / 'run'}" in err
+    (newest,) = sorted((tmp_path / "run").glob("checkpoint_*"))[-1:]
+
+    done = subprocess.run(
+        [*command, "--resume", str(tmp_path / "run"), "--epochs", "3", "--no-progress"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"resuming from {newest}" in done.stdout
+
+
+def test_an_unknown_setting_is_a_config_error():
+    with pytest.raises(ConfigError, match="did you mean batch_size"):
+        resolved("--set", "data.batchsize=3")
