@@ -261,7 +261,7 @@ def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Sou
 def _command(args: argparse.Namespace) -> str:
     """The command as it was typed, as far as it matters for the result."""
     words = ["cyclemlp", "train"]
-    for flag in ("config", *KEYS, "pretrained", "device", "output", "set"):
+    for flag in ("config", *KEYS, "pretrained", "set", "device", "output", "resume"):
         value = getattr(args, flag)
         option = "--" + flag.replace("_", "-")
         if isinstance(value, list):

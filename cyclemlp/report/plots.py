@@ -91,16 +91,20 @@ def plot_curves(
         ):
             for key, (label, colour, dash) in lines.items():
                 values = [np.nan if r.get(key) is None else float(r[key]) for r in records]
+                if key == "val_top1":
+                    best = int(np.nanargmax(values))
+                    axes.plot(
+                        epochs[best], values[best], "o", markersize=8, markerfacecolor="none", color=INK
+                    )
+                    label += f" (best {values[best]:.2f}, epoch {epochs[best]})"
                 # Few points: a single epoch must still be visible, so each gets a dot.
                 axes.plot(
                     epochs, values, dash, color=colour, label=label, marker="." if len(epochs) <= 40 else None
                 )
-                if key == "val_top1":
-                    _mark_best(axes, epochs, values)
             axes.set(title=name, xlabel="epoch")
             axes.set_ylim(**limits)
             axes.xaxis.get_major_locator().set_params(integer=True)
-            if len(lines) > 1:
+            if len(lines) > 1 or "val_top1" in lines:
                 axes.legend()
             if name == "Learning rate":
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -234,20 +238,6 @@ def plot_predictions(
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return _save(figure, path)
-
-
-def _mark_best(axes: Any, epochs: Sequence[int], values: Sequence[float]) -> None:
-    best = int(np.nanargmax(values))
-    axes.plot(epochs[best], values[best], "o", markersize=8, markerfacecolor="none", color=INK)
-    axes.annotate(
-        f"{values[best]:.2f} % (epoch {epochs[best]})",
-        (epochs[best], values[best]),
-        xytext=(-6, -16),
-        textcoords="offset points",
-        ha="right" if best > len(epochs) / 2 else "left",
-        va="top",
-        fontsize=9,
-    )
 
 
 def _confusion_colours(matrix: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ class Interruption:
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
         self._at_once = False
+        self._process = os.getpid()
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
@@ -47,6 +49,12 @@ class Interruption:
             self._at_once = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # A process that reads pictures, forked with this handler. A terminal sends it Ctrl-C too: the run
+            # ends it when it has saved, and does so by SIGTERM.
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
         again, self.signal = self.signal is not None, number
         if again or self._at_once:
             raise KeyboardInterrupt

@@ -91,7 +91,7 @@ def train(
         workers: processes that read pictures; None takes the recipe's.
         resume, force: see `RunFolder`.
         show_progress: a progress bar on stderr.
-        command: what started the run, for its README.
+        command: what started the run, for its log and README.
         say: takes the lines for people: what is trained, and how each epoch went.
 
     Raises:
@@ -121,8 +121,9 @@ def train(
         return save_checkpoint(folder.path, model, optimizer, state, keep=recipe.run.keep_checkpoints)
 
     with Interruption() as interruption, folder.open_log() as log:
-        log.write({"event": "start", "time": now(), "from": folder.checkpoint, **facts, **versions()})
-        folder.write_readme(command, facts)
+        start = {"event": "start", "time": now(), "command": command, "from": folder.checkpoint}
+        log.write({**start, **facts, **versions()})
+        folder.write_readme(facts)
         while state.epoch < recipe.run.epochs:
             began = time.perf_counter()
             record: dict[str, Any] = {"event": "epoch", "epoch": state.epoch + 1}
@@ -146,7 +147,7 @@ def train(
             if state.epoch % recipe.run.checkpoint_epochs == 0 or state.epoch == recipe.run.epochs:
                 save()
             say(_epoch_line(record, recipe.run.epochs))
-            folder.write_readme(command, facts)
+            folder.write_readme(facts)
     folder.draw_curves()
     return TrainingResult(folder.path, state.best, state.best_epoch, folder.epochs())
 

@@ -120,18 +120,15 @@ class RunFolder:
             warnings.warn(f"{self.path / CURVES} was not drawn: {error}", stacklevel=2)
             return None
 
-    def write_readme(self, command: str | None, facts: Mapping[str, Any]) -> None:
-        """Write `README.md`.
-
-        Args:
-            command: what started the run, as typed.
-            facts: name → value, for the first table.
-        """
+    def write_readme(self, facts: Mapping[str, Any]) -> None:
+        """Write `README.md` from the log; `facts`, name → value, are its first table."""
         epochs = self.epochs()
+        starts = [r for r in read_json_lines(self.path / LOG) if r.get("event") == "start"]
+        commands = [r["command"] for r in starts if r.get("command")]
         rows = [{**facts}, versions()]
         lines = [f"# {self.path.name}", "", "A training run of paddle-cyclemlp.", ""]
-        if command:
-            lines += ["```sh", command, "```", ""]
+        if commands:
+            lines += ["```sh", *commands, "```", ""]
         for title, row in zip(("Run", "Made with"), rows, strict=True):
             lines += [f"| {title} | |", "|---|---|", *(f"| {k} | {v} |" for k, v in row.items()), ""]
         if epochs:

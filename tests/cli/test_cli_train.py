@@ -244,20 +244,38 @@ def test_a_folder_that_cannot_be_written_exits_with_1(photos, capsys, monkeypatc
     assert "cyclemlp train: failed: " in capsys.readouterr().err
 
 
-def test_ctrl_c_saves_exits_with_130_and_the_run_goes_on(tmp_path):
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_saves_exits_with_130_and_the_run_goes_on(tmp_path, workers):
     command = [sys.executable, "-W", "ignore", "-m", "cyclemlp", "train"]
-    words = ["--config", DIGITS, *TINY, "--epochs", "200", "--output", str(tmp_path / "run")]
+    words = [
+        "--config",
+        DIGITS,
+        *TINY,
+        "--epochs",
+        "200",
+        "--output",
+        str(tmp_path / "run"),
+        "--workers",
+        workers,
+    ]
     process = subprocess.Popen(
-        [*command, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch   1/200"):
             break
     time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: processes that read pictures get it too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert err.count("stopping after this step") <= 1
+    assert "Traceback" not in err
     assert f"go on with: cyclemlp train --resume {tmp_path / 'run'}" in err
     (newest,) = sorted((tmp_path / "run").glob("checkpoint_*"))[-1:]
 

@@ -35,7 +35,7 @@ def test_curves_draw_the_panels_that_have_figures(tmp_path, drawn):
     path = plot_curves(EPOCHS, tmp_path / "new" / "curves.png")
     assert Image.open(path).width > 1000
     assert [axes.get_title(loc="left") for axes in drawn[0].axes] == ["Loss", "Accuracy (%)", "Learning rate"]
-    assert "94.00 % (epoch 5)" in texts(drawn[0])
+    assert "validation top-1 (best 94.00, epoch 5)" in texts(drawn[0])
     plot_curves([{"epoch": 1, "train_loss": 0.3, "val_loss": None}], tmp_path / "one.svg")
     assert [axes.get_title(loc="left") for axes in drawn[1].axes] == ["Loss"]
 
