@@ -228,7 +228,7 @@ class _Download:
             ) as bar,
         ):
             file.seek(start)
-            while chunk := response.read(_CHUNK):
+            while chunk := response.read1(_CHUNK):  # what has come, so that a silent server costs nothing
                 if start + len(chunk) > self.max_bytes:
                     self.discard()
                     raise WeightsError(f"{self.url} gives more than the limit of {self.max_bytes} bytes")

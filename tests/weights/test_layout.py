@@ -121,8 +121,8 @@ def test_wrong_offsets_are_errors():
         take_offsets({"a.sfc_h.offset": np.zeros(6)})
 
 
-def test_a_huge_buffer_of_offsets_takes_no_time():
-    buffer = np.zeros((1, 2 * 10**7, 1, 1), np.float32)
+def test_one_wrong_offset_among_a_million():
+    buffer = np.zeros((1, 2 * 10**6, 1, 1), np.float32)
     buffer[0, -1] = 1
     with pytest.raises(WeightsError, match="is not the offsets"):
         take_offsets({"a.sfc_h.offset": buffer})
