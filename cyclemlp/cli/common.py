@@ -296,7 +296,8 @@ def _model_with_weights(name: str, path: Path, layout: str | None) -> Any:
             raise ConfigError(f"{file.path} holds a {file.metadata.get('model')}, not a {name}")
         return cyclemlp.load_model(path)
     head = file.tensors.get("head.bias")
-    model = cyclemlp.create_model(name, **({} if head is None else {"num_classes": len(head)}))
+    overrides: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
+    model = cyclemlp.create_model(name, **overrides)
     report = cyclemlp.load_weights(model, file)
     if report.reinitialised or report.adapted or report.new:
         raise WeightsError(f"{file.path} does not hold all of a {name} for use as it is:\n{report}")

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -176,7 +178,7 @@ class Loader:
             self._engine = self._start()
         complete = False
         try:
-            for images, labels, asked, failures in self._engine:
+            for images, labels, asked, failures in _iterate_without_signals(self._engine):
                 if not self._tensors and images is not None:
                     images, labels = images.numpy(), None if labels is None else labels.numpy()
                 yield images, labels, asked.numpy().tolist(), failures
@@ -200,6 +202,7 @@ class Loader:
             num_workers=self.num_workers,
             persistent_workers=True,
             prefetch_factor=PREFETCH,
+            timeout=1,  # seconds between looks at whether the workers live; nothing ends by it
             use_shared_memory=_shared_memory_suffices(
                 self._reader.transform, self.batch_size, self.num_workers
             ),
@@ -216,6 +219,17 @@ class Loader:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _iterate_without_signals(engine: Any) -> Iterator[Any]:
+    """`iter(engine)` without the handler by which Paddle raises, at any line of the program, when a worker dies: half
+    a checkpoint may be written there. The loader notices by itself, within seconds, when it waits for that worker."""
+    if threading.current_thread() is not threading.main_thread():
+        return iter(engine)
+    before = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(engine)
+    signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    return iterator
 
 
 class _Keys:

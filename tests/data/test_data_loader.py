@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 import warnings
 from collections import namedtuple
 
@@ -184,10 +185,12 @@ class Deadly:
         return EVALUATION(image)
 
 
-def test_a_killed_worker_is_an_error_and_no_hang(spoilt):
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_killed_worker_is_an_error_of_the_loader_and_no_hang(spoilt, seconds):
     loader = build_loader(spoilt, Deadly(), batch_size=1, num_workers=2, on_failure=lambda failure: None)
     with pytest.raises(DataError, match=r"process that reads pictures ended.*--workers 0"):
-        list(loader)
+        for _ in loader:
+            time.sleep(seconds)  # what is done with a batch must not be interrupted by a worker's death
 
 
 def test_fewer_pictures_than_a_batch(digits):
