@@ -236,13 +236,8 @@ class _Keys:
     """An epoch's batches as lists of (epoch, index)."""
 
     def __init__(self, size: int, batch_size: int, shuffle: bool, drop_last: bool, seed: int) -> None:
-        self.size, self.batch_size, self.shuffle, self.drop_last, self.seed = (
-            size,
-            batch_size,
-            shuffle,
-            drop_last,
-            seed,
-        )
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.shuffle, self.drop_last = shuffle, drop_last
         self.epoch = 0
 
     def __len__(self) -> int:

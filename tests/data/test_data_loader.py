@@ -189,8 +189,8 @@ class Deadly:
 def test_a_killed_worker_is_an_error_of_the_loader_and_no_hang(spoilt, seconds):
     loader = build_loader(spoilt, Deadly(), batch_size=1, num_workers=2, on_failure=lambda failure: None)
     with pytest.raises(DataError, match=r"process that reads pictures ended.*--workers 0"):
-        for _ in loader:
-            time.sleep(seconds)  # what is done with a batch must not be interrupted by a worker's death
+        # What is done with a batch must not be interrupted by a worker's death.
+        [time.sleep(seconds) for _ in loader]
 
 
 def test_fewer_pictures_than_a_batch(digits):
