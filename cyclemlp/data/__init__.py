@@ -1,10 +1,12 @@
 """Pictures: where they come from, how they become a network's input, how they are read in batches."""
 
+from cyclemlp.data.augment import parse_auto_augment
 from cyclemlp.data.classes import imagenet_class_map, imagenet_classes, read_class_map, read_class_names
 from cyclemlp.data.digits import Digits
 from cyclemlp.data.folders import ImageFolder, PictureFiles
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.loader import Batch, Failure, Loader, build_loader
+from cyclemlp.data.mixup import Mixup, step_generator
 from cyclemlp.data.sources import Sample, Source
 from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
 
@@ -15,6 +17,7 @@ __all__ = [
     "ImageFolder",
     "ListFile",
     "Loader",
+    "Mixup",
     "PictureFiles",
     "Sample",
     "Source",
@@ -23,7 +26,9 @@ __all__ = [
     "evaluation_transform",
     "imagenet_class_map",
     "imagenet_classes",
+    "parse_auto_augment",
     "read_class_map",
     "read_class_names",
+    "step_generator",
     "training_transform",
 ]

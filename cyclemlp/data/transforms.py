@@ -1,7 +1,8 @@
 """From a decoded picture to a network's input, as torchvision does it with Pillow.
 
 Shapes: C channels, H height, W width. Evaluation is bit-exact to torchvision's `Resize`, `CenterCrop`, `ToTensor`
-and `Normalize`; training takes `RandomResizedCrop` and `RandomHorizontalFlip` from a NumPy generator.
+and `Normalize`; training takes `RandomResizedCrop`, `RandomHorizontalFlip` and what `augment` has from a NumPy
+generator.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from cyclemlp.data.augment import Augmentation, AutoAugment, ColorJitter, RandomErasing
 from cyclemlp.data.pictures import to_channels
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
@@ -23,6 +25,7 @@ RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+RANDOM_INTERPOLATION = "random"  # bilinear or bicubic, drawn each time
 CROP_TRIES = 10
 
 
@@ -37,9 +40,26 @@ def training_transform(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     hflip: float = 0.5,
+    interpolation: str | None = None,
+    auto_augment: str | None = None,
+    color_jitter: float = 0.0,
+    erasing_prob: float = 0.0,
+    erasing_mode: str = "pixel",
+    erasing_count: int = 1,
 ) -> TrainingTransform:
     """The random transform of training; see `TrainingTransform`."""
-    return TrainingTransform(preprocessing, scale=scale, ratio=ratio, hflip=hflip)
+    return TrainingTransform(
+        preprocessing,
+        scale=scale,
+        ratio=ratio,
+        hflip=hflip,
+        interpolation=interpolation,
+        auto_augment=auto_augment,
+        color_jitter=color_jitter,
+        erasing_prob=erasing_prob,
+        erasing_mode=erasing_mode,
+        erasing_count=erasing_count,
+    )
 
 
 class EvaluationTransform:
@@ -58,16 +78,22 @@ class EvaluationTransform:
 
 
 class TrainingTransform:
-    """Crop at random, resize the crop, mirror at random, normalise: float32 [C, input_size, input_size].
+    """Crop at random, resize, mirror at random, augment, normalise, erase: float32 [C, input_size, input_size].
+
+    `str()` of it says in words what it does.
 
     Args:
         preprocessing: size, interpolation, mean and standard deviation; `crop_pct` has no part in training.
         scale: least and greatest area of the crop, as a share of the picture's.
         ratio: least and greatest width / height of the crop.
         hflip: probability of mirroring left and right; 0 where left and right mean something, as in digits.
+        interpolation: instead of the preprocessing's: nearest, bilinear, bicubic, or random (bilinear or bicubic).
+        auto_augment: `rand-m9-mstd0.5-inc1`, `original`, …: see `parse_auto_augment`; None for none.
+        color_jitter: strength of the colour jitter, used only where `auto_augment` is None; 0 for none.
+        erasing_prob, erasing_mode, erasing_count: see `RandomErasing`.
 
     Raises:
-        ConfigError: an impossible range or probability.
+        ConfigError: an impossible range or probability, an unknown word.
     """
 
     def __init__(
@@ -77,6 +103,12 @@ class TrainingTransform:
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         hflip: float = 0.5,
+        interpolation: str | None = None,
+        auto_augment: str | None = None,
+        color_jitter: float = 0.0,
+        erasing_prob: float = 0.0,
+        erasing_mode: str = "pixel",
+        erasing_count: int = 1,
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ConfigError(f"scale is {scale}; give least and greatest share of the area, both in (0, 1]")
@@ -85,6 +117,17 @@ class TrainingTransform:
         if not 0 <= hflip <= 1:
             raise ConfigError(f"hflip is {hflip}; give a probability from 0 to 1")
         self.preprocessing, self.scale, self.ratio, self.hflip = preprocessing, scale, ratio, hflip
+        self.interpolation = interpolation or preprocessing.interpolation
+        self._filters = training_filters(self.interpolation)
+        jitter = ColorJitter(color_jitter)
+        self.augmentation: Augmentation | None = jitter if color_jitter else None
+        if auto_augment is not None:
+            fill = tuple(min(255, round(255 * value)) for value in preprocessing.mean)
+            self.augmentation = AutoAugment(
+                auto_augment, fill=fill if len(fill) > 1 else fill[0], resampling=self._filters
+            )
+        erasing = RandomErasing(erasing_prob, mode=erasing_mode, count=erasing_count)
+        self.erasing = erasing if erasing_prob else None
         self._normalise = Normalise(preprocessing)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -94,10 +137,40 @@ class TrainingTransform:
         p = self.preprocessing
         image = to_channels(image, p.channels)
         box = random_resized_crop_box(image.width, image.height, self.scale, self.ratio, rng)
-        image = image.crop(box).resize((p.input_size, p.input_size), RESAMPLING[p.interpolation])
+        filters = self._filters
+        how = filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
+        image = image.crop(box).resize((p.input_size, p.input_size), how)
         if rng.random() < self.hflip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return self._normalise(image)
+        if self.augmentation is not None:
+            image = self.augmentation(image, rng)
+        normalised = self._normalise(image)
+        return normalised if self.erasing is None else self.erasing(normalised, rng)
+
+    def __str__(self) -> str:
+        size = self.preprocessing.input_size
+        steps = [f"{100 * self.scale[0]:g} to {100 * self.scale[1]:g} % of the picture at {size}×{size}"]
+        steps.append(self.interpolation)
+        if self.hflip:
+            steps.append(f"mirrored p {self.hflip:g}")
+        return ", ".join(
+            [*steps, *(str(part) for part in (self.augmentation, self.erasing) if part is not None)]
+        )
+
+
+def training_filters(interpolation: str) -> tuple[Image.Resampling, ...]:
+    """Pillow's filters of a word: one, or for "random" those it is drawn from.
+
+    Raises:
+        ConfigError: an unknown word.
+    """
+    if interpolation == RANDOM_INTERPOLATION:
+        return Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
+    if interpolation not in RESAMPLING:
+        raise ConfigError(
+            f"interpolation is {interpolation!r}; use one of {', '.join([*RESAMPLING, RANDOM_INTERPOLATION])}"
+        )
+    return (RESAMPLING[interpolation],)
 
 
 class Normalise:
