@@ -18,7 +18,7 @@ import numpy as np
 import cyclemlp
 from cyclemlp.cli.main import main as command_line
 from cyclemlp.data import Digits, build_loader, evaluation_transform
-from cyclemlp.evaluation import as_callable, confusion_matrix, evaluate
+from cyclemlp.evaluation import EvaluationResult, as_callable, confusion_matrix, evaluate
 from cyclemlp.report import format_duration, format_table, plot_confusion, plot_predictions
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "digits.yaml"
@@ -52,7 +52,7 @@ def main() -> int:
     return 0 if result.top1 >= EXPECTED_TOP1 else 1
 
 
-def draw(output, digits, classes, result) -> None:
+def draw(output: Path, digits: Digits, classes: list[str], result: EvaluationResult) -> None:
     """Confusion matrix, and a sheet of predictions on which the wrong ones come first."""
     logits = result.logits.astype(np.float64)
     probabilities = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
@@ -71,7 +71,7 @@ def draw(output, digits, classes, result) -> None:
     digits[int(result.indices[shown[-1]])].image.save(output / "digit.png")
 
 
-def tell(output: Path, config: str, result, seconds: float) -> None:
+def tell(output: Path, config: str, result: EvaluationResult, seconds: float) -> None:
     """Where everything is, and what to try next."""
     files = [
         ("best.safetensors", "the best model, with its preprocessing and class names"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -32,6 +33,7 @@ class Progress(Generic[T]):
         *,
         desc: str = "",
         total: int | None = None,
+        initial: int = 0,
         unit: str = "it",
         unit_scale: bool = False,
         disable: bool = False,
@@ -46,17 +48,18 @@ class Progress(Generic[T]):
         self._disable, self._leave = disable, leave
         self._desc, self._unit, self._unit_scale, self._total = desc, unit, unit_scale, total
         self._figures: dict[str, str] = {}
-        self._n = self._n_shown = 0
+        self._n = self._n_shown = self._initial = initial
         self._begin = self._shown_at = time.monotonic()
         self._bar = tqdm(
             desc=desc,
             total=total,
+            initial=initial,
             unit=unit,
             unit_scale=unit_scale,
             disable=disable or self._plain,
             leave=leave,
             file=self._file,
-            dynamic_ncols=True,
+            **_terminal_size(self._file),
         )
 
     def __iter__(self) -> Iterator[T]:
@@ -100,6 +103,7 @@ class Progress(Generic[T]):
                 self._n,
                 self._total,
                 time.monotonic() - self._begin,
+                initial=self._initial,
                 prefix=f"{self._desc}: " if self._desc else "",
                 unit=self._unit,
                 unit_scale=self._unit_scale,
@@ -109,11 +113,21 @@ class Progress(Generic[T]):
             print(line, file=self._file, flush=True)
 
 
+def _terminal_size(file: TextIO) -> dict[str, int | bool]:
+    """tqdm's own way, but for a terminal that says it is 0×0, as in some containers: tqdm would show nothing."""
+    try:
+        unknown = 0 in os.get_terminal_size(file.fileno())
+    except OSError:  # no terminal
+        unknown = False
+    return {"ncols": 80, "nrows": 24} if unknown else {"dynamic_ncols": True}
+
+
 def progress(
     iterable: Iterable[T] | None = None,
     *,
     desc: str = "",
     total: int | None = None,
+    initial: int = 0,
     unit: str = "it",
     unit_scale: bool = False,
     disable: bool = False,
@@ -129,6 +143,7 @@ def progress(
         iterable: what to go through; None to call `update(n)` and `close()` by hand (bytes of a download).
         desc: words before the bar.
         total: number of items, where `iterable` has no length.
+        initial: how many of them were done before, by a run that is resumed.
         unit: what one item is called ("batch"); `unit_scale` writes 12.3M for 12300000.
         disable: show nothing.
         leave: keep the finished bar; False where a summary line follows.
@@ -138,6 +153,7 @@ def progress(
         iterable,
         desc=desc,
         total=total,
+        initial=initial,
         unit=unit,
         unit_scale=unit_scale,
         disable=disable,

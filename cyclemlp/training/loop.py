@@ -25,6 +25,7 @@ from cyclemlp.models import create_model, load_weights, save_model
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from cyclemlp.training.distillation import Loss, build_loss
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.losses import SoftTargetCrossEntropy
 from cyclemlp.training.optimizer import Schedule, build_optimizer
@@ -105,7 +106,7 @@ def train(
     train_loader, val_loader = build_loaders(
         recipe, model.metadata.preprocessing, train_source, val_source, workers
     )
-    loss_fn = SoftTargetCrossEntropy(recipe.loss.label_smoothing)
+    loss_fn = build_loss(SoftTargetCrossEntropy(recipe.loss.label_smoothing), recipe.distillation, model, say)
     schedule = Schedule.from_recipe(recipe)
     optimizer = build_optimizer(model, recipe.optimizer, lr=schedule.at(0))
     state = TrainingState()
@@ -155,7 +156,7 @@ def train(
 def train_epoch(
     model: nn.Layer,
     loader: Loader,
-    loss_fn: nn.Layer,
+    loss_fn: Loss,
     optimizer: paddle.optimizer.Optimizer,
     schedule: Schedule,
     state: TrainingState,
@@ -173,18 +174,18 @@ def train_epoch(
     steps, lr, done, began = len(loader), optimizer.get_lr(), 0, time.perf_counter()
     bar: Progress[Any] = progress(
         desc=f"epoch {state.epoch + 1}/{recipe.run.epochs}",
-        total=steps,
-        unit="step",
+        total=min(steps * loader.batch_size, len(loader.source)),
+        initial=state.pictures,
+        unit="img",
         leave=False,
         disable=not show_progress,
     )
     with bar:
-        bar.update(state.step)
         for batch in itertools.islice(loader, state.step, None):
             lr = schedule.lr(state.epoch, state.step, steps)
             optimizer.set_lr(lr)
             paddle.seed(_seed(recipe.run.seed, state.epoch, state.step))  # of dropout and drop path
-            loss = loss_fn(model(batch.images), batch.labels)
+            loss = loss_fn(batch.images, model(batch.images), batch.labels)
             value = float(loss)
             if not math.isfinite(value):
                 raise TrainingFailedError(_not_finite(value, state, steps, lr, loader, batch.indices))
@@ -196,9 +197,8 @@ def train_epoch(
             state.loss_sum += value * len(batch.indices)
             state.pictures += len(batch.indices)
             done += len(batch.indices)
-            speed = done / (time.perf_counter() - began)
-            bar.figures(loss=state.loss_sum / state.pictures, lr=lr, **{"pictures/s": f"{speed:.0f}"})
-            bar.update()
+            bar.figures(loss=state.loss_sum / state.pictures, lr=f"{lr:.1e}")
+            bar.update(len(batch.indices))
             if interruption.signal is not None:
                 break
     seconds = time.perf_counter() - began
@@ -297,13 +297,13 @@ def _evaluate(model: nn.Layer, loader: Loader | None, show_progress: bool) -> di
     classify = as_callable(model)
     # A bar of its own, which goes away before the epoch's line is printed.
     bar: Progress[Any] = progress(
-        desc="evaluate", total=len(loader), unit="step", leave=False, disable=not show_progress
+        desc="evaluate", total=len(loader.source), unit="img", leave=False, disable=not show_progress
     )
     with bar:
 
         def classify_and_count(images: Any) -> Any:
             logits = classify(images)
-            bar.update()
+            bar.update(len(images))
             return logits
 
         try:
@@ -336,6 +336,9 @@ def _facts(
     count = sum(parameter.size for parameter in model.parameters())
     weights = recipe.model.weights or "random"
     rule = recipe.optimizer.lr_for_batch
+    asked = recipe.distillation
+    teacher = f"{asked.teacher}, {asked.kind}, α {asked.alpha:g}, τ {asked.tau:g}"
+    teacher = "none" if asked.kind == "none" else teacher
     scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
     return {
         "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights",
@@ -344,6 +347,7 @@ def _facts(
         "pictures": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
         "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}, seed {recipe.run.seed}",
         "learning rate": f"{schedule.base_lr:.3g}{scaled}",
+        "teacher": teacher,
     }
 
 

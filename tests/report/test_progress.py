@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 import time
 
 import pytest
@@ -75,6 +80,16 @@ def test_a_terminal_gets_a_bar():
     assert "100%|" in out.getvalue()
 
 
+@pytest.mark.parametrize("size", [(24, 120), (0, 0)])
+def test_a_real_terminal_gets_a_bar_even_if_it_says_it_has_no_size(size):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    with open(theirs, "w") as out:  # noqa: PTH123
+        list(progress(range(3), desc="train", file=out))
+        assert "train: 100%|" in os.read(ours, 100_000).decode()
+    os.close(ours)
+
+
 def test_by_hand_counts_bytes():
     out = io.StringIO()
     with progress(total=2_000_000, desc="download", unit="B", unit_scale=True, file=out) as bar:
@@ -82,6 +97,14 @@ def test_by_hand_counts_bytes():
     assert " 75% 1.50M/2.00M" in out.getvalue()
     with pytest.raises(TypeError, match="without an iterable"):
         list(bar)
+
+
+def test_what_was_done_before_counts_but_not_in_the_speed(clock):
+    out = io.StringIO()
+    with progress(total=100, initial=80, file=out) as bar:
+        clock[0] += 5
+        bar.update(10)
+    assert out.getvalue().startswith(" 90% 90/100 [00:05<00:05,  2.00it/s")
 
 
 def test_the_bar_is_closed_when_the_loop_breaks_by_an_error():
