@@ -88,13 +88,15 @@ def fetch_pretrained(
         raise WeightsError(f"the base address is {base!r}; it must begin with http:// or https://")
     target = cache_folder() / file_name
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_name(f"{file_name}.lock"), say):
-            if not target.exists():
-                url = f"{base.rstrip('/')}/{file_name}"
-                say(f"fetching {url}\n  {TERMS}")
-                _download(_Download(url, target, max_bytes, timeout_s), attempts)
-            digest = _check_digest(target, say)
+        if not (target.exists() and _record(target).exists()):  # else the cache may be read-only
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(target.with_name(f"{file_name}.lock"), say):
+                if not target.exists():
+                    url = f"{base.rstrip('/')}/{file_name}"
+                    say(f"fetching {url}\n  {TERMS}")
+                    _download(_Download(url, target, max_bytes, timeout_s), attempts)
+                _record_digest(target, say)
+        digest = _check_digest(target)
     except OSError as error:
         raise WeightsError(
             f"{target}: the cache cannot be used ({error.strerror or error}); set CYCLEMLP_HOME to a folder that can "
@@ -117,20 +119,32 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _check_digest(target: Path, say: Callable[[str], None]) -> str:
-    """Record the file's SHA-256 at first use, in `sha256sum`'s form; compare it afterwards."""
+def _record(target: Path) -> Path:
+    return target.with_name(f"{target.name}.sha256")
+
+
+def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with target.open("rb") as file:
+    with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    found = digest.hexdigest()
-    record = target.with_name(f"{target.name}.sha256")
+    return digest.hexdigest()
+
+
+def _record_digest(target: Path, say: Callable[[str], None]) -> None:
+    """Write the file's SHA-256 beside it in `sha256sum`'s form, unless another process just did."""
+    record = _record(target)
     if not record.exists():
         read_weights(target)  # somebody may have put it there
         part = record.with_name(f"{record.name}.part")
-        part.write_text(f"{found}  {target.name}\n")
+        part.write_text(f"{_digest(target)}  {target.name}\n")
         part.replace(record)
         say(f"recorded its SHA-256 in {record}")
+
+
+def _check_digest(target: Path) -> str:
+    """The file's SHA-256, if it is still the one of its first use."""
+    found, record = _digest(target), _record(target)
     expected = record.read_text().split(" ")[0].strip()
     if found != expected:
         raise WeightsError(

@@ -177,7 +177,15 @@ def read_torch_zip(path: Path) -> Loaded:
             return load_state_dict(read_pickle(pickle, _CONSTRUCTORS, storages.persistent_load), file_size)
     except WeightsError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OverflowError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         raise WeightsError(f"is a damaged or cut off zip ({error}); fetch or copy it again") from error
 
 

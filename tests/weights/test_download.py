@@ -117,8 +117,10 @@ def test_fetched_once_shown_and_kept(server, home, capsys):
     assert "ImageNet" in said
     assert f"SHA-256 {DIGEST}" in said
 
+    (home / "CycleMLP_B1.pth.lock").unlink()
     assert fetch(server) == path
-    assert server.log == [(None, len(FILE))]  # the second time nothing was asked for
+    assert server.log == [(None, len(FILE))]  # the second time nothing was asked for,
+    assert not (home / "CycleMLP_B1.pth.lock").exists()  # and nothing written: a cache may be read-only
     said = capsys.readouterr().err
     assert "fetching" not in said
     assert DIGEST in said

@@ -5,14 +5,34 @@ Each is given to the real command in a process of its own, under a limit of memo
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from hostile_files import DAMAGED, HARMFUL, runs_a_command, runs_in_a_container
+from hostile_files import (
+    DAMAGED,
+    HARMFUL,
+    array,
+    bare,
+    dictionary,
+    name,
+    runs_a_command,
+    runs_in_a_container,
+    safetensors,
+    several,
+    tensor,
+    text,
+    torch_legacy,
+    torch_zip,
+)
 from weights_fixtures import rebuild
+
+from cyclemlp.errors import WeightsError
+from cyclemlp.weights import read_weights
 
 ROOT = Path(__file__).parents[2]
 MEASURED = Path(__file__).with_name("measured.py")
@@ -116,6 +136,69 @@ def test_what_is_no_file_is_told(tmp_path):
     check_refused(None, "there is no such file or folder", tmp_path)
     (tmp_path / "bad.pth").mkdir()
     check_refused(None, "is a folder without weights", tmp_path)
+
+
+def everything(weight, bias):
+    """A checkpoint that uses every instruction that is allowed, so that changes of its bytes reach them all."""
+    return (
+        dictionary(model=dictionary(**{"fc.weight": weight, "fc.bias": bias}))
+        + (
+            b"q\x000h\x00("
+            + text("args")
+            + name("argparse", "Namespace")
+            + b")\x81"
+            + dictionary(lr=b"G" + bytes(8))
+            + b"b"
+        )
+        + (text("list") + b"]q\x01(K\x01M\x01\x00J\x01\x00\x00\x00eN\x88\x86a")
+        + (text("array") + array() + text("ordered") + name("collections", "OrderedDict") + b")R")
+        + (
+            text("more")
+            + b"("
+            + text("a")
+            + b"2d"
+            + text("long")
+            + b"(l0(NNt\x85N\x89\x87r\x05\x00\x00\x000j\x05\x00\x00\x00u"
+        )
+    )
+
+
+@pytest.mark.parametrize("form", ["bare", "zip", "legacy", "safetensors"])
+def test_any_change_ends_in_a_message(form, tmp_path):
+    """A thousand random changes: a file is read, or refused with a WeightsError; nothing else ever happens."""
+    torch = everything(tensor((1, 2), (2, 1)), tensor((1,)))
+    original, build = {
+        "bare": (everything(array(several(b"K\x01", b"K\x02")), array(count=1, data=bytes(4))), bare),
+        "zip": (torch, lambda program: torch_zip(program, {"0": bytes(8)})),
+        "legacy": (torch, lambda program: torch_legacy(program, b"]" + text("0") + b"a", b"\2" + bytes(15))),
+        "safetensors": (
+            b'{"fc.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}',
+            lambda header: safetensors(header, bytes(8)),
+        ),
+    }[form]
+    path = tmp_path / "x.pth"
+    path.write_bytes(build(original))
+    assert "fc.weight" in read_weights(path, layout="authors").tensors
+    outcomes = Counter()
+    for seed in range(1000):
+        chance = random.Random(seed)
+        changed = bytearray(original)
+        for _ in range(chance.choice((1, 1, 2, 5))):
+            place = chance.randrange(len(changed))
+            length, new = chance.choice(((1, 1), (0, 1), (1, 0), (3, 0), (4, 4)))
+            some = [
+                chance.choice((*b"()02NR\x81\x85\x86\x87abdehjloqtu}]", chance.randrange(256)))
+                for _ in range(new)
+            ]
+            changed[place : place + length] = bytes(some)
+        path.write_bytes(build(bytes(changed)))
+        try:
+            read_weights(path, layout="authors")
+            outcomes["read"] += 1
+        except WeightsError as error:
+            outcomes["refused" if str(error).startswith(f"{path}: ") else "unnamed"] += 1
+    assert set(outcomes) == {"read", "refused"}
+    assert min(outcomes.values()) > 20
 
 
 def test_converting_needs_no_paddle():
