@@ -36,9 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    facts: dict[str, Any]
     if args.what is None:
-        facts = {"models": _all_models(args.input_size), "versions": _versions()}
-        text = _models_text(facts["models"]) + "\n\n" + _pairs_text(facts["versions"])
+        models, versions = _all_models(args.input_size), _versions()
+        facts = {"models": models, "versions": versions}
+        text = _models_text(models) + "\n\n" + _pairs_text(versions)
     elif Path(args.what).exists():
         facts = _file_facts(Path(args.what))
         text = _pairs_text(facts)

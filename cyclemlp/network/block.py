@@ -53,7 +53,8 @@ class DropPath(nn.Layer):
             return x
         keep = 1 - self.rate
         # From a slice of x, not from its shape: the batch size may be unknown under tracing.
-        first = x[(slice(None), *(slice(0, 1),) * (x.ndim - 1))].detach().astype("float32")
+        corner = (slice(None), *[slice(0, 1)] * (x.ndim - 1))
+        first = x[corner].detach().astype("float32")
         kept = paddle.bernoulli(paddle.full_like(first, keep))
         return x * (kept / keep).astype(x.dtype)
 

@@ -41,15 +41,20 @@ class Variant:
 def _paper(
     number: int,
     depths: tuple[int, ...],
-    mlp_ratios: tuple[int, ...],
-    published: tuple[float, ...],
+    mlp_ratios: tuple[float, ...],
+    published: tuple[float, float, float],
+    seed: tuple[float, float, float],
     embed_dims: tuple[int, ...] = (64, 128, 320, 512),
-    **config: Any,
 ) -> Variant:
+    params, macs, top1 = published
     return Variant(
-        CycleMLPConfig(embed_dims=embed_dims, depths=depths, mlp_ratios=mlp_ratios, **config),
-        True,
-        *published,
+        CycleMLPConfig(embed_dims=embed_dims, depths=depths, mlp_ratios=mlp_ratios),
+        params_published=params,
+        macs_published=macs,
+        top1_published=top1,
+        seed_top1=seed[0],
+        seed_top5=seed[1],
+        seed_loss=seed[2],
         weights=f"CycleMLP_B{number}.pth",
     )
 
@@ -64,15 +69,16 @@ def _small(embed_dims: tuple[int, ...], depths: tuple[int, ...], size: int, **co
 
 
 VARIANTS: dict[str, Variant] = {
-    "cyclemlp_b1": _paper(1, (2, 2, 4, 2), (4, 4, 4, 4), (15.2, 2.1, 78.9, 78.794, 94.546, 0.9331)),
-    "cyclemlp_b2": _paper(2, (2, 3, 10, 3), (4, 4, 4, 4), (26.8, 3.9, 81.6, 81.508, 95.682, 0.8169)),
-    "cyclemlp_b3": _paper(3, (3, 4, 18, 3), (8, 8, 4, 4), (38.4, 6.9, 82.4, 82.274, 96.036, 0.7884)),
-    "cyclemlp_b4": _paper(4, (3, 8, 27, 3), (8, 8, 4, 4), (51.8, 10.1, 83.0, 82.962, 96.328, 0.7593)),
+    "cyclemlp_b1": _paper(1, (2, 2, 4, 2), (4, 4, 4, 4), (15.2, 2.1, 78.9), (78.794, 94.546, 0.9331)),
+    "cyclemlp_b2": _paper(2, (2, 3, 10, 3), (4, 4, 4, 4), (26.8, 3.9, 81.6), (81.508, 95.682, 0.8169)),
+    "cyclemlp_b3": _paper(3, (3, 4, 18, 3), (8, 8, 4, 4), (38.4, 6.9, 82.4), (82.274, 96.036, 0.7884)),
+    "cyclemlp_b4": _paper(4, (3, 8, 27, 3), (8, 8, 4, 4), (51.8, 10.1, 83.0), (82.962, 96.328, 0.7593)),
     "cyclemlp_b5": _paper(
         5,
         (3, 4, 24, 3),
         (4, 4, 4, 4),
-        (75.7, 12.3, 83.2, 83.25, 96.436, 0.7529),
+        (75.7, 12.3, 83.2),
+        (83.25, 96.436, 0.7529),
         embed_dims=(96, 192, 384, 768),
     ),
     # Ours, for small pictures, demonstrations and tests.
