@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclemlp.errors import ModelError, WeightsError
 from cyclemlp.network import (
@@ -28,6 +28,9 @@ from cyclemlp.weights import (
     read_weights,
     write_weights,
 )
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 _FORMAT = 1
 
@@ -111,10 +114,24 @@ def load_weights(
         WeightsError: if the file cannot be read or does not fit; lists every tensor that does not.
     """
     file = path if isinstance(path, WeightFile) else read_weights(Path(path), layout=layout)
-    state = model.state_dict()
+    return fill(model, file, adaptable=_adaptable(model.config, file.tensors))
+
+
+def fill(network: nn.Layer, file: WeightFile, *, adaptable: Mapping[str, str] | None = None) -> MatchReport:
+    """Give any network, not only ours, the tensors of a weight file; strictly, but for `adaptable`.
+
+    Args:
+        network: whose `state_dict` names the tensors.
+        adaptable: which tensors need not match, and what may happen to each, see `match_weights`.
+
+    Raises:
+        WeightsError: the file does not fit; lists every tensor that does not. Nothing was loaded then.
+    """
+    state = network.state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    steps = dict(zip(("sfc_h", "sfc_w"), model.config.step_sizes, strict=True))
-    adaptable = _adaptable(model.config, file.tensors)
+    steps = {}
+    if isinstance(network, CycleMLP):
+        steps = dict(zip(("sfc_h", "sfc_w"), network.config.step_sizes, strict=True))
     tensors, report = match_weights(file, expected, adaptable=adaptable, step_sizes=steps)
     for name, tensor in tensors.items():
         state[name].set_value(tensor.astype(state[name].numpy().dtype, copy=False))
@@ -145,14 +162,17 @@ def save_model(
     write_weights(Path(path), tensors, metadata={**metadata, **(extra or {})})
 
 
-def load_model(path: str | os.PathLike[str]) -> CycleMLP:
+def load_model(path: str | os.PathLike[str] | WeightFile) -> CycleMLP:
     """Make the model that a file or run folder of ours describes, with its weights and metadata.
+
+    Args:
+        path: the file or folder, or what `read_weights` returned.
 
     Raises:
         WeightsError: if it cannot be read, or says nothing of its model (a published file, say: use
             `create_model(name, pretrained=path)`).
     """
-    file = read_weights(Path(path))
+    file = path if isinstance(path, WeightFile) else read_weights(Path(path))
     facts = file.metadata
     if "model" not in facts:
         raise WeightsError(
@@ -165,7 +185,7 @@ def load_model(path: str | os.PathLike[str]) -> CycleMLP:
             "upgrade paddle-cyclemlp"
         )
     model = create_model(facts["model"], **facts.get("overrides", {}))
-    load_weights(model, file)
+    fill(model, file)  # the file says what it needs, so nothing is adapted
     if facts.get("preprocessing"):
         model.metadata.preprocessing = Preprocessing.from_dict(facts["preprocessing"])
     model.metadata.classes = facts.get("classes")

@@ -182,6 +182,32 @@ class LossPart:
 
 
 @dataclass
+class DistillationPart:
+    """Whether the student also learns from a teacher's answers; see `cyclemlp.training.distillation`.
+
+    Attributes:
+        kind: "none", "soft" (the teacher's probabilities) or "hard" (its most probable class).
+        teacher: one of `cyclemlp.teachers.list_teachers()`, or a run's folder or file of ours.
+        weights: the teacher's weight file, or "published" for a CycleMLP of the paper; None only if `teacher` is a
+            folder or file.
+        alpha: the teacher's share of the loss, in [0, 1].
+        tau: temperature of both softmaxes, above 0; only for "soft".
+    """
+
+    kind: str = "none"
+    teacher: str = "regnetx_4gf"
+    weights: str | None = None
+    alpha: float = 0.5
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        kinds = ("none", "soft", "hard")
+        _check("distillation.kind", self.kind, self.kind in kinds, f"one of: {', '.join(kinds)}")
+        _check("distillation.alpha", self.alpha, 0 <= self.alpha <= 1, "a share in [0, 1]")
+        _check("distillation.tau", self.tau, _finite(self.tau) and self.tau > 0, "above 0")
+
+
+@dataclass
 class RunPart:
     """How long, and what is kept.
 
@@ -213,6 +239,7 @@ class Recipe:
     optimizer: OptimizerPart = field(default_factory=OptimizerPart)
     schedule: SchedulePart = field(default_factory=SchedulePart)
     loss: LossPart = field(default_factory=LossPart)
+    distillation: DistillationPart = field(default_factory=DistillationPart)
     run: RunPart = field(default_factory=RunPart)
 
     def to_dict(self) -> dict[str, Any]:

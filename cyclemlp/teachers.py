@@ -1,0 +1,298 @@
+"""Teachers of knowledge distillation: frozen networks by name, with weights that must be given.
+
+Shapes: B pictures, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.vision import models as vision
+
+from cyclemlp.errors import ModelError, WeightsError
+from cyclemlp.models import create_model, fill, load_model
+from cyclemlp.network import VARIANTS, canonical_name
+from cyclemlp.network.config import did_you_mean
+from cyclemlp.network.regnet import REGNETX, RegNet
+from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.weights import WeightFile, fetch_pretrained, read_weights
+
+#: Where PaddleClas keeps its weights, by its own spelling of the name (its model_zoo/regnet.py).
+PADDLECLAS_URL = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/{name}_pretrained.pdparams"
+
+#: Functions of paddle.vision.models, and LeNet, which is a class and reads greyscale pictures.
+_VISION: dict[str, Callable[..., nn.Layer]] = {
+    name: getattr(vision, name) for name in vision.__all__ if name == name.lower()
+} | {"lenet": vision.LeNet}
+_GREY = Preprocessing(input_size=28, mean=(0.5,), std=(0.5,))
+
+
+class Teacher:
+    """A network that only answers: in evaluation mode, without gradients, from pictures normalised for the student.
+
+    It is no `paddle.nn.Layer`, so that nothing that holds it takes its parameters for its own, or its mode.
+
+    Args:
+        name: what messages call it.
+        network: from `[B, C, H, W]` to logits `[B, K]`, or to a list of which they are the first. It is frozen.
+        preprocessing: what the network was trained with.
+        num_classes: K.
+        pictures: how the pictures that it will get were made; None: as its own.
+        summary: says where its weights are from.
+
+    Attributes:
+        name, network, preprocessing, num_classes, summary: as given.
+
+    Raises:
+        ModelError: the pictures' channels cannot be made into the network's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Layer,
+        preprocessing: Preprocessing,
+        *,
+        num_classes: int,
+        pictures: Preprocessing | None = None,
+        summary: str = "",
+    ) -> None:
+        self.name, self.network, self.preprocessing = name, network, preprocessing
+        self.num_classes, self.summary = num_classes, summary
+        network.eval()
+        for parameter in network.parameters():
+            parameter.stop_gradient = True
+        self._scale = self._shift = None
+        given = pictures or preprocessing
+        if given.channels not in (1, preprocessing.channels):
+            raise ModelError(
+                f"the student reads pictures of {given.channels} channels and the teacher {name} of "
+                f"{preprocessing.channels}; only greyscale can be made into something else"
+            )
+        if (given.mean, given.std) != (preprocessing.mean, preprocessing.std):
+            # x σₛ + μₛ is a pixel's value, and (that − μₜ) / σₜ what the teacher wants: a product and a sum in all.
+            # Greyscale broadcasts to the teacher's channels.
+            (ours_mean, ours_std), (mean, std) = (np.array([p.mean, p.std]) for p in (given, preprocessing))
+            self._scale = _per_channel(ours_std / std)
+            self._shift = _per_channel((ours_mean - mean) / std)
+
+    @paddle.no_grad()
+    def __call__(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Pictures `[B, C, H, W]`, normalised for the student → logits `[B, K]`, without a gradient.
+
+        Raises:
+            ModelError: the network gives something else.
+        """
+        if self._scale is not None:
+            images = images.astype("float32") * self._scale + self._shift
+        logits = self.network(images)
+        if isinstance(logits, list | tuple):  # GoogLeNet's auxiliary heads follow
+            logits = logits[0]
+        if logits.shape != [images.shape[0], self.num_classes]:
+            raise ModelError(
+                f"the teacher {self.name} gives {logits.shape} for {images.shape[0]} pictures; expected "
+                f"{[images.shape[0], self.num_classes]}"
+            )
+        return logits
+
+
+def list_teachers() -> list[str]:
+    """Names that `create_teacher` takes, in lower case."""
+    return [*REGNETX, *VARIANTS, *_VISION]
+
+
+def create_teacher(
+    name: str,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    num_classes: int,
+    pictures: Preprocessing | None = None,
+    classes: Sequence[str] | None = None,
+    layout: str | None = None,
+) -> Teacher:
+    """Make a teacher. Its weights must be given and must fit in every tensor: there is no random teacher.
+
+    Args:
+        name: one of `list_teachers()`, in any case: RegNetX_4GF and the other sizes, any CycleMLP, a model of
+            `paddle.vision.models` with its default arguments; or a run's folder or file of ours, which knows its
+            model.
+        weights: weight file in any form that `cyclemlp.weights` reads, or a run's folder of ours. For a CycleMLP
+            of the paper "published" fetches the authors'. None if `name` is a folder or file.
+        num_classes: of the student.
+        pictures: the student's preprocessing. What the teacher gets is renormalised to its own: ImageNet's mean and
+            standard deviation (LeNet: 0.5), or what a file of ours says.
+        classes: the student's class names; compared with those that a file of ours has.
+        layout: "authors" or "paddle", for the rare file whose tensors do not tell.
+
+    Raises:
+        ModelError: unknown name; channels that do not fit.
+        WeightsError: no weights, or they cannot be read, do not fit, are of another model, number or order of classes.
+    """
+    known = canonical_name(name)
+    if known in list_teachers():
+        file = _read(known, weights, layout)
+    elif not Path(name).exists():
+        raise ModelError(
+            f"unknown teacher {name!r}{did_you_mean(known, list_teachers())}, and there is no such run or file; the "
+            f"known ones are {', '.join(list_teachers())}"
+        )
+    elif weights is not None:
+        raise ModelError(
+            f"the teacher {name!r} is a file, so the weights {weights} are one too many; give either"
+        )
+    else:
+        file = read_weights(Path(name), layout=layout)
+        if "model" not in file.metadata:
+            raise WeightsError(
+                f"the teacher's file {file.path} does not name its model; give the model's name as the teacher and "
+                "this file as its weights"
+            )
+        known = canonical_name(file.metadata["model"])
+    network, preprocessing, lines = _build(known, file, num_classes)
+    lines += _check_classes(file, classes)
+    if pictures is not None and pictures.input_size != preprocessing.input_size:
+        lines.append(f"made for {preprocessing.input_size} pixels, gets {pictures.input_size}")
+    if pictures is not None and (pictures.mean, pictures.std) != (preprocessing.mean, preprocessing.std):
+        lines.append(f"pictures are renormalised to its mean {preprocessing.mean}, std {preprocessing.std}")
+    return Teacher(
+        known,
+        network,
+        preprocessing,
+        num_classes=num_classes,
+        pictures=pictures,
+        summary="\n  ".join([f"teacher {known}: {lines[0]}", *lines[1:]]),
+    )
+
+
+def _read(name: str, weights: str | os.PathLike[str] | None, layout: str | None) -> WeightFile:
+    """The file for a known teacher. Raises WeightsError that says where one is to be had."""
+    if weights is None:
+        raise WeightsError(
+            f"the teacher {name} has no weights, and a random one would teach nothing: {_where(name)}"
+        )
+    if str(weights) == "published" and name in VARIANTS and VARIANTS[name].weights:
+        weights = fetch_pretrained(name)
+    if not Path(weights).exists():
+        raise WeightsError(
+            f"{weights}: the weights of the teacher {name} are not there (no such file or folder): {_where(name)}"
+        )
+    file = read_weights(Path(weights), layout=layout)
+    found = file.metadata.get("model")
+    if found is not None and canonical_name(found) != name:
+        raise WeightsError(
+            f"{file.path} holds a {found}, and the teacher asked for is {name}; name the right one, or give the "
+            "file as the teacher itself"
+        )
+    return file
+
+
+def _where(name: str) -> str:
+    if name in REGNETX:
+        theirs = f"RegNetX_{name.rpartition('_')[2].upper()}"
+        return (
+            f"PaddleClas publishes {theirs}_pretrained.pdparams at {PADDLECLAS_URL.format(name=theirs)}; fetch it "
+            "and give its path"
+        )
+    if name in VARIANTS:
+        published = 'give "published" for the authors\' ImageNet weights, ' if VARIANTS[name].weights else ""
+        return f"{published or 'give '}a weight file, or the folder of a `cyclemlp train` run"
+    if name == "lenet":
+        return "give a weight file (paddle.save of its state_dict)"
+    return (
+        f'give a weight file; what Paddle publishes of {name} for 1000 classes is written by\n  python -c "import '
+        f"paddle; paddle.save(paddle.vision.models.{name}(pretrained=True).state_dict(), '{name}.pdparams')\""
+    )
+
+
+def _build(name: str, file: WeightFile, num_classes: int) -> tuple[nn.Layer, Preprocessing, list[str]]:
+    """The network with the file's tensors, what it was trained with, and lines for people."""
+    if "model" in file.metadata:
+        model = load_model(file)
+        config = model.config
+        if config.features_only or not config.num_classes:
+            raise WeightsError(f"{file.path} holds a {name} without a head; a teacher must know classes")
+        if config.num_classes != num_classes:
+            raise _other_classes(file, name, config.num_classes, num_classes)
+        return model, model.metadata.preprocessing, [f"{len(file.tensors)} tensors loaded from {file.path}"]
+    network: nn.Layer
+    preprocessing = Preprocessing()
+    if name in REGNETX:
+        network = RegNet(REGNETX[name], num_classes)
+        file = _without_convolution_biases(file)
+    elif name in VARIANTS:
+        network = create_model(name, num_classes=num_classes)
+        preprocessing = network.metadata.preprocessing
+    else:
+        network = _VISION[name](num_classes=num_classes)
+        preprocessing = _GREY if name == "lenet" else preprocessing
+    if (found := _classes_of(file, network, num_classes)) is not None:
+        raise _other_classes(file, name, found, num_classes)
+    return network, preprocessing, str(fill(network, file)).split("\n  ")
+
+
+def _without_convolution_biases(file: WeightFile) -> WeightFile:
+    """The file of a RegNetX as PaddleClas long had it, with a bias in each convolution, for one without.
+
+    A norm of conv(x) + b with the running mean m is one of conv(x) with m − b, exactly.
+    """
+    tensors, biases = dict(file.tensors), 0
+    for name in file.tensors:
+        layer, _, kind = name.rpartition("._conv.")
+        mean = f"{layer}._batch_norm._mean"
+        if kind == "bias" and mean in tensors:
+            tensors[mean] = tensors[mean] - tensors.pop(name)
+            biases += 1
+    if not biases:
+        return file
+    note = f"{biases} biases of convolutions taken into the running means of the norms that follow them"
+    return replace(file, tensors=tensors, notes=(*file.notes, note))
+
+
+def _classes_of(file: WeightFile, network: nn.Layer, num_classes: int) -> int | None:
+    """The file's number of classes, if that is all in which it differs from the network."""
+    state = network.state_dict()
+    if state.keys() != file.tensors.keys():
+        return None
+    differing = set()
+    for name, tensor in state.items():
+        if tensor.ndim != file.tensors[name].ndim:
+            return None
+        pairs = zip(tensor.shape, file.tensors[name].shape, strict=True)
+        differing |= {(wanted, found) for wanted, found in pairs if wanted != found}
+    if len(differing) != 1:
+        return None
+    ((wanted, found),) = differing
+    return found if wanted == num_classes else None
+
+
+def _other_classes(file: WeightFile, name: str, found: int, wanted: int) -> WeightsError:
+    return WeightsError(
+        f"the teacher {name} in {file.path} knows {found} classes and the student has {wanted}; a teacher must be "
+        "trained on the student's classes, so train or fine-tune one on these pictures first"
+    )
+
+
+def _check_classes(file: WeightFile, classes: Sequence[str] | None) -> list[str]:
+    """Lines for people about class names that differ. Raises WeightsError for the same ones in another order."""
+    theirs = file.metadata.get("classes")
+    if not classes or not theirs or list(classes) == list(theirs):
+        return []
+    if sorted(classes) == sorted(theirs):
+        k = next(k for k, (a, b) in enumerate(zip(classes, theirs, strict=True)) if a != b)
+        raise WeightsError(
+            f"the teacher in {file.path} has the student's classes in another order: its class {k} is {theirs[k]!r}, "
+            f"the student's {classes[k]!r}"
+        )
+    return [
+        f"its class names are not the student's ({', '.join(theirs[:3])} …); taken to be the same classes in order"
+    ]
+
+
+def _per_channel(values: np.ndarray) -> paddle.Tensor:
+    return paddle.to_tensor(values.astype(np.float32).reshape(1, -1, 1, 1))

@@ -1,0 +1,140 @@
+"""Knowledge distillation: a loss that also asks a teacher.
+
+Shapes: B pictures, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import paddle
+from paddle import nn
+
+from cyclemlp.errors import ConfigError
+from cyclemlp.teachers import create_teacher
+from cyclemlp.training.losses import SoftTargetCrossEntropy
+from cyclemlp.training.recipe import DistillationPart
+
+#: From images [B, C, H, W] to logits [B, K].
+Answer = Callable[[paddle.Tensor], paddle.Tensor]
+#: From images, the student's logits and the targets to a scalar: how the training loop calls its loss.
+Loss = Callable[[paddle.Tensor, paddle.Tensor, paddle.Tensor], paddle.Tensor]
+
+
+class DistillationLoss(nn.Layer):
+    """A loss on targets and one on a teacher's answers, added (Hinton, Vinyals and Dean, 2015; DeiT, 2020).
+
+    soft: (1 − α) · base + α · τ² · Σ KL(teacher ‖ student) / (B · K), both softmaxes at temperature τ. The sum over
+    batch and classes is divided by B · K as in DeiT and by CycleMLP's authors; a mean over the batch alone would weigh
+    the teacher K times more.
+    hard: (1 − α) · base + α · cross entropy with the teacher's most probable class (mean over the batch, no smoothing).
+
+    Args:
+        base_loss: of (logits, targets), a scalar.
+        teacher: from the student's images to logits `[B, K]`, such as `create_teacher` makes. Its answers get no
+            gradient. It is not part of this layer: no state dict, optimizer or `train()` reaches it.
+        kind: "soft" or "hard".
+        alpha: α, the teacher's share, in [0, 1].
+        tau: τ, above 0; only for "soft".
+
+    Raises:
+        ConfigError: a value outside these; a teacher that is a bare network.
+    """
+
+    def __init__(
+        self,
+        base_loss: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor],
+        teacher: Answer,
+        kind: str = "soft",
+        alpha: float = 0.5,
+        tau: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if kind not in ("soft", "hard"):
+            raise ConfigError(f"the kind of distillation is {kind!r}; use soft or hard")
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"alpha is {alpha}; the teacher's share must be in [0, 1]")
+        if not (math.isfinite(tau) and tau > 0):
+            raise ConfigError(f"tau is {tau}; a temperature must be above 0")
+        self.base_loss = base_loss
+        if isinstance(
+            teacher, nn.Layer
+        ):  # which would become part of this layer, with its parameters and its mode
+            raise ConfigError("the teacher is a bare network; freeze it as a cyclemlp.teachers.Teacher")
+        self._ask = teacher
+        self.kind, self.alpha, self.tau = kind, float(alpha), float(tau)
+
+    def forward(self, images: paddle.Tensor, logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
+        """Loss of a batch, in nats.
+
+        Args:
+            images: `[B, C, H, W]`, as the student got them (mixed, say), for the teacher.
+            logits: the student's, `[B, K]`, any float type; half types are computed in float32.
+            targets: for `base_loss`: class numbers `[B]` or soft targets `[B, K]`.
+
+        Returns:
+            A scalar tensor.
+
+        Raises:
+            ConfigError: student and teacher have different numbers of classes.
+        """
+        with paddle.no_grad():
+            answers = _at_least_float32(self._ask(images))
+        if answers.shape != logits.shape:
+            raise ConfigError(
+                f"the teacher answers with {answers.shape} and the student with {logits.shape}; both need the same "
+                "classes"
+            )
+        base = self.base_loss(logits, targets)
+        logits = _at_least_float32(logits)
+        answers = answers.astype(logits.dtype)
+        if self.kind == "hard":
+            asked = SoftTargetCrossEntropy()(logits, answers.argmax(axis=-1))
+        else:
+            student, teacher = _log_softmax(logits / self.tau), _log_softmax(answers / self.tau)
+            asked = (teacher.exp() * (teacher - student)).sum() * (self.tau**2 / math.prod(logits.shape))
+        return (1 - self.alpha) * base + self.alpha * asked
+
+    def extra_repr(self) -> str:
+        return f"kind={self.kind}, alpha={self.alpha}, tau={self.tau}"
+
+
+def build_loss(
+    base_loss: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor],
+    part: DistillationPart,
+    model: nn.Layer,
+    say: Callable[[str], None] = print,
+) -> Loss:
+    """The recipe's loss: `base_loss` alone, or with the teacher that the recipe names.
+
+    Args:
+        base_loss: of (logits, targets).
+        part: of the recipe.
+        model: the student, from `create_model`; its number and names of classes must be the teacher's, and its
+            preprocessing says how the teacher's pictures have been normalised.
+        say: takes a text for people on the teacher.
+
+    Raises:
+        ModelError, WeightsError: there is no such teacher, or it does not fit; see `create_teacher`.
+    """
+    if part.kind == "none":
+        return lambda images, logits, targets: base_loss(logits, targets)
+    teacher = create_teacher(
+        part.teacher,
+        part.weights,
+        num_classes=model.config.num_classes,
+        pictures=model.metadata.preprocessing,
+        classes=model.metadata.classes,
+    )
+    say(teacher.summary)
+    return DistillationLoss(base_loss, teacher, part.kind, part.alpha, part.tau)
+
+
+def _at_least_float32(x: paddle.Tensor) -> paddle.Tensor:
+    return x.astype("float32") if x.dtype in (paddle.float16, paddle.bfloat16) else x
+
+
+def _log_softmax(logits: paddle.Tensor) -> paddle.Tensor:
+    # Not F.log_softmax, which Paddle cuts off at −64 on processors.
+    return logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
