@@ -1,8 +1,8 @@
 """Batches of pictures, read here or by worker processes; the same pictures whichever it is.
 
 Everything random is a function of (seed, epoch, sample): the order of an epoch of (seed, epoch), what happens to a
-picture of (seed, epoch, its index). So the number of workers, the batch size of another run or a resume in a later
-epoch change nothing.
+picture of (seed, epoch, its index, which of its repetitions). So the number of workers or of ranks, the batch size
+of another run, a resume in a later epoch or in the middle of one change nothing.
 
 Worker processes are `paddle.io.DataLoader`'s. Without workers Paddle is not needed.
 """
@@ -23,17 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cyclemlp.data.order import SAMPLE, EpochOrder, Key
 from cyclemlp.data.sources import Source
 from cyclemlp.data.transforms import Transform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
-# First words of the seeds: NumPy treats [a, b] and [a, b, 0] as the same seed.
-ORDER, SAMPLE = 1, 2
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCH = 2  # batches under way for each worker, Paddle's own default
-
-Key = tuple[int, int]  # epoch, index
 
 
 class Batch(NamedTuple):
@@ -82,6 +79,9 @@ def build_loader(
     drop_last: bool = False,
     num_workers: int = 0,
     seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    repeats: int = 1,
     tensors: bool = False,
     on_failure: Callable[[Failure], None] | None = None,
 ) -> Loader:
@@ -90,11 +90,15 @@ def build_loader(
     Args:
         source: where the pictures come from.
         transform: from a picture and a NumPy generator to float32 [C, H, W].
-        batch_size: pictures a batch; the last one may have fewer.
-        shuffle: a new order each epoch.
+        batch_size: pictures a batch on each rank; the last one may have fewer.
+        shuffle: a new order each epoch, and the same number of pictures on every rank, for training. Without it
+            every picture is read exactly once, by one of the ranks, for evaluation. See `EpochOrder`.
         drop_last: leave out a last batch with fewer pictures. If it is the only one it is kept, with a warning.
         num_workers: processes that read; 0 reads here. They live as long as the loader.
         seed: of order and transform, from 0.
+        rank, world_size: this process's number, and how many share an epoch.
+        repeats: how often a picture that is shown comes in its epoch, augmented anew each time (repeated
+            augmentation; needs `shuffle`). The epoch stays as long: it shows fewer different pictures.
         tensors: give images and labels as Paddle tensors on the current device instead of NumPy arrays.
         on_failure: called for each picture that cannot be read, which is then left out of its batch; None raises.
 
@@ -102,26 +106,24 @@ def build_loader(
         ConfigError: an impossible number.
         DataError: while iterating, for a picture that cannot be read, or if a worker process dies.
     """
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("num_workers", num_workers, 0),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise ConfigError(f"{name} is {value}; give a whole number from {least}")
-    if drop_last and 0 < len(source) < batch_size:
-        warnings.warn(
-            f"{len(source)} pictures are fewer than one batch of {batch_size}: the one smaller batch is kept",
-            stacklevel=2,
-        )
-        drop_last = False
+    if num_workers < 0:
+        raise ConfigError(f"num_workers is {num_workers}; give a whole number from 0")
+    keys = EpochOrder(
+        len(source),
+        batch_size,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        repeats=repeats,
+    )
     if num_workers and not sys.platform.startswith("linux"):
         warnings.warn(
             f"Paddle reads with worker processes on Linux only; on {sys.platform} none is used", stacklevel=2
         )
         num_workers = 0
     reader = _Reader(source, transform, seed)
-    keys = _Keys(len(source), batch_size, shuffle, drop_last, seed)
     return Loader(reader, keys, min(num_workers, len(keys)), tensors, on_failure)
 
 
@@ -131,7 +133,7 @@ class Loader:
     def __init__(
         self,
         reader: _Reader,
-        keys: _Keys,
+        keys: EpochOrder,
         num_workers: int,
         tensors: bool,
         on_failure: Callable[[Failure], None] | None,
@@ -144,27 +146,32 @@ class Loader:
         self._engine: Any = None  # paddle.io.DataLoader
 
     def __len__(self) -> int:
-        """Number of batches an epoch."""
+        """Number of this rank's batches in a whole epoch."""
         return len(self._keys)
 
-    def set_epoch(self, epoch: int) -> None:
-        """The next iteration reads epoch `epoch`, from 0."""
-        self._keys.epoch = epoch
+    @property
+    def pictures(self) -> int:
+        """Number of pictures that this rank reads in an epoch, repetitions included."""
+        return self._keys.pictures
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """The next iteration reads epoch `epoch`, from 0, and begins with its batch `first_batch`: where a run that
+        was stopped in the middle of an epoch goes on, without reading what it has had."""
+        self._keys.epoch, self._keys.first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels, asked, failures in self._read():
-            failed = {failure.index for failure in failures}
-            for failure in failures:
+        for images, labels, outcome in self._read():
+            for failure in outcome.failures:
                 if failure.traceback is not None or self._on_failure is None:
                     raise failure.error()
                 self._on_failure(failure)
             if images is not None:
-                yield Batch(images, labels, np.asarray([i for i in asked if i not in failed], dtype=np.int64))
+                yield Batch(images, labels, np.asarray(outcome.indices, dtype=np.int64))
 
-    def _read(self) -> Iterator[tuple[Any, Any, list[int], list[Failure]]]:
+    def _read(self) -> Iterator[tuple[Any, Any, Outcome]]:
         if self.num_workers == 0:
             for keys in self._keys:
-                images, labels, failures = self._reader.read(keys)
+                images, labels, outcome = self._reader.read(keys)
                 if self._tensors and images is not None:
                     import paddle
 
@@ -172,16 +179,16 @@ class Loader:
                         paddle.to_tensor(images),
                         None if labels is None else paddle.to_tensor(labels),
                     )
-                yield images, labels, [index for _, index in keys], failures
+                yield images, labels, outcome
             return
         if self._engine is None:
             self._engine = self._start()
         complete = False
         try:
-            for images, labels, asked, failures in _iterate_without_signals(self._engine):
+            for images, labels, outcome, _ in _iterate_without_signals(self._engine):
                 if not self._tensors and images is not None:
                     images, labels = images.numpy(), None if labels is None else labels.numpy()
-                yield images, labels, asked.numpy().tolist(), failures
+                yield images, labels, outcome
             complete = True
         except SystemError as error:  # what Paddle's queue raises once its threads have ended
             raise DataError(
@@ -232,26 +239,12 @@ def _iterate_without_signals(engine: Any) -> Iterator[Any]:
     return iterator
 
 
-class _Keys:
-    """An epoch's batches as lists of (epoch, index)."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch: the pictures that were read, in its order, and those that could not be."""
 
-    def __init__(self, size: int, batch_size: int, shuffle: bool, drop_last: bool, seed: int) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.shuffle, self.drop_last = shuffle, drop_last
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        if self.shuffle:
-            order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.size)
-        else:
-            order = np.arange(self.size)
-        for batch in range(len(self)):
-            start = batch * self.batch_size
-            yield [(epoch, int(index)) for index in order[start : start + self.batch_size]]
+    indices: list[int]
+    failures: list[Failure]
 
 
 class _Reader:
@@ -260,12 +253,13 @@ class _Reader:
     def __init__(self, source: Source, transform: Transform, seed: int) -> None:
         self.source, self.transform, self.seed = source, transform, seed
 
-    def read(self, keys: list[Key]) -> tuple[np.ndarray | None, np.ndarray | None, list[Failure]]:
-        """(images, labels, failures); images None if every picture failed."""
-        images, labels, failures = [], [], []
-        for epoch, index in keys:
+    def read(self, keys: list[Key]) -> tuple[np.ndarray | None, np.ndarray | None, Outcome]:
+        """(images, labels, outcome); images None if every picture failed."""
+        images, labels, indices, failures = [], [], [], []
+        for key in keys:
+            index = key[1]
             try:
-                image, label = self._read_one(epoch, index)
+                image, label = self._read_one(key)
             except DataError as error:
                 failures.append(Failure(index, self.source.name(index), str(error)))
             except Exception as error:
@@ -274,13 +268,16 @@ class _Reader:
             else:
                 images.append(image)
                 labels.append(label)
+                indices.append(index)
+        outcome = Outcome(indices, failures)
         if not images:
-            return None, None, failures
-        return np.stack(images), None if None in labels else np.asarray(labels, dtype=np.int64), failures
+            return None, None, outcome
+        return np.stack(images), None if None in labels else np.asarray(labels, dtype=np.int64), outcome
 
-    def _read_one(self, epoch: int, index: int) -> tuple[np.ndarray, int | None]:
+    def _read_one(self, key: Key) -> tuple[np.ndarray, int | None]:
+        index = key[1]
         sample = self.source[index]
-        rng = np.random.default_rng([SAMPLE, self.seed, epoch, index])
+        rng = np.random.default_rng([SAMPLE, self.seed, *key])
         try:
             return self.transform(sample.image, rng), sample.label
         except DataError as error:  # a transform does not know the picture's place
@@ -296,12 +293,12 @@ class _WholeBatches:
         self._reader = reader
 
     def __getitem__(self, keys: list[Key]) -> list[Any]:
-        images, labels, failures = self._reader.read(keys)
-        return [images, labels, np.asarray([index for _, index in keys], dtype=np.int64), failures]
+        # Paddle takes an item without any array for the end of the epoch: hence the last one.
+        return [*self._reader.read(keys), np.zeros(1)]
 
 
 class _OneItemBatches:
-    def __init__(self, keys: _Keys) -> None:
+    def __init__(self, keys: EpochOrder) -> None:
         self._keys = keys
 
     def __len__(self) -> int:

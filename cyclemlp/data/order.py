@@ -1,0 +1,95 @@
+"""Which pictures an epoch shows, in which order, in which batch, on which rank."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from cyclemlp.errors import ConfigError
+
+# First words of the seeds: NumPy treats [a, b] and [a, b, 0] as the same seed. `mixup.STEP` is the third.
+ORDER, SAMPLE = 1, 2
+
+Key = tuple[
+    int, int, int
+]  # epoch, index, copy: all that a picture's augmentation depends on, beside the seed
+
+
+class EpochOrder:
+    """An epoch's batches as lists of (epoch, index, copy); `epoch` and `first_batch` may be set.
+
+    The order is drawn once for all ranks. Step s takes the next batch_size · world_size places of it, of which
+    rank r has every world_size-th from the r-th on: so several ranks together read what one rank with the whole
+    batch would.
+
+    * Shuffled, for training: every rank has as many steps, and in each step as many pictures. Where the last
+      batch's number does not divide by the ranks, it is filled up from the epoch's beginning.
+    * In order, for evaluation: every picture exactly once, nothing is filled up. Ranks may differ by one batch.
+    * With `repeats` (Hoffer et al. 2020, arXiv 1901.09335; the authors' 3) a picture comes that often in a row, each
+      time augmented anew, on different ranks where there are several. An epoch still has as many places as there
+      are pictures, so it shows a third of them, another third in the next: as the authors', whose epoch is
+      the same rounded down to a multiple of 256 (and empty for fewer pictures, which this one is not).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        repeats: int = 1,
+    ) -> None:
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+            ("world_size", world_size, 1),
+            ("repeats", repeats, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"{name} is {value}; give a whole number from {least}")
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank is {rank}; of {world_size} ranks it must be from 0 to {world_size - 1}")
+        if repeats > 1 and not shuffle:
+            raise ConfigError(f"repeats is {repeats}; only shuffled pictures, for training, can be repeated")
+        self.size, self.batch_size, self.seed, self.repeats = size, batch_size, seed, repeats
+        self.shuffle, self.rank, self.world_size = shuffle, rank, world_size
+        self.epoch = self.first_batch = 0
+        together = batch_size * world_size
+        self._together = together
+        self._places = size
+        if drop_last and size >= together:
+            self._places = size // together * together
+        elif drop_last and size:
+            ranks = f" ({world_size} ranks with {batch_size} each)" if world_size > 1 else ""
+            warnings.warn(
+                f"{size} pictures are fewer than one batch of {together}{ranks}: the one smaller batch is kept",
+                stacklevel=4,
+            )
+        if shuffle:
+            self._places = -(-self._places // world_size) * world_size
+
+    def __len__(self) -> int:
+        """Number of this rank's batches, counted from the epoch's first."""
+        whole, rest = divmod(self._places, self._together)
+        return whole + (rest > self.rank)
+
+    @property
+    def pictures(self) -> int:
+        """Number of this rank's pictures in an epoch."""
+        return len(range(self.rank, self._places, self.world_size))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, order = self.epoch, np.arange(self.size)
+        if self.shuffle:
+            order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.size)
+            order = np.resize(np.repeat(order, self.repeats)[: self.size], self._places)
+        for batch in range(self.first_batch, len(self)):
+            start = batch * self._together
+            places = range(start + self.rank, min(start + self._together, self._places), self.world_size)
+            yield [(epoch, int(order[place]), place % self.repeats) for place in places]
