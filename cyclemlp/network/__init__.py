@@ -7,7 +7,7 @@ require_paddle()
 from cyclemlp.network.block import CycleBlock, CycleMixer, DropPath, Mlp
 from cyclemlp.network.config import BRANCHES, CycleMLPConfig
 from cyclemlp.network.cost import multiply_adds, parameter_count
-from cyclemlp.network.cycle_fc import CycleFC, CycleShift, cycle_offsets
+from cyclemlp.network.cycle_fc import CycleFC, CycleShift
 from cyclemlp.network.cyclemlp import CycleMLP
 from cyclemlp.network.variants import VARIANTS, Variant, canonical_name
 
@@ -24,7 +24,6 @@ __all__ = [
     "Mlp",
     "Variant",
     "canonical_name",
-    "cycle_offsets",
     "multiply_adds",
     "parameter_count",
 ]

@@ -30,18 +30,7 @@ from paddle import nn
 
 from cyclemlp.errors import ModelError
 from cyclemlp.network.init import trunc_normal_, zeros_
-
-
-def cycle_offsets(channels: int, step_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets (δ_h, δ_w) in pixels, int64 `[channels]` each, at which each input channel is read.
-
-    Args:
-        channels: number of input channels, C.
-        step_size: (S_H, S_W), both at least 1.
-    """
-    step_h, step_w = step_size
-    t = np.arange(channels) + (step_h * step_w) // 2
-    return t % step_h - step_h // 2, (t // step_h) % step_w - step_w // 2
+from cyclemlp.offsets import cycle_offsets
 
 
 def _one_hot_kernel(offsets: np.ndarray, step: int, axis: int) -> np.ndarray:

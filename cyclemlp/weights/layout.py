@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
+from cyclemlp.offsets import cycle_offsets
 
 LAYOUTS = ("authors", "paddle")
 #: (S_H, S_W) of the layers of a name, e.g. {"sfc_h": (1, 3), "sfc_w": (3, 1)}.
@@ -83,18 +84,13 @@ def recognise(
     )
 
 
-def cycle_offsets(channels: int, step_size: tuple[int, int]) -> np.ndarray:
+def offset_buffer(channels: int, step_size: tuple[int, int]) -> np.ndarray:
     """The buffer `offset` of a Cycle FC, as the authors' deformable convolution wants it (see docs/weights.md).
-
-    With (S_H, S_W) and t = c + (S_H · S_W) // 2, channel c is read at δ_h = (t mod S_H) − S_H // 2 and
-    δ_w = (⌊t / S_H⌋ mod S_W) − S_W // 2.
 
     Returns:
         float32 `[1, 2 C, 1, 1]`: δ_h, δ_w of each channel in turn, in pixels of the map.
     """
-    step_h, step_w = step_size
-    t = np.arange(channels) + (step_h * step_w) // 2
-    offsets = np.stack([t % step_h - step_h // 2, (t // step_h) % step_w - step_w // 2], axis=1)
+    offsets = np.stack(cycle_offsets(channels, step_size), axis=1)
     return offsets.astype(np.float32).reshape(1, 2 * channels, 1, 1)
 
 
@@ -130,8 +126,8 @@ def _step_size(buffers: list[tuple[str, np.ndarray]]) -> tuple[int, int]:
         possible = [
             step
             for step in possible
-            if np.array_equal(cycle_offsets(few, step), buffer[:, : 2 * few])
-            and np.array_equal(cycle_offsets(channels, step), buffer)
+            if np.array_equal(offset_buffer(few, step), buffer[:, : 2 * few])
+            and np.array_equal(offset_buffer(channels, step), buffer)
         ]
         if not possible:
             raise WeightsError(
@@ -149,7 +145,7 @@ def put_offsets(tensors: Mapping[str, np.ndarray], steps: StepSizes) -> dict[str
         result[name] = tensor
         step = steps.get(layer.split(".")[-1])
         if step is not None and layer != following:
-            result[f"{layer}.offset"] = cycle_offsets(tensors[f"{layer}.weight"].shape[1], step)
+            result[f"{layer}.offset"] = offset_buffer(tensors[f"{layer}.weight"].shape[1], step)
     return result
 
 

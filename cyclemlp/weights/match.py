@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclemlp.errors import WeightsError
 from cyclemlp.weights.files import WeightFile
-from cyclemlp.weights.layout import StepSizes, cycle_offsets
+from cyclemlp.weights.layout import StepSizes, offset_buffer
 
 Shape = tuple[int, ...]
 
@@ -171,7 +171,7 @@ def _check_steps(file: WeightFile, wanted: StepSizes) -> None:
         )
         found, want = file.step_sizes[layer], wanted[layer]
         # Compared as offsets: with few channels several step sizes give the same.
-        if not np.array_equal(cycle_offsets(channels, found), cycle_offsets(channels, want)):
+        if not np.array_equal(offset_buffer(channels, found), offset_buffer(channels, want)):
             raise WeightsError(
                 f"{file.path}: its {layer} was trained with step size {found[0]}×{found[1]}, the model has "
                 f"{want[0]}×{want[1]}; make the model with the file's step_size"

@@ -14,6 +14,7 @@ from cyclemlp.weights.unpickle import printable
 ENTRIES = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema")
 #: A tensor may have several names (tied weights); a file whose tensors are so many times larger than itself is a bomb.
 MAX_GROWTH = 4
+_WRAPPER = "module."
 
 Loaded = tuple[dict[str, np.ndarray], list[str]]
 
@@ -54,6 +55,9 @@ def load_state_dict(tree: Any, file_size: int) -> Loaded:
             f"claims tensors of {size} bytes in a file of {file_size}: sizes that are made up, or the same data under "
             "many names, as no weight file has them"
         )
+    if all(name.startswith(_WRAPPER) for name in lazy):
+        lazy = {name.removeprefix(_WRAPPER): tensor for name, tensor in lazy.items()}
+        notes.append(f"left out the prefix {_WRAPPER!r} of every name, which data parallelism adds")
     tensors = {}
     for name, tensor in lazy.items():
         try:

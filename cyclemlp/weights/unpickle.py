@@ -6,8 +6,9 @@ no instruction that imports, calls or sets an attribute. What a stream asks to b
 table of our own constructors (`records.py`), which make plain values; a name that is not in the table ends the reading.
 
 Memory is bounded by the file: `pickletools.genops` hands out only bytes that are there, the memo is a dict, so that
-an index costs nothing, and each of at most `MAX_INSTRUCTIONS` instructions adds one small object. Nothing recurses,
-here or in what follows, so nesting costs nothing either.
+an index costs nothing, and each of at most `MAX_INSTRUCTIONS` instructions adds one small object, or a copy of what
+its constructor is given; all copies together are bounded by what was read. Nothing recurses, here or in what follows,
+so nesting costs nothing either.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from cyclemlp.errors import WeightsError
 
 #: A published training checkpoint has 35 thousand for a thousand tensors.
 MAX_INSTRUCTIONS = 1_000_000
+
+#: What constructors may copy in all: so many times the bytes read so far, and some to begin with.
+MAX_COPIES, FREE_COPIES = 4, 16 * 2**20
+_ITEM_BYTES = 64  # of a container, roughly
 
 WAY_OUT = (
     "a weight file holds only tensors, arrays, numbers, strings and containers; nothing of this file was run. "
@@ -101,8 +106,10 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under each mark
+        self.copied = 0  # bytes
 
     def run(self, stream: Stream) -> Any:
+        self.stream = stream
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
             if opcode.name == "STOP":
                 return self.stack.pop()
@@ -214,6 +221,7 @@ class _Machine:
                 state = stack.pop()
                 target = stack[-1]
                 if isinstance(target, Record):
+                    self.charge(state if isinstance(state, tuple) else (state,))
                     target.set_state(state)
                 elif (
                     type(target) is not dict
@@ -245,4 +253,15 @@ class _Machine:
     def make(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise WeightsError(f"calls a value of type {type(function).__name__}; {WAY_OUT}")
+        self.charge(arguments)
         return self.constructors[function.name](*arguments)
+
+    def charge(self, values: tuple[Any, ...]) -> None:
+        """Count what is about to be copied: one long value under many calls would fill any memory."""
+        for value in values:
+            if isinstance(value, str | bytes | bytearray):
+                self.copied += len(value)
+            elif isinstance(value, list | tuple | dict):
+                self.copied += _ITEM_BYTES * len(value)
+        if self.copied > MAX_COPIES * self.stream.tell() + FREE_COPIES:
+            raise WeightsError(f"copies the same data over and over, which no weight file needs; {WAY_OUT}")

@@ -6,7 +6,8 @@ import pytest
 from paddle.vision.ops import deform_conv2d
 
 from cyclemlp.errors import ModelError
-from cyclemlp.network import CycleFC, CycleShift, cycle_offsets
+from cyclemlp.network import CycleFC, CycleShift
+from cyclemlp.offsets import cycle_offsets
 
 CASES = [
     # channels in, out; step (S_H, S_W); height, width; groups; bias

@@ -295,6 +295,35 @@ HARMFUL: dict[str, tuple[Build, str]] = {
         lambda: bare(b"}" + b"".join(b"r" + struct.pack("<I", i << 20) for i in range(4096))),
         "holds no state dict",
     ),
+    "one text encoded a thousand times": (
+        lambda: bare(
+            text("x" * 2**20)
+            + b"r\x00\x00\x00\x000]("
+            + call(name("_codecs", "encode"), b"j\x00\x00\x00\x00", text("latin1")) * 1000
+            + b"e"
+        ),
+        "copies the same data over and over",
+    ),
+    "one list made a dict ten thousand times": (
+        lambda: bare(
+            b"]("
+            + b"".join(several(integer(i), NOTHING) for i in range(20_000))
+            + b"er\x00\x00\x00\x000]("
+            + call(name("collections", "OrderedDict"), b"j\x00\x00\x00\x00") * 10_000
+            + b"e"
+        ),
+        "copies the same data over and over",
+    ),
+    "one state for ten thousand namespaces": (
+        lambda: bare(
+            b"}("
+            + b"".join(integer(i) + NOTHING for i in range(20_000))
+            + b"ur\x00\x00\x00\x000]("
+            + (call(name("argparse", "Namespace")) + b"j\x00\x00\x00\x00b") * 10_000
+            + b"e"
+        ),
+        "copies the same data over and over",
+    ),
     "millions of dicts": (lambda: bare(b"(" + b"}" * MANY + b"t"), "more than 1000000 pickle instructions"),
     "millions of memos": (
         lambda: PROTO4 + b"]" + b"\x94" * MANY + b".",

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cyclemlp.errors import WeightsError
-from cyclemlp.network import cycle_offsets as network_offsets
+from cyclemlp.offsets import cycle_offsets
 from cyclemlp.weights import read_weights, write_weights
-from cyclemlp.weights.layout import cycle_offsets, put_offsets, recognise, step_sizes, take_offsets
+from cyclemlp.weights.layout import offset_buffer, put_offsets, recognise, step_sizes, take_offsets
 
 
 def zeros(**shapes):
@@ -83,20 +83,20 @@ def test_a_file_of_ours_needs_no_layout(tmp_path):
 
 def test_published_offsets():
     """The authors' buffers for a step of 3: (0, 0), (0, 1), (0, −1), … along W; the other way round along H."""
-    assert cycle_offsets(4, (1, 3)).ravel().tolist() == [0, 0, 0, 1, 0, -1, 0, 0]
-    assert cycle_offsets(4, (3, 1)).ravel().tolist() == [0, 0, 1, 0, -1, 0, 0, 0]
+    assert offset_buffer(4, (1, 3)).ravel().tolist() == [0, 0, 0, 1, 0, -1, 0, 0]
+    assert offset_buffer(4, (3, 1)).ravel().tolist() == [0, 0, 1, 0, -1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("step", [(1, 1), (1, 3), (3, 1), (2, 3), (3, 3), (1, 7), (4, 1)])
 def test_offsets_are_the_networks(step):
-    pairs = cycle_offsets(40, step).reshape(40, 2)
-    for axis, offsets in enumerate(network_offsets(40, step)):
+    pairs = offset_buffer(40, step).reshape(40, 2)
+    for axis, offsets in enumerate(cycle_offsets(40, step)):
         np.testing.assert_array_equal(pairs[:, axis], offsets)
 
 
 @pytest.mark.parametrize("step", [(1, 1), (1, 3), (3, 1), (2, 3), (3, 3), (1, 7), (31, 1)])
 def test_step_sizes_are_found_in_offsets(step):
-    tensors = {"a.sfc_h.weight": np.zeros((64, 64, 1, 1)), "a.sfc_h.offset": cycle_offsets(64, step)}
+    tensors = {"a.sfc_h.weight": np.zeros((64, 64, 1, 1)), "a.sfc_h.offset": offset_buffer(64, step)}
     left, found = take_offsets(tensors)
     assert list(left) == ["a.sfc_h.weight"]
     assert found == {"sfc_h": step}
@@ -104,15 +104,15 @@ def test_step_sizes_are_found_in_offsets(step):
 
 def test_all_layers_of_a_name_count():
     """With 2 channels a step of 5 looks like one of 3; the wider layer tells."""
-    tensors = {"a.sfc_h.offset": cycle_offsets(2, (1, 5)), "b.sfc_h.offset": cycle_offsets(8, (1, 5))}
+    tensors = {"a.sfc_h.offset": offset_buffer(2, (1, 5)), "b.sfc_h.offset": offset_buffer(8, (1, 5))}
     assert take_offsets(tensors)[1] == {"sfc_h": (1, 5)}
-    tensors["c.sfc_h.offset"] = cycle_offsets(8, (1, 3))
+    tensors["c.sfc_h.offset"] = offset_buffer(8, (1, 3))
     with pytest.raises(WeightsError, match=r"c\.sfc_h\.offset that is not the offsets"):
         take_offsets(tensors)
 
 
 def test_wrong_offsets_are_errors():
-    papers_figure = cycle_offsets(6, (1, 3)) - 1  # starts at −1
+    papers_figure = offset_buffer(6, (1, 3)) - 1  # starts at −1
     with pytest.raises(
         WeightsError, match=r"a\.sfc_h\.offset that is not the offsets of a Cycle FC.*first values"
     ):
@@ -134,7 +134,7 @@ def test_offsets_are_put_behind_their_layer():
     result = put_offsets(tensors, {"sfc_h": (1, 3), "sfc_w": (5, 1)})
     order = ["sfc_h.weight", "sfc_h.bias", "sfc_h.offset", "sfc_w.weight", "sfc_w.offset", "mlp_c.weight"]
     assert list(result) == [f"a.{name}" for name in order]
-    np.testing.assert_array_equal(result["a.sfc_w.offset"], cycle_offsets(6, (5, 1)))
+    np.testing.assert_array_equal(result["a.sfc_w.offset"], offset_buffer(6, (5, 1)))
 
 
 def test_step_sizes_of_metadata():

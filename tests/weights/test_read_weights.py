@@ -83,6 +83,13 @@ def _storage(identity):
     return _ZipStorages(None, "", False).persistent_load(identity)
 
 
+def test_the_prefix_of_data_parallelism_is_left_out(tmp_path):
+    (tmp_path / "x.pth").write_bytes(torch_zip(b"}(" + text("module.w") + tensor() + b"u", {"0": bytes(8)}))
+    file = read_weights(tmp_path / "x.pth", layout="authors")
+    assert list(file.tensors) == ["w"]
+    assert "'module.'" in " ".join(file.notes)
+
+
 @pytest.mark.parametrize("entry", ["state_dict", "model_ema"])
 def test_other_entries(entry, tmp_path):
     (tmp_path / "x.pth").write_bytes(

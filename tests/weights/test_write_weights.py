@@ -18,7 +18,7 @@ from weights_fixtures import content, parameters, published_shapes, rebuild
 
 from cyclemlp.errors import WeightsError
 from cyclemlp.weights import read_weights, write_weights
-from cyclemlp.weights.layout import cycle_offsets
+from cyclemlp.weights.layout import offset_buffer
 
 METADATA = {"format": 1, "model": "cyclemlp_nano", "overrides": {"num_classes": 2}, "classes": ["猫", "dog"]}
 TENSORS = {"b.weight": np.arange(6, dtype="f4").reshape(2, 3), "b.bias": np.ones(3, "f4"), "a": np.float32(7)}
@@ -38,7 +38,7 @@ def test_round_trips_of_every_variant(variant, tmp_path):
     published = {}
     for name, shape in published_shapes(variant).items():
         if name.endswith(".offset"):
-            published[name] = cycle_offsets(shape[1] // 2, (1, 3) if "sfc_h" in name else (3, 1))
+            published[name] = offset_buffer(shape[1] // 2, (1, 3) if "sfc_h" in name else (3, 1))
         else:  # one value of the formula, so that 300 MB are made in a moment, but every element distinct
             start = param(name, (1,), 0)
             published[name] = np.linspace(start, start + 1, int(np.prod(shape)), dtype="f4").reshape(shape)
