@@ -94,10 +94,10 @@ class Teacher:
         logits = self.network(images)
         if isinstance(logits, list | tuple):  # GoogLeNet's auxiliary heads follow
             logits = logits[0]
-        if logits.shape != [images.shape[0], self.num_classes]:
+        found, expected = list(logits.shape), [images.shape[0], self.num_classes]
+        if found != expected:
             raise ModelError(
-                f"the teacher {self.name} gives {logits.shape} for {images.shape[0]} pictures; expected "
-                f"{[images.shape[0], self.num_classes]}"
+                f"the teacher {self.name} gives {found} for {expected[0]} pictures; expected {expected}"
             )
         return logits
 

@@ -81,10 +81,10 @@ class DistillationLoss(nn.Layer):
         """
         with paddle.no_grad():
             answers = _at_least_float32(self._ask(images))
-        if answers.shape != logits.shape:
+        theirs, ours = list(answers.shape), list(logits.shape)
+        if theirs != ours:
             raise ConfigError(
-                f"the teacher answers with {answers.shape} and the student with {logits.shape}; both need the same "
-                "classes"
+                f"the teacher answers with {theirs} and the student with {ours}; both need the same classes"
             )
         base = self.base_loss(logits, targets)
         logits = _at_least_float32(logits)
