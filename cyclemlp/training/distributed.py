@@ -1,0 +1,149 @@
+"""Several processes, one a device, as one run: a thin layer over `paddle.distributed`.
+
+`python -m paddle.distributed.launch` starts the processes and tells each by its environment who it is; Paddle's NCCL
+(GPUs) or gloo (CPUs) carries what they say to each other, its `DataParallel` averages the gradients. Every process
+does every step with its own share of the batch, so that all have the same weights at every moment; process 0, the
+first, is the only one that writes.
+
+A run of one process is the same code: `World()` is the process alone, and everything here then does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+from cyclemlp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+T = TypeVar("T")
+
+#: Paddle's launcher looks at its processes once a second, some of the time once in two.
+NOTICE_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, as one of them sees them.
+
+    Attributes:
+        rank: this one's number, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks to people."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Layer) -> nn.Layer:
+        """The model as it is to be called for training: everywhere with the first process's weights, and with
+        gradients that are averaged over the processes during `backward`. Both share their parameters."""
+        if self.size == 1:
+            return model
+        import paddle
+
+        return paddle.DataParallel(model)
+
+    def sum(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Each value's sum over the processes, float64 and the same bits in all of them. All must call this."""
+        own = np.asarray(values, dtype=np.float64)
+        if self.size == 1:
+            return own
+        import paddle
+        from paddle import distributed
+
+        total = paddle.to_tensor(own)
+        distributed.all_reduce(total)
+        return cast(np.ndarray, total.numpy())
+
+    def from_first(self, value: T) -> T:
+        """The first process's value, which is pickled, in all of them. All must call this."""
+        if self.size == 1:
+            return value
+        from paddle import distributed
+
+        box: list[Any] = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return cast(T, box[0])
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        self.sum([0.0])
+
+
+def join(device: str | None = None) -> World:
+    """Meet the other processes of a run that `paddle.distributed.launch` started; without it, be alone.
+
+    May be called again. Afterwards Paddle computes on this process's own device.
+
+    Args:
+        device: what the user asked for: "cpu" joins the processors of a machine that has GPUs too.
+
+    Raises:
+        ConfigError: one GPU is named for all processes.
+    """
+    size = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+    if size == 1:
+        return World()
+    if device is not None and ":" in device:
+        raise ConfigError(
+            f"--device is {device!r}, but there are {size} processes, each with a device of its own: leave it out and "
+            "name them to the launcher: python -m paddle.distributed.launch --devices 0,1 …"
+        )
+    if device == "cpu":
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+    from paddle import distributed
+
+    distributed.init_parallel_env()
+    return World(distributed.get_rank(), distributed.get_world_size())
+
+
+@contextlib.contextmanager
+def gradients_stay_here(model: nn.Layer, here: bool = True) -> Iterator[None]:
+    """Within it, `backward` of a model from `World.wrap` only adds up this process's own gradients: for all but the
+    last part of a step that is computed in parts. The last part averages what was added up."""
+    if here and hasattr(model, "no_sync"):
+        with model.no_sync():
+            yield
+    else:
+        yield
+
+
+@contextlib.contextmanager
+def blames_the_right_one(world: World) -> Iterator[None]:
+    """Within it, a connection that breaks because another process ended is a ConnectionError that says so.
+
+    It comes late: the launcher shows the error of the first process that it finds ended and then ends the others,
+    and that must be the one where the fault lies.
+    """
+    try:
+        yield
+    except Exception as error:
+        if world.size == 1 or not _is_of_the_connection(error):
+            raise
+        time.sleep(NOTICE_SECONDS)
+        logs = os.environ.get("PADDLE_LOG_DIR", "log")
+        raise ConnectionError(
+            f"process {world.rank} of {world.size} lost the connection to another one, which has ended; the reason is "
+            f"in its log: {logs}/workerlog.N, on its own machine ({str(error).strip().splitlines()[-1]})"
+        ) from error
+
+
+def _is_of_the_connection(error: Exception) -> bool:
+    # Paddle has no class for these.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | OSError | SystemError) and any(
+        word in text for word in ("gloo", "nccl", "tcpstore", "tcp_utils")
+    )
