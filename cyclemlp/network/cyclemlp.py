@@ -182,7 +182,8 @@ class CycleMLP(nn.Layer):
             from paddle.distributed.fleet.utils import recompute
 
             for block in stage:
-                x = recompute(block, x)
+                # The other way, by a PyLayer, cannot be used under DataParallel.
+                x = recompute(block, x, use_reentrant=False)
             return x
         return stage(x)
 
