@@ -4,12 +4,16 @@ from cyclemlp.report.jsonlines import JsonLines, read_json_lines
 from cyclemlp.report.plots import plot_confusion, plot_curves, plot_predictions
 from cyclemlp.report.progress import Progress, progress
 from cyclemlp.report.tables import format_duration, format_table
+from cyclemlp.report.writers import WRITERS, Writer, open_writer
 
 __all__ = [
+    "WRITERS",
     "JsonLines",
     "Progress",
+    "Writer",
     "format_duration",
     "format_table",
+    "open_writer",
     "plot_confusion",
     "plot_curves",
     "plot_predictions",

@@ -240,6 +240,52 @@ def plot_predictions(
         return _save(figure, path)
 
 
+def plot_samples(
+    images: Sequence[Any],
+    captions: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    columns: int = 8,
+    title: str | None = None,
+) -> Path:
+    """Sheet of pictures with a text under each.
+
+    Args:
+        images: PIL images, or arrays [H, W], [H, W, 1] or [H, W, 3], uint8 or floats in [0, 1].
+        captions: the text of each, of any number of lines.
+        path: where to write; the suffix decides the form (.png, .svg, .pdf).
+        columns: pictures a row.
+
+    Raises:
+        DataError: no picture, or not as many texts.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if len(images) != len(captions) or not len(images):
+        raise DataError(
+            f"a sheet needs a caption a picture, and at least one; found {len(images)} pictures and {len(captions)} "
+            "captions"
+        )
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    with _style():
+        heading = title.count("\n") + 1 if title else 0
+        figure = _figure(1.6 * columns, (1.6 + 0.16 * lines) * rows + 0.2 * heading + 0.1)
+        for i, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+            axes.set(xticks=[], yticks=[])
+            axes.grid(False)
+            if i >= len(images):
+                axes.set_visible(False)
+                continue
+            picture = np.squeeze(np.asarray(images[i]))
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+            axes.spines[:].set(visible=True, color=GREY, linewidth=1.0)
+            axes.set_xlabel(captions[i], fontsize=8.5, linespacing=1.2)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5)
+        return _save(figure, path)
+
+
 def _confusion_colours(matrix: np.ndarray) -> np.ndarray:
     """[K, K, 3] in [0, 1]: from white to blue on the diagonal, to orange off it, by share of the row."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
