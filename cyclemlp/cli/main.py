@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from cyclemlp._paddle import require_paddle
 from cyclemlp._version import __version__
@@ -21,6 +22,7 @@ COMMANDS = {
     "train": "train a model on pictures and write checkpoints, a log and curves",
     "eval": "measure top-1, top-5 and loss of a trained model",
     "predict": "classify pictures and write CSV and JSON",
+    "show-data": "draw a batch of training pictures as the network gets them, with their soft labels",
     "info": "list the models, or show one model's or weight file's facts",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
@@ -44,8 +46,12 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == command:
-            importlib.import_module(f"cyclemlp.cli.{name}").add_arguments(sub)
+            _module(name).add_arguments(sub)
     return parser
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"cyclemlp.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.filterwarnings(
                 "ignore", message="No ccache found"
             )  # Paddle's; nothing here compiles C++
-        return int(importlib.import_module(f"cyclemlp.cli.{args.command}").run(args))
+        return int(_module(args.command).run(args))
     except CycleMLPError as error:
         print(f"cyclemlp {args.command}: error: {error}", file=sys.stderr)
         return 2

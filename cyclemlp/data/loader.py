@@ -138,7 +138,7 @@ class Loader:
         tensors: bool,
         on_failure: Callable[[Failure], None] | None,
     ) -> None:
-        self.source = reader.source
+        self.source, self.transform = reader.source, reader.transform
         self.batch_size = keys.batch_size
         self.num_workers = num_workers
         self._reader, self._keys = reader, keys

@@ -69,7 +69,7 @@ class EpochOrder:
             ranks = f" ({world_size} ranks with {batch_size} each)" if world_size > 1 else ""
             warnings.warn(
                 f"{size} pictures are fewer than one batch of {together}{ranks}: the one smaller batch is kept",
-                stacklevel=4,
+                stacklevel=3,
             )
         if shuffle:
             self._places = -(-self._places // world_size) * world_size

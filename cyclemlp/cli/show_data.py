@@ -1,0 +1,179 @@
+"""`cyclemlp show-data`: what a recipe does to pictures and labels, to be looked at before it is paid for."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cyclemlp.cli.common import (
+    DATA_HELP,
+    add_class_map_argument,
+    open_class_names,
+    plain_warnings,
+    whole_number,
+)
+from cyclemlp.cli.train import KEYS, open_sources, resolve_recipe
+from cyclemlp.errors import ConfigError
+from cyclemlp.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from cyclemlp.training.recipe import Recipe
+
+EPILOG = f"""
+{DATA_HELP}
+the pictures are those of the training run with the same recipe: the batch number --step of epoch --epoch, after
+crop, augmentation, erasing, mixup and cutmix. Under each stand the two greatest shares of its label, and the rest,
+which label smoothing spreads over all classes. What the recipe does is printed in words.
+
+examples:
+  what the paper's recipe makes of your pictures:
+    cyclemlp show-data --data photos/train --output batch.png
+  the digits' own recipe, the third batch of the second epoch:
+    cyclemlp show-data --config configs/digits.yaml --epoch 2 --step 3
+  AutoAugment instead of RandAugment, nothing mixed:
+    cyclemlp show-data --data photos/train --set augment.auto_augment=original --set augment.mixup=0 \\
+        --set augment.cutmix=0
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `cyclemlp show-data`: those of `train` that decide about pictures, and what to draw."""
+    parser.epilog = EPILOG
+    parser.set_defaults(**dict.fromkeys(KEYS), pretrained=False, resume=None)
+    parser.add_argument("--config", metavar="FILE", help="recipe, a YAML file such as configs/digits.yaml")
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--data", metavar="digits|DIR", help="training pictures, see below")
+    group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
+    add_class_map_argument(group)
+    group.add_argument("--classes", metavar="FILE|imagenet", help="names of the classes, one a line")
+    group = parser.add_argument_group("recipe")
+    group.add_argument(
+        "--model", metavar="NAME", help="the variant whose input is shown (default: cyclemlp_b1)"
+    )
+    group.add_argument(
+        "--batch-size", type=whole_number(1), metavar="N", help="pictures a step (default: 128)"
+    )
+    group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random (default: 0)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the recipe; may be repeated",
+    )
+    group = parser.add_argument_group("results")
+    group.add_argument("--epoch", type=whole_number(1), default=1, metavar="N", help="default: %(default)s")
+    group.add_argument(
+        "--step",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="which batch of it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--pictures",
+        type=whole_number(1),
+        default=32,
+        metavar="N",
+        help="how many are drawn (default: %(default)s)",
+    )
+    group.add_argument(
+        "--output", default="batch.png", metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw one batch; 0."""
+    with plain_warnings("show-data"):
+        return _show(resolve_recipe(args), args)
+
+
+def _show(recipe: Recipe, args: argparse.Namespace) -> int:
+    from cyclemlp.data import Mixup, build_loader, step_generator, training_transform
+    from cyclemlp.report.plots import plot_samples
+
+    names = open_class_names(recipe.data.classes)
+    source, _ = open_sources(recipe, names)
+    names = names or source.classes or [str(index) for index in range(source.num_classes or 0)]
+    preprocessing, augment = input_of(recipe), recipe.augment
+    transform = training_transform(
+        preprocessing,
+        scale=augment.crop_scale,
+        ratio=augment.crop_ratio,
+        hflip=augment.hflip,
+        interpolation=augment.interpolation,
+        auto_augment=augment.auto_augment,
+        color_jitter=augment.color_jitter,
+        erasing_prob=augment.erasing_prob,
+        erasing_mode=augment.erasing_mode,
+        erasing_count=augment.erasing_count,
+    )
+    loader = build_loader(
+        source,
+        transform,
+        batch_size=recipe.data.batch_size,
+        shuffle=True,
+        drop_last=True,
+        seed=recipe.run.seed,
+        repeats=augment.repeats,
+    )
+    mixup = Mixup(
+        len(names),
+        mixup_alpha=augment.mixup,
+        cutmix_alpha=augment.cutmix,
+        cutmix_minmax=augment.cutmix_minmax,
+        prob=augment.mixup_prob,
+        switch_prob=augment.mixup_switch_prob,
+        mode=augment.mixup_mode,
+        label_smoothing=recipe.loss.label_smoothing,
+    )
+    epoch, step = args.epoch - 1, args.step - 1
+    if step >= len(loader):
+        raise ConfigError(f"--step is {args.step}; an epoch has {len(loader)} steps")
+    loader.set_epoch(epoch, first_batch=step)
+    batch = next(iter(loader))
+    images, targets = mixup(batch.images, batch.labels, step_generator(recipe.run.seed, epoch, step))
+    count = min(args.pictures, len(images))
+    heading = f"epoch {args.epoch}, step {args.step}: {count} of a batch of {len(images)}"
+    words = [f"pictures  {transform}", f"batch     {mixup}, label smoothing {recipe.loss.label_smoothing:g}"]
+    if augment.repeats > 1:
+        words[1] += f", each picture {augment.repeats} times"
+    path = plot_samples(
+        [to_picture(image, preprocessing) for image in images[:count]],
+        [caption(target, names) for target in targets[:count]],
+        args.output,
+        title="\n".join([heading, *words]),
+    )
+    print("\n".join([*words, f"{heading}, in {path}"]))
+    return 0
+
+
+def input_of(recipe: Recipe) -> Preprocessing:
+    """How training with this recipe prepares pictures: as `training.build_model` decides it, without a model."""
+    from cyclemlp import model_info
+    from cyclemlp.weights import read_weights
+
+    facts = model_info(recipe.model.name, **recipe.model.overrides)["preprocessing"]
+    if recipe.model.weights not in (None, "published"):
+        facts = read_weights(Path(recipe.model.weights)).metadata.get("preprocessing", facts)
+    return replace(Preprocessing.from_dict(facts), **recipe.data.preprocessing)
+
+
+def to_picture(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Normalised float32 [C, H, W] back to [H, W, C] in [0, 1]; what lies outside (erased noise) is cut off."""
+    mean, std = (np.asarray(values, dtype=np.float32) for values in (preprocessing.mean, preprocessing.std))
+    return np.clip(image.transpose(1, 2, 0) * std + mean, 0, 1)
+
+
+def caption(target: np.ndarray, names: list[str]) -> str:
+    """The two greatest shares of a label with their classes, and the sum of the others, a line each."""
+    first, *second = (int(i) for i in np.argsort(-target, kind="stable")[:2])
+    # A share as small as all the rest is no label, but what smoothing spreads.
+    shown = [first, *(i for i in second if target[i] > target.min())]
+    lines = [f"{names[i][:18]} {target[i]:.2f}" for i in shown]
+    rest = float(target.sum() - target[shown].sum())
+    return "\n".join([*lines, *([f"others {rest:.2f}"] if rest >= 0.005 else [])])
