@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -14,7 +13,9 @@ T = TypeVar("T")
 
 
 class Interruption:
-    """While it is entered, the first Ctrl-C or SIGTERM is only noted; a second one stops at once.
+    """While it is entered, the first Ctrl-C or SIGTERM is only noted; a second Ctrl-C stops at once.
+
+    Another SIGTERM does not: Paddle's launcher sends up to three within half a second. What cannot wait sends SIGKILL.
 
     Attributes:
         signal: number of the signal that came, or None.
@@ -55,7 +56,9 @@ class Interruption:
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return
-        again, self.signal = self.signal is not None, number
-        if again or self._at_once:
+        again, self.signal = self.signal is not None, self.signal or number
+        if number == signal.SIGINT if again else self._at_once:
             raise KeyboardInterrupt
-        print("\nstopping after this step and saving; once more to stop without saving", file=sys.stderr)
+        if not again:
+            # Not print: the signal may have come in the middle of a line, and a buffer cannot be entered twice.
+            os.write(2, b"\nstopping after this step and saving; Ctrl-C once more to stop without saving\n")
