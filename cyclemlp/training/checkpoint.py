@@ -5,7 +5,8 @@
 - `model.safetensors`: weights in their published names, with the model's metadata; usable by itself;
 - `optimizer.safetensors`: the optimizer's tensors, named `<parameter>:<kind>` (Paddle's own names of parameters
   change from process to process);
-- `state.json`: where the run is, and size and SHA-256 of the other files.
+- `ema.safetensors`: the weights' average, a model as well, where the recipe keeps one;
+- `state.json`: where the run is, the loss scaler's state, and size and SHA-256 of the other files.
 
 No random state is kept: every draw of a run is a function of its seed, epoch and step.
 """
@@ -18,7 +19,7 @@ import os
 import re
 import shutil
 import warnings
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from paddle import nn
 from cyclemlp.errors import WeightsError
 from cyclemlp.models import load_weights, save_model
 
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MODEL, OPTIMIZER, EMA, STATE = "model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"
 _NAME = re.compile(r"checkpoint_(\d{4,})(?:_step(\d{6,}))?$")
 # Paddle's name of an Adam tensor: `{its name of the parameter}_{kind}_{number}`.
 _OPTIMIZER_KEY = re.compile(r"(?P<parameter>.+)_(?P<kind>moment1|moment2|beta1_pow_acc|beta2_pow_acc)_\d+$")
@@ -45,7 +46,11 @@ class TrainingState:
         epoch: epochs completed.
         step: steps done of the epoch under way.
         loss_sum, pictures: of the epoch under way: sum over pictures of their training loss, and their number.
+        skipped: steps of the epoch under way that overflowed in float16 and changed nothing.
+        updates: steps of the whole run that changed the weights.
         best, best_epoch: best validation top-1 in % so far (without validation pictures: None), and its epoch.
+        best_ema, best_ema_epoch: the same of the weights' average.
+        scaler: state of the float16 loss scaler.
     """
 
     epoch: int = 0
@@ -54,6 +59,11 @@ class TrainingState:
     pictures: int = 0
     best: float | None = None
     best_epoch: int | None = None
+    best_ema: float | None = None
+    best_ema_epoch: int | None = None
+    skipped: int = 0
+    updates: int = 0
+    scaler: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -66,7 +76,13 @@ class BrokenCheckpointError(WeightsError):
 
 
 def save_checkpoint(
-    run: Path, model: nn.Layer, optimizer: paddle.optimizer.Optimizer, state: TrainingState, *, keep: int
+    run: Path,
+    model: nn.Layer,
+    optimizer: paddle.optimizer.Optimizer,
+    state: TrainingState,
+    *,
+    keep: int,
+    average: nn.Layer | None = None,
 ) -> Path:
     """Write `run/checkpoint_…/` whole or not at all, then remove all but the newest `keep`.
 
@@ -80,10 +96,13 @@ def save_checkpoint(
     try:
         save_model(model, partial / MODEL, extra={"epoch": state.epoch})
         safetensors.numpy.save_file(_optimizer_tensors(model, optimizer), partial / OPTIMIZER)
+        if average is not None:
+            save_model(average, partial / EMA, extra={"epoch": state.epoch})
+        written = [name for name in (MODEL, OPTIMIZER, EMA) if (partial / name).exists()]
         content = {
             "format": _FORMAT,
             "state": asdict(state),
-            "files": {name: _fingerprint(partial / name) for name in (MODEL, OPTIMIZER)},
+            "files": {name: _fingerprint(partial / name) for name in written},
         }
         (partial / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         for path in (*partial.iterdir(), partial):
@@ -100,9 +119,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: nn.Layer, optimizer: paddle.optimizer.Optimizer | None = None
+    path: Path,
+    model: nn.Layer,
+    optimizer: paddle.optimizer.Optimizer | None = None,
+    average: nn.Layer | None = None,
 ) -> TrainingState:
-    """Put a checkpoint's model and optimizer state in place.
+    """Put a checkpoint's model, optimizer state and average in place.
+
+    Where the checkpoint has no average, it begins with the checkpoint's weights, and a warning says so.
 
     Raises:
         BrokenCheckpointError: a file is missing, truncated or changed.
@@ -112,6 +136,12 @@ def load_checkpoint(
     load_weights(model, path / MODEL)
     if optimizer is not None:
         _set_optimizer_tensors(model, optimizer, path / OPTIMIZER)
+    if average is not None:
+        kept = (path / EMA).exists()
+        load_weights(average, path / (EMA if kept else MODEL))
+        if not kept:
+            warnings.warn(f"{path} has no average of the weights: it begins with its weights", stacklevel=2)
+            state.updates = 0
     return state
 
 
@@ -124,7 +154,7 @@ def check_checkpoint(path: Path) -> TrainingState:
     try:
         content = json.loads((path / STATE).read_text(encoding="utf-8"))
         written, files = content["state"], content["files"]
-        for name in (MODEL, OPTIMIZER):
+        for name in {MODEL: None, OPTIMIZER: None, **files}:
             found = _fingerprint(path / name)
             if found != files[name]:
                 raise BrokenCheckpointError(

@@ -6,7 +6,6 @@ and resumed from a checkpoint ends with the very same bits as one that was not.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,20 +17,17 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from cyclemlp.data import Loader, Source, build_loader, evaluation_transform, training_transform
-from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.data import Loader, Source, step_generator
 from cyclemlp.evaluation import as_callable, evaluate
-from cyclemlp.models import create_model, load_weights, save_model
-from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.models import save_model
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from cyclemlp.training.distillation import Loss, build_loss
 from cyclemlp.training.interruption import Interruption
-from cyclemlp.training.losses import SoftTargetCrossEntropy
-from cyclemlp.training.optimizer import Schedule, build_optimizer
+from cyclemlp.training.optimizer import Schedule
 from cyclemlp.training.recipe import Recipe
-from cyclemlp.training.run_folder import BEST, RunFolder, now, versions
-from cyclemlp.weights import fetch_pretrained, read_weights
+from cyclemlp.training.run_folder import BEST, BEST_EMA, RunFolder, now, versions
+from cyclemlp.training.setup import build_loaders, build_model, describe
+from cyclemlp.training.step import Stepper
 
 
 class TrainingFailedError(RuntimeError):
@@ -97,7 +93,8 @@ def train(
 
     Raises:
         ConfigError, DataError, ModelError, WeightsError: something of the user's is at fault.
-        TrainingFailedError: the loss became infinite or no number; earlier checkpoints stay.
+        TrainingFailedError: the loss became infinite or no number; the weights before that step are saved, and earlier
+            checkpoints stay.
         TrainingStoppedError: by Ctrl-C or SIGTERM, after saving.
     """
     folder = RunFolder(Path(output), resume=resume, force=force)
@@ -106,20 +103,22 @@ def train(
     train_loader, val_loader = build_loaders(
         recipe, model.metadata.preprocessing, train_source, val_source, workers
     )
-    loss_fn = build_loss(SoftTargetCrossEntropy(recipe.loss.label_smoothing), recipe.distillation, model, say)
     schedule = Schedule.from_recipe(recipe)
-    optimizer = build_optimizer(model, recipe.optimizer, lr=schedule.at(0))
+    stepper = Stepper.from_recipe(recipe, model, lr=schedule.at(0), say=say)
+    average = stepper.ema.model if stepper.ema else None
     state = TrainingState()
     if folder.checkpoint is not None:
-        state = load_checkpoint(folder.checkpoint, model, optimizer)
+        state = load_checkpoint(folder.checkpoint, model, stepper.optimizer, average)
+        stepper.amp.load_state_dict(state.scaler)
         say(f"resuming from {folder.checkpoint}: {state.epoch} epochs and {state.step} steps done")
     folder.prepare()
     folder.save_recipe(recipe)
-    facts = _facts(recipe, model, train_source, val_source, schedule)
+    facts = describe(recipe, stepper, train_source, val_source, schedule)
     say("\n".join(f"{name:<14} {value}" for name, value in facts.items()))
 
-    def save() -> Path:
-        return save_checkpoint(folder.path, model, optimizer, state, keep=recipe.run.keep_checkpoints)
+    def save(keep: int = recipe.run.keep_checkpoints) -> Path:
+        state.scaler = stepper.amp.state_dict()
+        return save_checkpoint(folder.path, model, stepper.optimizer, state, keep=keep, average=average)
 
     with Interruption() as interruption, folder.open_log() as log:
         start = {"event": "start", "time": now(), "command": command, "from": folder.checkpoint}
@@ -128,22 +127,36 @@ def train(
         while state.epoch < recipe.run.epochs:
             began = time.perf_counter()
             record: dict[str, Any] = {"event": "epoch", "epoch": state.epoch + 1}
-            record |= train_epoch(
-                model, train_loader, loss_fn, optimizer, schedule, state, recipe, interruption, show_progress
-            )
-            record |= interruption.unless_stopped(lambda: _evaluate(model, val_loader, show_progress)) or {}
+            try:
+                record |= train_epoch(
+                    stepper, train_loader, schedule, state, recipe, interruption, show_progress
+                )
+                record |= (
+                    interruption.unless_stopped(lambda: _evaluate(model, val_loader, show_progress)) or {}
+                )
+                if average is not None:
+                    record |= (
+                        interruption.unless_stopped(
+                            lambda: _evaluate(average, val_loader, show_progress, "ema")
+                        )
+                        or {}
+                    )
+            except TrainingFailedError as error:
+                raise TrainingFailedError(f"{error}; {_keep_last_good(state, model, save)}") from None
             if interruption.signal is not None:
                 checkpoint = save()
                 folder.draw_curves()
                 raise TrainingStoppedError(checkpoint, interruption.signal)
 
-            state = TrainingState(state.epoch + 1, best=state.best, best_epoch=state.best_epoch)
-            record["best"] = val_loader is None or state.best is None or record["val_top1"] > state.best
+            state = replace(state, epoch=state.epoch + 1, step=0, loss_sum=0.0, pictures=0, skipped=0)
             record |= {"seconds": time.perf_counter() - began, "time": now()}
+            record["best"] = _is_best(record, "val_top1", state.best)
             if record["best"]:
                 state.best, state.best_epoch = record.get("val_top1"), state.epoch
-                figures = {k: record.get(k) for k in ("train_loss", "val_loss", "val_top1", "val_top5")}
-                save_model(model, folder.path / BEST, extra={"epoch": state.epoch, "figures": figures})
+                save_model(model, folder.path / BEST, extra=_figures(record, "val"))
+            if average is not None and _is_best(record, "ema_top1", state.best_ema):
+                state.best_ema, state.best_ema_epoch = record.get("ema_top1"), state.epoch
+                save_model(average, folder.path / BEST_EMA, extra=_figures(record, "ema"))
             log.write(record)
             if state.epoch % recipe.run.checkpoint_epochs == 0 or state.epoch == recipe.run.epochs:
                 save()
@@ -154,10 +167,8 @@ def train(
 
 
 def train_epoch(
-    model: nn.Layer,
+    stepper: Stepper,
     loader: Loader,
-    loss_fn: Loss,
-    optimizer: paddle.optimizer.Optimizer,
     schedule: Schedule,
     state: TrainingState,
     recipe: Recipe,
@@ -166,33 +177,45 @@ def train_epoch(
 ) -> dict[str, float]:
     """Do the rest of `state`'s epoch, step by step; `state` is kept up to date.
 
+    A step that overflows in float16 is used up: its batch is gone, so the epoch and the schedule, which goes by the
+    place in it, move on; the weights, their average and the optimizer's own count of steps do not.
+
     Returns:
-        train_loss (mean over the epoch's pictures), lr (of the last step), train_pictures_per_second.
+        train_loss (mean over the epoch's pictures), lr (of the last step), train_pictures_per_second, and for float16
+        skipped_steps and loss_scale.
+
+    Raises:
+        TrainingFailedError: the loss or a gradient is not finite; weights and `state` are those before that step.
     """
-    model.train()
-    loader.set_epoch(state.epoch)
-    steps, lr, done, began = len(loader), optimizer.get_lr(), 0, time.perf_counter()
+    stepper.train()
+    loader.set_epoch(state.epoch, state.step)
+    seed, steps, lr = recipe.run.seed, len(loader), stepper.optimizer.get_lr()
+    done, began = 0, time.perf_counter()
     bar: Progress[Any] = progress(
         desc=f"epoch {state.epoch + 1}/{recipe.run.epochs}",
-        total=min(steps * loader.batch_size, len(loader.source)),
+        total=loader.pictures,
         initial=state.pictures,
         unit="img",
         leave=False,
         disable=not show_progress,
     )
     with bar:
-        for batch in itertools.islice(loader, state.step, None):
+        for batch in loader:
             lr = schedule.lr(state.epoch, state.step, steps)
-            optimizer.set_lr(lr)
-            paddle.seed(_seed(recipe.run.seed, state.epoch, state.step))  # of dropout and drop path
-            loss = loss_fn(batch.images, model(batch.images), batch.labels)
-            value = float(loss)
-            if not math.isfinite(value):
-                raise TrainingFailedError(_not_finite(value, state, steps, lr, loader, batch.indices))
-            loss.backward()
-            optimizer.step()
-            optimizer.clear_grad()
+            stepper.optimizer.set_lr(lr)
+            draw = step_generator(seed, state.epoch, state.step)
+            images, targets = stepper.mixup(batch.images, batch.labels, draw)
+            paddle.seed(_seed(seed, state.epoch, state.step))  # of dropout and drop path
+            value = stepper.backward(images, targets)
+            try:
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"the loss is {value}")
+                updated = stepper.update(state.updates)
+            except FloatingPointError as error:
+                message = _not_finite(str(error), state, steps, lr, loader, batch.indices)
+                raise TrainingFailedError(message) from None
 
+            state.updates, state.skipped = state.updates + updated, state.skipped + (not updated)
             state.step += 1
             state.loss_sum += value * len(batch.indices)
             state.pictures += len(batch.indices)
@@ -202,96 +225,15 @@ def train_epoch(
             if interruption.signal is not None:
                 break
     seconds = time.perf_counter() - began
-    return {
-        "train_loss": state.loss_sum / max(state.pictures, 1),
-        "lr": lr,
-        "train_pictures_per_second": done / seconds,
-    }
+    figures = {"train_loss": state.loss_sum / max(state.pictures, 1), "lr": lr}
+    if stepper.amp.dtype == "float16":
+        figures |= {"skipped_steps": state.skipped, "loss_scale": stepper.amp.scale}
+    return {**figures, "train_pictures_per_second": done / seconds}
 
 
-def build_model(
-    recipe: Recipe,
-    train_source: Source,
-    val_source: Source | None,
-    classes: Sequence[str] | None,
-    say: Callable[[str], None],
-) -> nn.Layer:
-    """The recipe's model for the source's classes, with its weights and metadata; says what was loaded.
-
-    Raises:
-        DataError: the sources disagree about the classes.
-        ConfigError, ModelError, WeightsError: from the recipe's model part.
-    """
-    names = list(classes) if classes is not None else train_source.classes
-    count = len(names) if names is not None else train_source.num_classes
-    if not count:
-        raise DataError("the training pictures have no labels; a list needs lines `name label`")
-    for source, what in ((train_source, "training"), (val_source, "validation")):
-        if source is None:
-            continue
-        if (source.num_classes or 0) > count:
-            raise DataError(
-                f"the {what} pictures have {source.num_classes} classes, but there are {count} class names"
-            )
-        if train_source.classes and source.classes and source.classes != train_source.classes:
-            missing = sorted(set(train_source.classes) ^ set(source.classes))[:5]
-            raise DataError(
-                f"training and validation pictures must have the same classes in the same order; they differ in "
-                f"{missing}"
-            )
-    part = recipe.model
-    overrides = {**part.overrides, "num_classes": count, "drop_path_rate": part.drop_path_rate}
-    model = create_model(part.name, **overrides)
-    preprocessing = model.metadata.preprocessing
-    if part.weights is not None:
-        file = read_weights(
-            fetch_pretrained(part.name) if part.weights == "published" else Path(part.weights)
-        )
-        say(str(load_weights(model, file)))
-        if "preprocessing" in file.metadata:
-            preprocessing = Preprocessing.from_dict(file.metadata["preprocessing"])
-    preprocessing = replace(preprocessing, **recipe.data.preprocessing)
-    if preprocessing.channels != model.config.in_chans:
-        raise ConfigError(
-            f"data.preprocessing has {preprocessing.channels} channels (the length of mean and std) and the model "
-            f"takes {model.config.in_chans}; set model.overrides.in_chans, or mean and std, to agree"
-        )
-    model.metadata.preprocessing = preprocessing
-    model.metadata.classes = names
-    return model
-
-
-def build_loaders(
-    recipe: Recipe,
-    preprocessing: Preprocessing,
-    train_source: Source,
-    val_source: Source | None,
-    workers: int | None = None,
-) -> tuple[Loader, Loader | None]:
-    """Shuffled, augmented training batches, and validation batches in order."""
-    size, augment = recipe.data.batch_size, recipe.augment
-    workers = (recipe.data.workers or 0) if workers is None else workers
-    transform = training_transform(
-        preprocessing, scale=augment.crop_scale, ratio=augment.crop_ratio, hflip=augment.hflip
-    )
-    train_loader = build_loader(
-        train_source,
-        transform,
-        batch_size=size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        seed=recipe.run.seed,
-        tensors=True,
-    )
-    if val_source is None:
-        return train_loader, None
-    return train_loader, build_loader(
-        val_source, evaluation_transform(preprocessing), batch_size=size, num_workers=workers
-    )
-
-
-def _evaluate(model: nn.Layer, loader: Loader | None, show_progress: bool) -> dict[str, float]:
+def _evaluate(
+    model: nn.Layer, loader: Loader | None, show_progress: bool, name: str = "val"
+) -> dict[str, float]:
     if loader is None:
         return {}
     classify = as_callable(model)
@@ -309,8 +251,28 @@ def _evaluate(model: nn.Layer, loader: Loader | None, show_progress: bool) -> di
         try:
             result = evaluate(classify_and_count, loader, progress=False)
         except FloatingPointError as error:
-            raise TrainingFailedError(f"after this epoch, {error}. Checkpoints so far are kept") from None
-    return {"val_loss": result.loss, "val_top1": result.top1, "val_top5": result.top5}
+            raise TrainingFailedError(f"after this epoch, {error}") from None
+    return {f"{name}_loss": result.loss, f"{name}_top1": result.top1, f"{name}_top5": result.top5}
+
+
+def _is_best(record: dict[str, Any], figure: str, best: float | None) -> bool:
+    """Whether an epoch's model is kept: without validation pictures always."""
+    return figure not in record or best is None or record[figure] > best
+
+
+def _figures(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a saved model says of itself."""
+    keys = ("train_loss", f"{name}_loss", f"{name}_top1", f"{name}_top5")
+    return {"epoch": record["epoch"], "figures": {key: record.get(key) for key in keys}}
+
+
+def _keep_last_good(state: TrainingState, model: nn.Layer, save: Callable[[int], Path]) -> str:
+    """Save the state before the step that failed, beside all earlier checkpoints; says so."""
+    if state.updates == 0:
+        return "no step was done before"
+    if not all(bool(paddle.isfinite(parameter).all()) for parameter in model.parameters()):
+        return "the weights are broken too and were not saved; checkpoints so far are kept"
+    return f"the weights before it are saved as {save(10**9)}, and checkpoints so far are kept"
 
 
 def _seed(seed: int, epoch: int, step: int) -> int:
@@ -318,43 +280,25 @@ def _seed(seed: int, epoch: int, step: int) -> int:
 
 
 def _not_finite(
-    value: float, state: TrainingState, steps: int, lr: float, loader: Loader, indices: np.ndarray
+    what: str, state: TrainingState, steps: int, lr: float, loader: Loader, indices: np.ndarray
 ) -> str:
     names = ", ".join(loader.source.name(int(i)) for i in indices[:3])
     last = f"; the mean loss before it was {state.loss_sum / state.pictures:.4g}" if state.pictures else ""
     return (
-        f"the loss is {value} at epoch {state.epoch + 1}, step {state.step + 1} of {steps}, learning rate {lr:.3g}"
+        f"{what} at epoch {state.epoch + 1}, step {state.step + 1} of {steps}, learning rate {lr:.3g}"
         f"{last}. The batch begins with {names}. Try a lower learning rate, a longer warm-up or "
-        "optimizer.clip_norm=1; checkpoints so far are kept"
+        "optimizer.clip_norm=1"
     )
-
-
-def _facts(
-    recipe: Recipe, model: nn.Layer, train_source: Source, val_source: Source | None, schedule: Schedule
-) -> dict[str, str]:
-    p = model.metadata.preprocessing
-    count = sum(parameter.size for parameter in model.parameters())
-    weights = recipe.model.weights or "random"
-    rule = recipe.optimizer.lr_for_batch
-    asked = recipe.distillation
-    teacher = f"{asked.teacher}, {asked.kind}, α {asked.alpha:g}, τ {asked.tau:g}"
-    teacher = "none" if asked.kind == "none" else teacher
-    scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
-    return {
-        "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights",
-        "input": f"{p.channels}×{p.input_size}×{p.input_size}, {p.interpolation}",
-        "classes": str(model.config.num_classes),
-        "pictures": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
-        "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}, seed {recipe.run.seed}",
-        "learning rate": f"{schedule.base_lr:.3g}{scaled}",
-        "teacher": teacher,
-    }
 
 
 def _epoch_line(record: dict[str, Any], epochs: int) -> str:
     words = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {record['train_loss']:.4f}"]
     if "val_top1" in record:
         words += [f"validation loss {record['val_loss']:.4f}", f"top-1 {record['val_top1']:.2f} %"]
+    if "ema_top1" in record:
+        words += [f"average's {record['ema_top1']:.2f} %"]
+    if record.get("skipped_steps"):
+        words += [f"{record['skipped_steps']} steps skipped, loss scale {record['loss_scale']:g}"]
     words += [f"lr {record['lr']:.2e}", f"{record['train_pictures_per_second']:.0f} pictures/s"]
     words += [format_duration(record["seconds"])]
     return "  ".join(words) + ("  best" if record["best"] and "val_top1" in record else "")

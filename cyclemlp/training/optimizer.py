@@ -8,38 +8,73 @@ from dataclasses import dataclass
 import paddle
 from paddle import nn
 
+from cyclemlp.errors import ConfigError
 from cyclemlp.training.recipe import OptimizerPart, Recipe
 
 
 def build_optimizer(model: nn.Layer, part: OptimizerPart, *, lr: float) -> paddle.optimizer.AdamW:
-    """AdamW over the model's parameters; decay only on those with more than one dimension.
+    """AdamW over the model's trainable parameters; decay only on those with more than one dimension.
 
     Args:
-        model: its biases and norm weights (one dimension) are not decayed.
-        part: decay, betas, eps, clipping.
+        model: its biases and norm weights (one dimension) are not decayed. Frozen parameters get no update at all.
+        part: decay, betas, eps, clipping, layer-wise decay of the rate.
         lr: learning rate to begin with; `optimizer.set_lr` changes it.
+
+    Raises:
+        ConfigError: layer-wise decay of a model that has no stages.
     """
+    names = dict(model.named_parameters())
+    trainable = [p for p in names.values() if not p.stop_gradient]
     # Paddle's predicate gets its own name of a parameter, unique in the process. Parameter groups would not do:
     # Paddle clips each group by its own norm.
-    decayed = {p.name for p in model.parameters() if p.ndim > 1}
+    decayed = {p.name for p in trainable if p.ndim > 1}
+    if part.layer_decay is not None:
+        for name, ratio in layer_ratios(model, part.layer_decay).items():
+            # Not AdamW's `lr_ratio`, which Paddle does not have on processors. Decay goes by this rate too.
+            names[name].optimize_attr["learning_rate"] = ratio
     return paddle.optimizer.AdamW(
         learning_rate=float(lr),
         beta1=part.beta1,
         beta2=part.beta2,
         epsilon=part.eps,
-        parameters=model.parameters(),
+        parameters=trainable,
         weight_decay=part.weight_decay,
         apply_decay_param_fun=decayed.__contains__,
         grad_clip=None if part.clip_norm is None else nn.ClipGradByGlobalNorm(part.clip_norm),
     )
 
 
+def layer_ratios(model: nn.Layer, decay: float) -> dict[str, float]:
+    """Share of the learning rate by parameter: decay ^ (L + 1 − depth), as in BEiT (Bao et al., 2021).
+
+    With L blocks, the patch embedding has depth 0, the l-th block l, and the last norm and the head L + 1. What leads
+    from one stage to the next has the depth of the block after it.
+
+    Raises:
+        ConfigError: a model that is not made of stages.
+    """
+    if not hasattr(model, "network"):
+        raise ConfigError(f"optimizer.layer_decay needs a CycleMLP; this is a {type(model).__name__}")
+    depths, blocks = {"patch_embed": 0}, 0
+    for i, part in enumerate(model.network):
+        if isinstance(part, nn.Sequential):
+            depths |= {f"network.{i}.{j}": blocks + 1 + j for j in range(len(part))}
+            blocks += len(part)
+        else:
+            depths[f"network.{i}"] = blocks + 1
+    ratios = {}
+    for name, _ in model.named_parameters():
+        depth = next((d for layer, d in depths.items() if name.startswith(f"{layer}.")), blocks + 1)
+        ratios[name] = decay ** (blocks + 1 - depth)
+    return ratios
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Learning rate by position in the run: a function without state, so that a resumed run needs none.
 
-    With T epochs, base rate b, minimum m and a warm-up of W epochs from w, the rate at position t (in epochs) is
-    w + (b − w) · t / W for t < W and m + (b − m) · (1 + cos(π · t / T)) / 2 after it.
+    With a cosine of T epochs, base rate b, minimum m and a warm-up of W epochs from w, the rate at position t (in
+    epochs) is w + (b − w) · t / W for t < W, then m + (b − m) · (1 + cos(π · t / T)) / 2, and m from T on.
 
     Attributes:
         base_lr: b.
@@ -57,12 +92,12 @@ class Schedule:
     min_lr: float = 1e-5
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe) -> Schedule:
-        """The recipe's schedule, for the rate scaled to its batch size."""
+    def from_recipe(cls, recipe: Recipe, devices: int = 1) -> Schedule:
+        """The recipe's schedule, for the rate scaled to the batch of all devices together."""
         part = recipe.schedule
         return cls(
-            base_lr=recipe.optimizer.scaled_lr(recipe.data.batch_size),
-            epochs=recipe.run.epochs,
+            base_lr=recipe.optimizer.scaled_lr(recipe.data.batch_size * devices),
+            epochs=part.cosine_epochs or recipe.run.epochs - part.cooldown_epochs,
             by=part.by,
             warmup_epochs=part.warmup_epochs,
             warmup_lr=part.warmup_lr,

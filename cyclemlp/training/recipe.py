@@ -1,7 +1,8 @@
 """The recipe: everything that decides what a training run computes, in one dataclass that YAML can hold.
 
-Where results go and which device computes them are not part of it. Defaults are the authors' for ImageNet, as far
-as this program has the pieces. No Paddle here, so that `--help` and checks are quick.
+Where results go and which device computes them are not part of it. The defaults are the authors' whole recipe for
+ImageNet; what makes no sense for little data, a file under `configs/` switches off. No Paddle here, so that `--help`
+and checks are quick.
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ class ModelPart:
         name: one of `cyclemlp.list_models()`.
         weights: file to start from, "published" for the authors' ImageNet weights, None for random ones.
         drop_path_rate: stochastic depth of the last block, in [0, 1).
-        overrides: further arguments of `create_model` (in_chans, embed_dims, …).
+        freeze_stages: how many of the first stages keep the weights they start with; 1 or more freezes the patch
+            embedding too, 4 leaves the last norm and the head.
+        overrides: further arguments of `create_model` (in_chans, drop_rate, recompute, …).
     """
 
     name: str = "cyclemlp_b1"
     weights: str | None = None
     drop_path_rate: float = 0.1
+    freeze_stages: int = 0
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check("model.drop_path_rate", self.drop_path_rate, 0 <= self.drop_path_rate < 1, "a rate in [0, 1)")
+        _check("model.freeze_stages", self.freeze_stages, 0 <= self.freeze_stages <= 4, "from 0 to 4")
         for key in ("num_classes", "drop_path_rate"):
             if key in self.overrides:
                 way = "it comes from the data" if key == "num_classes" else f"set model.{key}"
@@ -56,7 +61,7 @@ class DataPart:
             `val_list` is given, and to the held-out fifth of the digits.
         class_map: file of lines `wordnet-id index`, or "imagenet".
         classes: file of class names, one a line, or "imagenet"; None takes folder names.
-        batch_size: pictures a step.
+        batch_size: pictures a step, on each device.
         workers: processes that read pictures; 0 reads in the main one, None decides by number of pictures.
             Results do not depend on it.
         preprocessing: what differs from the model's own preprocessing (input_size, crop_pct, interpolation,
@@ -84,17 +89,43 @@ class DataPart:
 
 @dataclass
 class AugmentPart:
-    """What happens to a training picture: a random part of it, resized, perhaps mirrored.
+    """What happens to training pictures: each by itself, then to a batch; see `cyclemlp.data`.
 
     Attributes:
-        crop_scale: least and greatest area of the part, as shares of the picture's, in (0, 1].
+        crop_scale: least and greatest area of the part that is taken, as shares of the picture's, in (0, 1].
         crop_ratio: least and greatest width / height of the part.
         hflip: probability of mirroring left and right; 0 for digits or writing.
+        interpolation: of resizing: nearest, bilinear, bicubic or random (one of the last two); None takes the
+            preprocessing's.
+        auto_augment: RandAugment or AutoAugment in timm's words, such as "rand-m9-mstd0.5-inc1" or "original".
+        color_jitter: strength of brightness, contrast and saturation; only used where `auto_augment` is null.
+        erasing_prob, erasing_mode, erasing_count: random erasing: probability, "pixel", "rand" or "const", largest
+            number of rectangles.
+        mixup, cutmix: α of the Beta distribution of the share; 0 is none.
+        cutmix_minmax: least and greatest side of cutmix's rectangle, as shares, instead of from Beta.
+        mixup_prob: probability that a batch is mixed at all.
+        mixup_switch_prob: probability of cutmix where both are on.
+        mixup_mode: "batch", "pair" or "elem": for what a share is drawn.
+        repeats: repeated augmentation: how often each picture that an epoch takes comes in it; an epoch stays as
+            long. 1 is none.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     hflip: float = 0.5
+    interpolation: str | None = None
+    auto_augment: str | None = "rand-m9-mstd0.5-inc1"
+    color_jitter: float = 0.4
+    erasing_prob: float = 0.25
+    erasing_mode: str = "pixel"
+    erasing_count: int = 1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    cutmix_minmax: tuple[float, float] | None = None
+    mixup_prob: float = 1.0
+    mixup_switch_prob: float = 0.5
+    mixup_mode: str = "batch"
+    repeats: int = 3
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
@@ -103,7 +134,27 @@ class AugmentPart:
         _check(
             "augment.crop_ratio", self.crop_ratio, 0 < low <= high < math.inf, "two ratios above 0, rising"
         )
-        _check("augment.hflip", self.hflip, 0 <= self.hflip <= 1, "a probability in [0, 1]")
+        for name in ("hflip", "erasing_prob", "mixup_prob", "mixup_switch_prob"):
+            value = getattr(self, name)
+            _check(f"augment.{name}", value, 0 <= value <= 1, "a probability in [0, 1]")
+        for name in ("color_jitter", "mixup", "cutmix"):
+            _check(
+                f"augment.{name}", getattr(self, name), _finite(getattr(self, name), 0), "0 (none) or more"
+            )
+        if self.cutmix_minmax is not None:
+            low, high = self.cutmix_minmax
+            good = 0 <= low <= high <= 1
+            _check("augment.cutmix_minmax", self.cutmix_minmax, good, "two shares in [0, 1], rising")
+        ways = (None, "nearest", "bilinear", "bicubic", "random")
+        for name, words in (
+            ("interpolation", ways),
+            ("erasing_mode", ("pixel", "rand", "const")),
+            ("mixup_mode", ("batch", "pair", "elem")),
+        ):
+            value = getattr(self, name)
+            _check(f"augment.{name}", value, value in words, f"one of: {', '.join(map(str, words))}")
+        for name in ("erasing_count", "repeats"):
+            _check(f"augment.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
 
 
 @dataclass
@@ -117,6 +168,10 @@ class OptimizerPart:
         beta1, beta2: decay of the two running means, in [0, 1).
         eps: added to the root of the second mean.
         clip_norm: largest norm of all gradients together; None clips nothing.
+        layer_decay: the rate of a block is this times that of the block above it (the head's is the full one); None
+            gives all the same. 0.65 to 0.9 is usual in fine-tuning.
+        accumulate: each step is computed in so many parts, one after the other, where a batch does not fit in
+            memory; the result is that of the whole batch.
     """
 
     lr: float = 5e-4
@@ -126,6 +181,8 @@ class OptimizerPart:
     beta2: float = 0.999
     eps: float = 1e-8
     clip_norm: float | None = None
+    layer_decay: float | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         _check("optimizer.lr", self.lr, _finite(self.lr) and self.lr > 0, "above 0")
@@ -138,31 +195,46 @@ class OptimizerPart:
         _check("optimizer.eps", self.eps, _finite(self.eps) and self.eps > 0, "above 0")
         clip = self.clip_norm
         _check("optimizer.clip_norm", clip, clip is None or (_finite(clip) and clip > 0), "above 0, or null")
+        decay = self.layer_decay
+        _check("optimizer.layer_decay", decay, decay is None or 0 < decay <= 1, "in (0, 1], or null")
+        _check("optimizer.accumulate", self.accumulate, self.accumulate >= 1, "at least 1 part")
 
     def scaled_lr(self, batch_size: int) -> float:
-        """The highest learning rate for `batch_size` pictures a step."""
+        """The highest learning rate for `batch_size` pictures a step, of all devices together."""
         return self.lr * batch_size / self.lr_for_batch if self.lr_for_batch else self.lr
 
 
 @dataclass
 class SchedulePart:
-    """Linear warm-up, then a cosine to the minimum.
+    """Linear warm-up, a cosine to the minimum, and a cool-down at it.
 
     Attributes:
         by: "epoch" holds the rate through an epoch, as the authors do; "step" moves it at every step.
-        warmup_epochs: length of the warm-up; may be a fraction. It is part of the run's epochs.
+        warmup_epochs: length of the warm-up; may be a fraction. It is part of the cosine's epochs.
         warmup_lr, min_lr: rate at the start and at the end; never taken above the base rate.
+        cooldown_epochs: the run's last epochs, at `min_lr`. (The authors configured 10 after epoch 300, where their
+            run ends.)
+        cosine_epochs: epoch at which the cosine arrives, if not at the cool-down's beginning: whatever the length of
+            the run.
     """
 
     by: str = "epoch"
     warmup_epochs: float = 5.0
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
+    cooldown_epochs: int = 0
+    cosine_epochs: int | None = None
 
     def __post_init__(self) -> None:
         _check("schedule.by", self.by, self.by in ("epoch", "step"), "one of: epoch, step")
-        for name in ("warmup_epochs", "warmup_lr", "min_lr"):
+        for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
             _check(f"schedule.{name}", getattr(self, name), _finite(getattr(self, name), 0), "0 or more")
+        length = self.cosine_epochs
+        _check("schedule.cosine_epochs", length, length is None or length >= 1, "at least 1, or null")
+        if self.cooldown_epochs and length is not None:
+            raise ConfigError(
+                "schedule.cosine_epochs and schedule.cooldown_epochs both say where the cosine ends; give one"
+            )
 
 
 @dataclass
@@ -208,6 +280,46 @@ class DistillationPart:
 
 
 @dataclass
+class EmaPart:
+    """An exponential moving average of the weights, evaluated and saved beside the raw ones.
+
+    Attributes:
+        decay: share of the average that stays at each step, in [0, 1); None keeps no average.
+        warmup: at the n-th step, from 0, at most (1 + n) / (10 + n) stays: else a short run's average would still be
+            its initial weights.
+    """
+
+    decay: float | None = 0.99996
+    warmup: bool = True
+
+    def __post_init__(self) -> None:
+        _check("ema.decay", self.decay, self.decay is None or 0 <= self.decay < 1, "in [0, 1), or null")
+
+
+@dataclass
+class AmpPart:
+    """Mixed precision; see `cyclemlp.training.amp`. On a CPU it changes nothing, and this is said.
+
+    Attributes:
+        dtype: "float16" (with a scaled loss), "bfloat16", or None for float32 throughout.
+        init_loss_scaling: what a float16 loss is multiplied by at first.
+        growth_steps: steps without an overflow after which that doubles; an overflow halves it.
+    """
+
+    dtype: str | None = "float16"
+    init_loss_scaling: float = 65536.0
+    growth_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        types_ = ("float16", "bfloat16")
+        good = self.dtype is None or self.dtype in types_
+        _check("amp.dtype", self.dtype, good, f"one of: {', '.join(types_)}, null")
+        scale = self.init_loss_scaling
+        _check("amp.init_loss_scaling", scale, _finite(scale, 1), "at least 1")
+        _check("amp.growth_steps", self.growth_steps, self.growth_steps >= 1, "at least 1")
+
+
+@dataclass
 class RunPart:
     """How long, and what is kept.
 
@@ -240,7 +352,16 @@ class Recipe:
     schedule: SchedulePart = field(default_factory=SchedulePart)
     loss: LossPart = field(default_factory=LossPart)
     distillation: DistillationPart = field(default_factory=DistillationPart)
+    ema: EmaPart = field(default_factory=EmaPart)
+    amp: AmpPart = field(default_factory=AmpPart)
     run: RunPart = field(default_factory=RunPart)
+
+    def __post_init__(self) -> None:
+        if self.schedule.cooldown_epochs >= self.run.epochs:
+            raise ConfigError(
+                f"schedule.cooldown_epochs is {self.schedule.cooldown_epochs}; it must be less than run.epochs, "
+                f"{self.run.epochs}, of which it is the end"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, part by part."""

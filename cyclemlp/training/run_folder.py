@@ -4,6 +4,7 @@ recipe.yaml       the whole recipe, defaults included
 log.jsonl         a line an epoch, and one a start
 checkpoint_0003/  see `checkpoint.py`
 best.safetensors  the model with the best validation top-1, with its metadata
+best_ema.safetensors  the same of the weights' average, where the recipe keeps one
 curves.png        loss, accuracy and learning rate
 README.md         command, versions, figures: for the reader who finds the folder in a year
 """
@@ -28,7 +29,8 @@ from cyclemlp.report import JsonLines, format_duration, plot_curves, read_json_l
 from cyclemlp.training.checkpoint import list_checkpoints, newest_checkpoint
 from cyclemlp.training.recipe import Recipe, differences
 
-RECIPE, LOG, BEST, CURVES, README = "recipe.yaml", "log.jsonl", "best.safetensors", "curves.png", "README.md"
+RECIPE, LOG, CURVES, README = "recipe.yaml", "log.jsonl", "curves.png", "README.md"
+BEST, BEST_EMA = "best.safetensors", "best_ema.safetensors"
 
 
 class RunFolder:
@@ -86,7 +88,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._clear_first:
             return
-        for name in (RECIPE, LOG, BEST, CURVES, README):
+        for name in (RECIPE, LOG, BEST, BEST_EMA, CURVES, README):
             (self.path / name).unlink(missing_ok=True)
         for folder in (*list_checkpoints(self.path), *self.path.glob(".checkpoint_*")):
             shutil.rmtree(folder)

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from tiny_run import Some, same_weights, tiny_recipe, tiny_train
+from tiny_run import PLAIN, Some, same_weights, tiny_recipe, tiny_train
 
 import cyclemlp
 from cyclemlp.errors import ConfigError, DataError
@@ -29,6 +29,7 @@ def test_the_folder_holds_what_it_promises(whole):
     assert names == [
         "README.md",
         "best.safetensors",
+        "best_ema.safetensors",
         "checkpoint_0002",
         "checkpoint_0003",
         "curves.png",
@@ -49,6 +50,8 @@ def test_the_log_tells_each_epoch(whole):
     for record in epochs:
         assert record["train_loss"] > 0
         assert record["val_loss"] > 0
+        assert record["ema_loss"] > 0
+        assert 0 <= record["ema_top1"] <= record["ema_top5"] <= 100
         assert 0 <= record["val_top1"] <= record["val_top5"] <= 100
         assert record["seconds"] > 0
     assert epochs == whole.epochs
@@ -56,14 +59,7 @@ def test_the_log_tells_each_epoch(whole):
 
 
 def test_the_loss_falls_on_pictures_that_are_learnt_by_heart(tmp_path):
-    recipe = tiny_recipe(
-        run__epochs=15,
-        model__drop_path_rate=0,
-        model__overrides={"in_chans": 1, "embed_dims": [16, 16, 24, 24], "depths": [1, 1, 1, 1]},
-        augment__crop_scale=[1, 1],
-        augment__crop_ratio=[1, 1],
-        optimizer__lr=1e-2,
-    )
+    recipe = tiny_recipe(run__epochs=15, optimizer__lr=1e-2, **PLAIN)
     result = tiny_train(tmp_path / "run", recipe, train_source=Some("train", 16))
     losses = [r["train_loss"] for r in result.epochs]
     assert losses[-1] < 0.5 * losses[0]
@@ -105,9 +101,11 @@ def interrupt(number=signal.SIGINT):
             signal.SIGTERM,
         ),
         ({"train_source": Some("train", 34, {31: interrupt})}, "checkpoint_0000_step000004", signal.SIGINT),
-        ({"val_source": Some("val", 20, {25: interrupt})}, "checkpoint_0001_step000004", signal.SIGINT),
+        # 20 pictures are evaluated twice an epoch, with the weights and with their average.
+        ({"val_source": Some("val", 20, {45: interrupt})}, "checkpoint_0001_step000004", signal.SIGINT),
+        ({"val_source": Some("val", 20, {25: interrupt})}, "checkpoint_0000_step000004", signal.SIGINT),
     ],
-    ids=["in a step", "SIGTERM", "in the last step", "while evaluating"],
+    ids=["in a step", "SIGTERM", "in the last step", "while evaluating", "while evaluating the average"],
 )
 def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoint, number, capsys):
     output = tmp_path / "run"
@@ -122,10 +120,12 @@ def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoi
     assert f"resuming from {output / checkpoint}" in capsys.readouterr().out
     assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
     figures = [
-        {k: r[k] for k in ("epoch", "train_loss", "val_loss", "val_top1", "best")} for r in resumed.epochs
+        {k: r[k] for k in ("epoch", "train_loss", "val_loss", "val_top1", "ema_loss", "best")}
+        for r in resumed.epochs
     ]
     assert figures == [{k: r[k] for k in figures[0]} for r in whole.epochs]
-    assert (output / "best.safetensors").read_bytes() == (whole.output / "best.safetensors").read_bytes()
+    for name in ("best.safetensors", "best_ema.safetensors"):
+        assert (output / name).read_bytes() == (whole.output / name).read_bytes()
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
@@ -176,7 +176,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
     assert "epoch 1, step 2 of 4" in message
     assert "learning rate 9.83e+29" in message
     assert "digits/" in message
-    assert not list((tmp_path / "run").glob("checkpoint_*"))  # nothing broken was saved
+    assert "checkpoint_0000_step000001" in message
 
 
 def test_without_validation_pictures_the_last_model_is_the_best(tmp_path):

@@ -38,7 +38,8 @@ class Some:
 
 
 def tiny_recipe(**assignments: Any) -> Recipe:
-    """4 steps of 8 pictures an epoch, 3 epochs, with dropout and drop path; `optimizer__lr=…` overrides."""
+    """4 steps of 8 pictures an epoch, 3 epochs, with all that has a state or draws: dropout and drop path, mixup,
+    erasing, an average, steps in two parts; `optimizer__lr=…` overrides."""
     recipe = Recipe.from_dict(
         {
             "model": {
@@ -56,13 +57,29 @@ def tiny_recipe(**assignments: Any) -> Recipe:
                 "batch_size": 8,
                 "preprocessing": {"input_size": 16, "crop_pct": 1.0},
             },
-            "augment": {"crop_scale": [0.7, 1.0], "hflip": 0.0},
-            "optimizer": {"lr": 5e-3, "lr_for_batch": None},
+            "augment": {"crop_scale": [0.7, 1.0], "hflip": 0.0, "auto_augment": None, "repeats": 2},
+            "optimizer": {"lr": 5e-3, "lr_for_batch": None, "accumulate": 2},
             "schedule": {"by": "step", "warmup_epochs": 0.5},
+            "ema": {"decay": 0.9},
+            "amp": {"dtype": None},
             "run": {"epochs": 3, "keep_checkpoints": 2},
         }
     )
     return recipe.updated({key.replace("__", "."): value for key, value in assignments.items()})
+
+
+#: Only what the network does is left of training: no augmentation, no mixing.
+PLAIN: dict[str, Any] = {
+    "model__drop_path_rate": 0,
+    "model__overrides": {"in_chans": 1, "embed_dims": [16, 16, 24, 24], "depths": [1, 1, 1, 1]},
+    "augment__crop_scale": [1, 1],
+    "augment__crop_ratio": [1, 1],
+    "augment__color_jitter": 0,
+    "augment__erasing_prob": 0,
+    "augment__mixup": 0,
+    "augment__cutmix": 0,
+    "augment__repeats": 1,
+}
 
 
 def tiny_train(output: Path, recipe: Recipe | None = None, **options: Any) -> TrainingResult:
@@ -74,7 +91,6 @@ def tiny_train(output: Path, recipe: Recipe | None = None, **options: Any) -> Tr
 
 
 def same_weights(a: Path, b: Path) -> bool:
-    """Whether two checkpoints hold the same model and optimizer, byte for byte."""
-    return all(
-        (a / n).read_bytes() == (b / n).read_bytes() for n in ("model.safetensors", "optimizer.safetensors")
-    )
+    """Whether two checkpoints hold the same model, average and optimizer, byte for byte."""
+    names = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in names)

@@ -1,0 +1,55 @@
+"""The exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import paddle
+from paddle import nn
+
+from cyclemlp.training.recipe import EmaPart
+
+
+class Ema:
+    """A second model, whose weights follow the first's: average ← average + (1 − d) · (weights − average).
+
+    A model of its own and not a swap of weights, so that no interruption can leave the average in the trained one.
+
+    Args:
+        model: the model to follow; its present weights are the average's beginning.
+        decay: d after the warm-up, in [0, 1).
+        warmup: at the n-th update, from 0, d is at most (1 + n) / (10 + n).
+
+    Attributes:
+        model: the averaged model, in evaluation mode, with the first one's metadata.
+    """
+
+    def __init__(self, model: nn.Layer, decay: float, *, warmup: bool = True) -> None:
+        self.decay, self.warmup = float(decay), warmup
+        self.model = copy.deepcopy(model)
+        self.model.eval()
+        for parameter in self.model.parameters():
+            parameter.stop_gradient = True
+
+    @classmethod
+    def from_recipe(cls, model: nn.Layer, part: EmaPart) -> Ema | None:
+        """The recipe's average, or None if it wants none."""
+        return None if part.decay is None else cls(model, part.decay, warmup=part.warmup)
+
+    def decay_at(self, update: int) -> float:
+        """d of the `update`-th update, from 0."""
+        return min(self.decay, (1 + update) / (10 + update)) if self.warmup else self.decay
+
+    @paddle.no_grad()
+    def update(self, model: nn.Layer, update: int) -> None:
+        """Follow `model`'s weights.
+
+        Args:
+            model: the one that is trained.
+            update: how many updates there were before; the caller counts, and keeps the count in its checkpoints.
+        """
+        share = 1 - self.decay_at(update)
+        for average, weight in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(
+                weight.detach(), share
+            )  # exact where they are equal, unlike d · average + (1 − d) · weight

@@ -1,0 +1,129 @@
+"""One step: from a batch of pictures to changed weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from cyclemlp.data import Mixup
+from cyclemlp.training.amp import MixedPrecision
+from cyclemlp.training.distillation import Loss, build_loss
+from cyclemlp.training.distributed import gradients_stay_here
+from cyclemlp.training.ema import Ema
+from cyclemlp.training.freezing import freeze_stages, training_mode
+from cyclemlp.training.losses import SoftTargetCrossEntropy
+from cyclemlp.training.optimizer import build_optimizer
+from cyclemlp.training.recipe import Recipe
+
+
+@dataclass
+class Stepper:
+    """What every step of a run works with.
+
+    Attributes:
+        model: what is trained.
+        network: how it is called: the model itself, or what averages its gradients over several processes.
+        frozen: its layers that stay as they are.
+        mixup: mixes pictures and labels of a batch, and smooths the labels.
+        loss_fn: of (pictures, logits, targets).
+        optimizer, amp: what updates the parameters, in which precision.
+        ema: the weights' average, or None.
+        parts: each step's batch is computed in so many parts.
+    """
+
+    model: nn.Layer
+    network: nn.Layer
+    frozen: list[nn.Layer]
+    mixup: Mixup
+    loss_fn: Loss
+    optimizer: paddle.optimizer.Optimizer
+    amp: MixedPrecision
+    ema: Ema | None = None
+    parts: int = 1
+
+    @classmethod
+    def from_recipe(
+        cls, recipe: Recipe, model: nn.Layer, *, lr: float, say: Callable[[str], None] = print
+    ) -> Stepper:
+        """The recipe's, for a model with its metadata; stages are frozen, a teacher is read.
+
+        Args:
+            lr: learning rate to begin with.
+            say: takes a text for people on the teacher.
+
+        Raises:
+            ConfigError, ModelError, WeightsError: from the recipe's parts.
+        """
+        augment = recipe.augment
+        frozen = freeze_stages(model, recipe.model.freeze_stages)
+        amp = MixedPrecision(recipe.amp)
+        return cls(
+            model,
+            model,
+            frozen,
+            Mixup(
+                model.config.num_classes,
+                mixup_alpha=augment.mixup,
+                cutmix_alpha=augment.cutmix,
+                cutmix_minmax=augment.cutmix_minmax,
+                prob=augment.mixup_prob,
+                switch_prob=augment.mixup_switch_prob,
+                mode=augment.mixup_mode,
+                label_smoothing=recipe.loss.label_smoothing,
+            ),
+            build_loss(SoftTargetCrossEntropy(), recipe.distillation, model, say),  # the targets are smooth
+            build_optimizer(model, recipe.optimizer, lr=lr),
+            amp,
+            Ema.from_recipe(model, recipe.ema),
+            recipe.optimizer.accumulate,
+        )
+
+    def train(self) -> None:
+        """Training mode."""
+        training_mode(self.model, self.frozen)
+
+    def backward(self, images: paddle.Tensor, targets: paddle.Tensor) -> float:
+        """Compute the gradients of a batch's mean loss, and return that.
+
+        In parts, each part's loss counts by its share of the pictures: gradients and loss are those of the whole batch,
+        whatever the precision, the teacher or the mixing, which is done before. Only dropout and drop path draw anew.
+
+        Args:
+            images: [B, C, H, W], mixed.
+            targets: [B, K], their rows sum to 1.
+        """
+        size, total = len(images), 0.0
+        edges = np.linspace(0, size, min(self.parts, size) + 1).astype(int).tolist()
+        for begin, end in itertools.pairwise(edges):
+            part, wanted = images[begin:end], targets[begin:end]
+            with gradients_stay_here(self.network, end < size):
+                with self.amp.autocast():
+                    logits = self.network(part)
+                loss = self.loss_fn(part, logits, wanted) * ((end - begin) / size)
+                self.amp.backward(loss)
+            total += float(loss)
+        return total
+
+    def update(self, updates: int) -> bool:
+        """Change the weights by the gradients, which are then forgotten, and the average by the weights.
+
+        Args:
+            updates: how many there were before.
+
+        Returns:
+            Whether it was done: a float16 step that overflowed changes no weight, no average and nothing in the
+            optimizer.
+
+        Raises:
+            FloatingPointError: gradients that are infinite or no number.
+        """
+        done = self.amp.step(self.optimizer)
+        self.optimizer.clear_grad()
+        if done and self.ema is not None:
+            self.ema.update(self.model, updates)
+        return done
