@@ -80,7 +80,7 @@ class DistillationLoss(nn.Layer):
             ConfigError: student and teacher have different numbers of classes.
         """
         with paddle.no_grad():
-            answers = _at_least_float32(self._ask(images))
+            answers = self._ask(images)
         theirs, ours = list(answers.shape), list(logits.shape)
         if theirs != ours:
             raise ConfigError(

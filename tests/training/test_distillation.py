@@ -229,6 +229,16 @@ def test_no_gradient_passes_through_the_teacher(taught):
     assert float(logits.grad.abs().sum()) > 0
 
 
+def test_no_gradient_reaches_a_teacher_that_is_not_frozen():
+    network = nn.Linear(4, 3)
+    fn = DistillationLoss(SoftTargetCrossEntropy(), lambda images: network(images))
+    logits = paddle.zeros([2, 3])
+    logits.stop_gradient = False
+    fn(paddle.ones([2, 4]), logits, paddle.to_tensor(TARGETS)).backward()
+    assert network.weight.grad is None
+    assert logits.grad is not None
+
+
 def test_a_recipe_without_distillation_is_its_base_loss():
     fn = build_loss(SoftTargetCrossEntropy(), DistillationPart(), nn.Layer(), say=pytest.fail)
     value = fn(IMAGES, paddle.to_tensor(STUDENT), paddle.to_tensor(TARGETS))
