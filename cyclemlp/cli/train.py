@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,14 +140,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train; 0, 1 for a loss that is not finite or a full disk, 128 + signal when stopped (130 by Ctrl-C)."""
+def run(args: argparse.Namespace, on_epoch: Callable[[dict[str, Any], Any], None] | None = None) -> int:
+    """Train, with `on_epoch` as in `cyclemlp.training.train`.
+
+    Returns:
+        0; 1 for a loss that is not finite or a full disk; 128 + signal when stopped (130 by Ctrl-C).
+    """
     recipe = resolve_recipe(args)
     if args.show_recipe:
         print(recipe.to_yaml(), end="")
         return 0
     with plain_warnings("train"):
-        return _train(recipe, _output(args, recipe), args)
+        return _train(recipe, _output(args, recipe), args, on_epoch)
 
 
 def resolve_recipe(args: argparse.Namespace) -> Recipe:
@@ -184,7 +189,9 @@ def _output(args: argparse.Namespace, recipe: Recipe) -> Path:
     return Path("runs") / recipe.model.name.lower()
 
 
-def _train(recipe: Recipe, output: Path, args: argparse.Namespace) -> int:
+def _train(
+    recipe: Recipe, output: Path, args: argparse.Namespace, on_epoch: Callable[..., None] | None
+) -> int:
     from cyclemlp.training import TrainingFailedError, TrainingStoppedError, train
 
     choose_device(args.device)
@@ -206,6 +213,7 @@ def _train(recipe: Recipe, output: Path, args: argparse.Namespace) -> int:
             show_progress=not args.no_progress,
             command=_command(args),
             say=say,
+            on_epoch=on_epoch,
         )
     except TrainingFailedError as error:
         print(f"cyclemlp train: failed: {error}", file=sys.stderr)
@@ -243,9 +251,14 @@ def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Sou
         data.train,
         Path(data.train_list) if data.train_list else None,
         mode="train",
-        num_classes=len(classes) if classes else None,
+        num_classes=len(classes) if classes else data.num_classes,
         class_map=data.class_map,
     )
+    if data.num_classes not in (None, train_source.num_classes):
+        raise ConfigError(
+            f"data.num_classes is {data.num_classes}, but the pictures have {train_source.num_classes} classes; "
+            "it is for lists without --classes"
+        )
     if data.val is None and data.val_list is None and data.train != "digits":
         return train_source, None
     val_source = open_source(

@@ -76,6 +76,7 @@ def train(
     show_progress: bool = True,
     command: str | None = None,
     say: Callable[[str], None] = print,
+    on_epoch: Callable[[dict[str, Any], nn.Layer], None] | None = None,
 ) -> TrainingResult:
     """Train a model and leave a run's folder (see `run_folder.py`).
 
@@ -90,6 +91,7 @@ def train(
         show_progress: a progress bar on stderr.
         command: what started the run, for its log and README.
         say: takes the lines for people: what is trained, and how each epoch went.
+        on_epoch: called after each epoch, once its checkpoint is written, with its line of the log and the model.
 
     Raises:
         ConfigError, DataError, ModelError, WeightsError: something of the user's is at fault.
@@ -106,7 +108,7 @@ def train(
     schedule = Schedule.from_recipe(recipe)
     stepper = Stepper.from_recipe(recipe, model, lr=schedule.at(0), say=say)
     average = stepper.ema.model if stepper.ema else None
-    state = TrainingState()
+    state = TrainingState(epoch=recipe.run.start_epoch)
     if folder.checkpoint is not None:
         state = load_checkpoint(folder.checkpoint, model, stepper.optimizer, average)
         stepper.amp.load_state_dict(state.scaler)
@@ -160,6 +162,8 @@ def train(
             log.write(record)
             if state.epoch % recipe.run.checkpoint_epochs == 0 or state.epoch == recipe.run.epochs:
                 save()
+            if on_epoch is not None:
+                on_epoch(record, model)
             say(_epoch_line(record, recipe.run.epochs))
             folder.write_readme(facts)
     folder.draw_curves()

@@ -82,6 +82,7 @@ class Schedule:
         by: "step": t moves with every step. "epoch": t is the number of the epoch before, from 0, and 0 in the
             first epoch: the authors step their schedule after each epoch with that epoch's number.
         warmup_epochs, warmup_lr, min_lr: W, w, m; w and m are taken as b where they are above it.
+        shift: added to t, which stays at least 0.
     """
 
     base_lr: float
@@ -90,6 +91,7 @@ class Schedule:
     warmup_epochs: float = 5.0
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
+    shift: int = 0
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, devices: int = 1) -> Schedule:
@@ -102,6 +104,7 @@ class Schedule:
             warmup_epochs=part.warmup_epochs,
             warmup_lr=part.warmup_lr,
             min_lr=part.min_lr,
+            shift=part.shift_epochs,
         )
 
     def lr(self, epoch: int, step: int, steps_per_epoch: int) -> float:
@@ -112,7 +115,8 @@ class Schedule:
             step: within the epoch, from 0.
             steps_per_epoch: steps of one epoch.
         """
-        return self.at(epoch + step / steps_per_epoch if self.by == "step" else max(epoch - 1, 0))
+        position = epoch + step / steps_per_epoch if self.by == "step" else epoch - 1
+        return self.at(max(position + self.shift, 0))
 
     def at(self, position: float) -> float:
         """Rate at a position, in epochs from the start."""

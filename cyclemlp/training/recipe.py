@@ -61,6 +61,8 @@ class DataPart:
             `val_list` is given, and to the held-out fifth of the digits.
         class_map: file of lines `wordnet-id index`, or "imagenet".
         classes: file of class names, one a line, or "imagenet"; None takes folder names.
+        num_classes: how many classes a list without names has, where not all of them need occur in it; None takes
+            the highest label plus 1.
         batch_size: pictures a step, on each device.
         workers: processes that read pictures; 0 reads in the main one, None decides by number of pictures.
             Results do not depend on it.
@@ -74,11 +76,14 @@ class DataPart:
     val_list: str | None = None
     class_map: str | None = None
     classes: str | None = None
+    num_classes: int | None = None
     batch_size: int = 128
     workers: int | None = None
     preprocessing: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        count = self.num_classes
+        _check("data.num_classes", count, count is None or count >= 1, "at least 1, or null")
         _check("data.batch_size", self.batch_size, self.batch_size >= 1, "at least 1 picture")
         _check("data.workers", self.workers, self.workers is None or self.workers >= 0, "0 or more processes")
         known = [f.name for f in fields(Preprocessing)]
@@ -216,6 +221,8 @@ class SchedulePart:
             run ends.)
         cosine_epochs: epoch at which the cosine arrives, if not at the cool-down's beginning: whatever the length of
             the run.
+        shift_epochs: how many epochs the schedule is ahead of the run; with `by` epoch, 1 makes the first step down
+            after the first epoch, not the second.
     """
 
     by: str = "epoch"
@@ -224,6 +231,7 @@ class SchedulePart:
     min_lr: float = 1e-5
     cooldown_epochs: int = 0
     cosine_epochs: int | None = None
+    shift_epochs: int = 0
 
     def __post_init__(self) -> None:
         _check("schedule.by", self.by, self.by in ("epoch", "step"), "one of: epoch, step")
@@ -325,12 +333,15 @@ class RunPart:
 
     Attributes:
         epochs: passes over the training pictures.
+        start_epoch: how many of them count as done before the run: their places in the schedule and among the random
+            draws are left out. (To go on with a run, resume it.)
         seed: of initial weights, order, augmentation, dropout: one seed, one result.
         checkpoint_epochs: a checkpoint every so many epochs, and after the last.
         keep_checkpoints: how many of the newest stay; the best model stays anyway.
     """
 
     epochs: int = 300
+    start_epoch: int = 0
     seed: int = 0
     checkpoint_epochs: int = 1
     keep_checkpoints: int = 3
@@ -338,6 +349,8 @@ class RunPart:
     def __post_init__(self) -> None:
         for name in ("epochs", "checkpoint_epochs", "keep_checkpoints"):
             _check(f"run.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        good = 0 <= self.start_epoch < self.epochs
+        _check("run.start_epoch", self.start_epoch, good, f"from 0, and less than run.epochs ({self.epochs})")
         _check("run.seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
 
 
