@@ -23,10 +23,11 @@ COMMANDS = {
     "eval": "measure top-1, top-5 and loss of a trained model",
     "predict": "classify pictures and write CSV and JSON",
     "show-data": "draw a batch of training pictures as the network gets them, with their soft labels",
+    "plot": "draw the curves of one or several training runs in one picture",
     "info": "list the models, or show one model's or weight file's facts",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
-WITHOUT_PADDLE = {"convert"}
+WITHOUT_PADDLE = {"convert", "plot"}
 
 
 def build_parser(command: str | None) -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """What a run shows and leaves behind: progress, JSON lines, tables, pictures; nothing of models or data."""
 
-from cyclemlp.report.jsonlines import JsonLines, read_json_lines
-from cyclemlp.report.plots import plot_confusion, plot_curves, plot_predictions
+from cyclemlp.report.jsonlines import JsonLines, read_epochs, read_json_lines
+from cyclemlp.report.plots import plot_confusion, plot_curves, plot_predictions, plot_runs
 from cyclemlp.report.progress import Progress, progress
 from cyclemlp.report.tables import format_duration, format_table
 from cyclemlp.report.writers import WRITERS, Writer, open_writer
@@ -17,6 +17,8 @@ __all__ = [
     "plot_confusion",
     "plot_curves",
     "plot_predictions",
+    "plot_runs",
     "progress",
+    "read_epochs",
     "read_json_lines",
 ]

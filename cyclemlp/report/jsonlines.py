@@ -63,6 +63,17 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return records
 
 
+def read_epochs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The epochs of a run's log in order (its records whose `event` is "epoch"); of one that was run twice, as after
+    a crash, the later.
+
+    Raises:
+        DataError: as `read_json_lines`.
+    """
+    records = {r["epoch"]: r for r in read_json_lines(path) if r.get("event") == "epoch"}
+    return [records[epoch] for epoch in sorted(records)]
+
+
 def _cut_half_line(path: Path) -> None:
     content = path.read_bytes()
     complete = content.rfind(b"\n") + 1

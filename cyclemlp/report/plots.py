@@ -18,6 +18,9 @@ import numpy as np
 from cyclemlp.errors import DataError, MissingDependencyError
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8A8F98", "#22262B"
+# Of several runs, in this order; an eighth run begins anew, with a marker.
+RUN_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+RUN_MARKERS = (None, "s", "^", "D", "v", "o")
 
 STYLE: dict[str, Any] = {
     "font.size": 10,
@@ -51,10 +54,18 @@ CURVE_PANELS: tuple[tuple[str, Mapping[str, tuple[str, str, str]], Mapping[str, 
             "train_top1": ("training top-1", BLUE, "-"),
             "val_top1": ("validation top-1", ORANGE, "--"),
             "val_top5": ("validation top-5", GREEN, ":"),
+            "ema_top1": ("validation top-1, EMA", INK, "-."),
         },
         {},
     ),
     ("Learning rate", {"lr": ("learning rate", BLUE, "-")}, {"bottom": 0}),
+)
+
+# The same for several runs, where the colour says which run.
+RUN_PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
+    ("Loss", {"train_loss": ("training", "-"), "val_loss": ("validation", "--")}),
+    ("Accuracy (%)", {"val_top1": ("validation top-1", "-"), "ema_top1": ("of the EMA", ":")}),
+    ("Learning rate", {"lr": ("learning rate", "-")}),
 )
 
 MAX_CLASSES_WITH_COUNTS = 30
@@ -108,6 +119,60 @@ def plot_curves(
                 axes.legend()
             if name == "Learning rate":
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        return _save(figure, path)
+
+
+def plot_runs(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+) -> Path:
+    """Loss, validation top-1 and learning rate of several runs in one picture: a colour a run.
+
+    Args:
+        runs: the legend's name of each run → its epochs, as `plot_curves` takes them.
+        path: where to write; the suffix decides the form (.png, .svg, .pdf).
+
+    Raises:
+        DataError: a run without a figure to draw, or no run.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    for name, records in runs.items():
+        if not any(r.get(key) is not None for r in records for _, lines in RUN_PANELS for key in lines):
+            raise DataError(f"{name}: no epoch to draw: it holds neither loss, accuracy nor learning rate")
+    every = [r for records in runs.values() for r in records]
+    panels = [
+        (t, found) for t, lines in RUN_PANELS if (found := {k: v for k, v in lines.items() if _any(every, k)})
+    ]
+    if not panels:
+        raise DataError("no run to draw")
+    with _style():
+        from matplotlib.lines import Line2D
+
+        rows = -(-len(runs) // 3)
+        figure = _figure(4.6 * len(panels), 3.6 + 0.22 * rows)
+        for axes, (name, lines) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+            for i, records in enumerate(runs.values()):
+                for key, (_, dash) in lines.items():
+                    _draw_run(axes, records, key, i, dash)
+            axes.set(title=name, xlabel="epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(lines) > 1:
+                kinds = [
+                    Line2D([], [], color=GREY, linestyle=dash, label=label) for label, dash in lines.values()
+                ]
+                axes.legend(handles=kinds)
+            if name == "Learning rate":
+                axes.set_ylim(bottom=0)
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        names = [
+            Line2D([], [], **_run_style(i), label=_run_label(name, records))
+            for i, (name, records) in enumerate(runs.items())
+        ]
+        figure.legend(handles=names, loc="outside lower left", ncols=min(3, len(runs)))
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return _save(figure, path)
@@ -284,6 +349,33 @@ def plot_samples(
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=9.5)
         return _save(figure, path)
+
+
+def _any(records: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return any(r.get(key) is not None for r in records)
+
+
+def _run_style(index: int) -> dict[str, Any]:
+    turn, colour = divmod(index, len(RUN_COLOURS))
+    return {"color": RUN_COLOURS[colour], "marker": RUN_MARKERS[turn % len(RUN_MARKERS)], "markersize": 5}
+
+
+def _draw_run(axes: Any, records: Sequence[Mapping[str, Any]], key: str, index: int, dash: str) -> None:
+    if not _any(records, key):
+        return
+    epochs = [r["epoch"] for r in records]
+    values = [np.nan if r.get(key) is None else float(r[key]) for r in records]
+    style = _run_style(index)
+    if style["marker"] is None and len(epochs) <= 40:
+        style["marker"] = "."
+    axes.plot(epochs, values, dash, **style, markevery=max(1, len(epochs) // 15), linewidth=1.5)
+
+
+def _run_label(name: str, records: Sequence[Mapping[str, Any]]) -> str:
+    best: Mapping[str, Any] = max(records, key=lambda r: -1.0 if r.get("val_top1") is None else r["val_top1"])
+    if best.get("val_top1") is None:
+        return name
+    return f"{name} (best top-1 {best['val_top1']:.2f} %, epoch {best['epoch']})"
 
 
 def _confusion_colours(matrix: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import Generic, TextIO, TypeVar
+from typing import Any, Generic, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -101,7 +101,7 @@ class Progress(Generic[T]):
         if self._plain and not self._disable:
             line = tqdm.format_meter(
                 self._n,
-                self._total,
+                self._total or 0,  # tqdm takes 0 for unknown
                 time.monotonic() - self._begin,
                 initial=self._initial,
                 prefix=f"{self._desc}: " if self._desc else "",
@@ -113,7 +113,7 @@ class Progress(Generic[T]):
             print(line, file=self._file, flush=True)
 
 
-def _terminal_size(file: TextIO) -> dict[str, int | bool]:
+def _terminal_size(file: TextIO) -> dict[str, Any]:
     """tqdm's own way, but for a terminal that says it is 0×0, as in some containers: tqdm would show nothing."""
     try:
         unknown = 0 in os.get_terminal_size(file.fileno())
