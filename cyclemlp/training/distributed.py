@@ -78,9 +78,23 @@ class World:
         distributed.broadcast_object_list(box, src=0)
         return cast(T, box[0])
 
-    def wait(self) -> None:
-        """Go on when all have come here."""
-        self.sum([0.0])
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process. All must call this."""
+        return bool(self.sum([flag])[0])
+
+    def first_given(self, value: T | None) -> T | None:
+        """Of the values, which are pickled, the first process's that is not None. All must call this."""
+        if self.size == 1:
+            return value
+        from paddle import distributed
+
+        values: list[Any] = []
+        distributed.all_gather_object(values, value)
+        return next((v for v in values if v is not None), None)
+
+
+#: The process of a run that no launcher started.
+ALONE = World()
 
 
 def join(device: str | None = None) -> World:
@@ -96,7 +110,7 @@ def join(device: str | None = None) -> World:
     """
     size = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
     if size == 1:
-        return World()
+        return ALONE
     if device is not None and ":" in device:
         raise ConfigError(
             f"--device is {device!r}, but there are {size} processes, each with a device of its own: leave it out and "
@@ -122,7 +136,7 @@ def gradients_stay_here(model: nn.Layer, here: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def blames_the_right_one(world: World) -> Iterator[None]:
+def lost_connections_explained() -> Iterator[None]:
     """Within it, a connection that breaks because another process ended is a ConnectionError that says so.
 
     It comes late: the launcher shows the error of the first process that it finds ended and then ends the others,
@@ -131,12 +145,13 @@ def blames_the_right_one(world: World) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if world.size == 1 or not _is_of_the_connection(error):
+        rank, size = (os.environ.get(f"PADDLE_TRAINER{name}") for name in ("_ID", "S_NUM"))
+        if rank is None or not _is_of_the_connection(error):
             raise
         time.sleep(NOTICE_SECONDS)
         logs = os.environ.get("PADDLE_LOG_DIR", "log")
         raise ConnectionError(
-            f"process {world.rank} of {world.size} lost the connection to another one, which has ended; the reason is "
+            f"process {rank} of {size} lost the connection to another one, which has ended; the reason is "
             f"in its log: {logs}/workerlog.N, on its own machine ({str(error).strip().splitlines()[-1]})"
         ) from error
 

@@ -7,6 +7,7 @@ and resumed from a checkpoint ends with the very same bits as one that was not.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +23,11 @@ from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.models import save_model
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from cyclemlp.training.distributed import World, join, lost_connections_explained
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.optimizer import Schedule
 from cyclemlp.training.recipe import Recipe
-from cyclemlp.training.run_folder import BEST, BEST_EMA, RunFolder, now, versions
+from cyclemlp.training.run_folder import BEST, BEST_EMA, OthersFolder, RunFolder, now, versions
 from cyclemlp.training.setup import build_loaders, build_model, describe
 from cyclemlp.training.step import Stepper
 
@@ -63,6 +65,7 @@ class TrainingResult:
     epochs: list[dict[str, Any]]
 
 
+@lost_connections_explained()
 def train(
     recipe: Recipe,
     train_source: Source,
@@ -99,14 +102,20 @@ def train(
             checkpoints stay.
         TrainingStoppedError: by Ctrl-C or SIGTERM, after saving.
     """
-    folder = RunFolder(Path(output), resume=resume, force=force)
+    world = join()
+    if world.is_first:
+        folder = RunFolder(Path(output), resume=resume, force=force)
+        world.from_first(folder.checkpoint)
+    else:
+        folder = OthersFolder(Path(output), world.from_first(None))
+        say, show_progress, on_epoch = _say_nothing, False, None
     paddle.seed(recipe.run.seed)
     model = build_model(recipe, train_source, val_source, classes, say)
     train_loader, val_loader = build_loaders(
-        recipe, model.metadata.preprocessing, train_source, val_source, workers
+        recipe, model.metadata.preprocessing, train_source, val_source, workers, world
     )
-    schedule = Schedule.from_recipe(recipe)
-    stepper = Stepper.from_recipe(recipe, model, lr=schedule.at(0), say=say)
+    schedule = Schedule.from_recipe(recipe, world.size)
+    stepper = Stepper.from_recipe(recipe, model, lr=schedule.at(0), world=world, say=say)
     average = stepper.ema.model if stepper.ema else None
     state = TrainingState(epoch=recipe.run.start_epoch)
     if folder.checkpoint is not None:
@@ -120,6 +129,8 @@ def train(
 
     def save(keep: int = recipe.run.keep_checkpoints) -> Path:
         state.scaler = stepper.amp.state_dict()
+        if not world.is_first:
+            return folder.path / state.name
         return save_checkpoint(folder.path, model, stepper.optimizer, state, keep=keep, average=average)
 
     with Interruption() as interruption, folder.open_log() as log:
@@ -133,32 +144,27 @@ def train(
                 record |= train_epoch(
                     stepper, train_loader, schedule, state, recipe, interruption, show_progress
                 )
-                record |= (
-                    interruption.unless_stopped(lambda: _evaluate(model, val_loader, show_progress)) or {}
-                )
-                if average is not None:
-                    record |= (
-                        interruption.unless_stopped(
-                            lambda: _evaluate(average, val_loader, show_progress, "ema")
-                        )
-                        or {}
-                    )
+                for name, net in (("val", model), ("ema", average)):
+                    if net is not None and val_loader is not None:
+                        record |= _evaluate(name, net, val_loader, world, interruption, show_progress)
             except TrainingFailedError as error:
                 raise TrainingFailedError(f"{error}; {_keep_last_good(state, model, save)}") from None
-            if interruption.signal is not None:
+            if world.any(interruption.signal is not None):
                 checkpoint = save()
                 folder.draw_curves()
-                raise TrainingStoppedError(checkpoint, interruption.signal)
+                raise TrainingStoppedError(checkpoint, interruption.signal or signal.SIGTERM)
 
             state = replace(state, epoch=state.epoch + 1, step=0, loss_sum=0.0, pictures=0, skipped=0)
             record |= {"seconds": time.perf_counter() - began, "time": now()}
             record["best"] = _is_best(record, "val_top1", state.best)
             if record["best"]:
                 state.best, state.best_epoch = record.get("val_top1"), state.epoch
-                save_model(model, folder.path / BEST, extra=_figures(record, "val"))
+                if world.is_first:
+                    save_model(model, folder.path / BEST, extra=_figures(record, "val"))
             if average is not None and _is_best(record, "ema_top1", state.best_ema):
                 state.best_ema, state.best_ema_epoch = record.get("ema_top1"), state.epoch
-                save_model(average, folder.path / BEST_EMA, extra=_figures(record, "ema"))
+                if world.is_first:
+                    save_model(average, folder.path / BEST_EMA, extra=_figures(record, "ema"))
             log.write(record)
             if state.epoch % recipe.run.checkpoint_epochs == 0 or state.epoch == recipe.run.epochs:
                 save()
@@ -167,7 +173,8 @@ def train(
             say(_epoch_line(record, recipe.run.epochs))
             folder.write_readme(facts)
     folder.draw_curves()
-    return TrainingResult(folder.path, state.best, state.best_epoch, folder.epochs())
+    epochs = world.from_first(folder.epochs() if world.is_first else [])
+    return TrainingResult(folder.path, state.best, state.best_epoch, epochs)
 
 
 def train_epoch(
@@ -194,10 +201,11 @@ def train_epoch(
     stepper.train()
     loader.set_epoch(state.epoch, state.step)
     seed, steps, lr = recipe.run.seed, len(loader), stepper.optimizer.get_lr()
+    world = stepper.world
     done, began = 0, time.perf_counter()
     bar: Progress[Any] = progress(
         desc=f"epoch {state.epoch + 1}/{recipe.run.epochs}",
-        total=loader.pictures,
+        total=loader.pictures * world.size,
         initial=state.pictures,
         unit="img",
         leave=False,
@@ -207,26 +215,33 @@ def train_epoch(
         for batch in loader:
             lr = schedule.lr(state.epoch, state.step, steps)
             stepper.optimizer.set_lr(lr)
-            draw = step_generator(seed, state.epoch, state.step)
+            draw = step_generator(seed, state.epoch, state.step, world.rank)
             images, targets = stepper.mixup(batch.images, batch.labels, draw)
-            paddle.seed(_seed(seed, state.epoch, state.step))  # of dropout and drop path
+            paddle.seed(_seed(seed, state.epoch, state.step, world.rank))  # of dropout and drop path
             value = stepper.backward(images, targets)
+            # Of all processes together, so that they agree on what to do next.
+            pictures, loss_sum, stops = world.sum(
+                [len(batch.indices), value * len(batch.indices), interruption.signal is not None]
+            ).tolist()
+            if not math.isfinite(loss_sum):
+                where = _where(state, steps, lr, loader, batch.indices)
+                bad = None if math.isfinite(value) else f"the loss is {value} {where}"
+                raise TrainingFailedError(world.first_given(bad))
             try:
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"the loss is {value}")
                 updated = stepper.update(state.updates)
             except FloatingPointError as error:
-                message = _not_finite(str(error), state, steps, lr, loader, batch.indices)
+                message = f"{error} {_where(state, steps, lr, loader, batch.indices)}"
                 raise TrainingFailedError(message) from None
 
             state.updates, state.skipped = state.updates + updated, state.skipped + (not updated)
             state.step += 1
-            state.loss_sum += value * len(batch.indices)
-            state.pictures += len(batch.indices)
-            done += len(batch.indices)
+            state.loss_sum += loss_sum
+            state.pictures += int(pictures)
+            done += int(pictures)
             bar.figures(loss=state.loss_sum / state.pictures, lr=f"{lr:.1e}")
-            bar.update(len(batch.indices))
-            if interruption.signal is not None:
+            bar.update(int(pictures))
+            if stops:
+                interruption.signal = interruption.signal or signal.SIGTERM  # another process was told
                 break
     seconds = time.perf_counter() - began
     figures = {"train_loss": state.loss_sum / max(state.pictures, 1), "lr": lr}
@@ -236,14 +251,38 @@ def train_epoch(
 
 
 def _evaluate(
-    model: nn.Layer, loader: Loader | None, show_progress: bool, name: str = "val"
+    name: str,
+    model: nn.Layer,
+    loader: Loader,
+    world: World,
+    interruption: Interruption,
+    show_progress: bool,
 ) -> dict[str, float]:
-    if loader is None:
+    """Loss and accuracies over the loader's pictures of all processes; nothing if any of them was told to stop."""
+    own, broken = np.zeros(4), None  # right first answers, right among five, sum of losses, pictures
+    try:
+        if loader.pictures:
+            found = interruption.unless_stopped(lambda: _evaluate_here(model, loader, show_progress))
+            own = np.zeros(4) if found is None else found
+    except FloatingPointError as error:
+        broken = f"after this epoch, {error}"
+    if world.any(interruption.signal is not None):
         return {}
+    if world.any(broken is not None):
+        raise TrainingFailedError(world.first_given(broken))
+    top1, top5, loss, pictures = world.sum(own).tolist()
+    return {
+        f"{name}_loss": loss / pictures,
+        f"{name}_top1": 100 * top1 / pictures,
+        f"{name}_top5": 100 * top5 / pictures,
+    }
+
+
+def _evaluate_here(model: nn.Layer, loader: Loader, show_progress: bool) -> np.ndarray:
     classify = as_callable(model)
     # A bar of its own, which goes away before the epoch's line is printed.
     bar: Progress[Any] = progress(
-        desc="evaluate", total=len(loader.source), unit="img", leave=False, disable=not show_progress
+        desc="evaluate", total=loader.pictures, unit="img", leave=False, disable=not show_progress
     )
     with bar:
 
@@ -252,11 +291,9 @@ def _evaluate(
             bar.update(len(images))
             return logits
 
-        try:
-            result = evaluate(classify_and_count, loader, progress=False)
-        except FloatingPointError as error:
-            raise TrainingFailedError(f"after this epoch, {error}") from None
-    return {f"{name}_loss": result.loss, f"{name}_top1": result.top1, f"{name}_top5": result.top5}
+        result = evaluate(classify_and_count, loader, progress=False)
+    right = [round(result.accuracy[k] * result.images / 100) for k in (1, 5)]
+    return np.array([*right, result.loss * result.images, result.images])
 
 
 def _is_best(record: dict[str, Any], figure: str, best: float | None) -> bool:
@@ -279,20 +316,23 @@ def _keep_last_good(state: TrainingState, model: nn.Layer, save: Callable[[int],
     return f"the weights before it are saved as {save(10**9)}, and checkpoints so far are kept"
 
 
-def _seed(seed: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0])
+def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
+    # The first process's is that of a run of one: to NumPy a 0 at the end is nothing.
+    return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1)[0])
 
 
-def _not_finite(
-    what: str, state: TrainingState, steps: int, lr: float, loader: Loader, indices: np.ndarray
-) -> str:
+def _where(state: TrainingState, steps: int, lr: float, loader: Loader, indices: np.ndarray) -> str:
     names = ", ".join(loader.source.name(int(i)) for i in indices[:3])
     last = f"; the mean loss before it was {state.loss_sum / state.pictures:.4g}" if state.pictures else ""
     return (
-        f"{what} at epoch {state.epoch + 1}, step {state.step + 1} of {steps}, learning rate {lr:.3g}"
+        f"at epoch {state.epoch + 1}, step {state.step + 1} of {steps}, learning rate {lr:.3g}"
         f"{last}. The batch begins with {names}. Try a lower learning rate, a longer warm-up or "
         "optimizer.clip_norm=1"
     )
+
+
+def _say_nothing(text: str) -> None:
+    """What the processes besides the first have for people."""
 
 
 def _epoch_line(record: dict[str, Any], epochs: int) -> str:

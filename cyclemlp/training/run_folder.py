@@ -11,6 +11,7 @@ README.md         command, versions, figures: for the reader who finds the folde
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import shutil
@@ -166,6 +167,33 @@ class RunFolder:
         partial = self.path / f".{README}.partial"
         partial.write_text("\n".join(lines), encoding="utf-8")
         partial.replace(self.path / README)
+
+
+class OthersFolder(RunFolder):
+    """A run's folder for the processes besides the first: they read its checkpoint and write nothing."""
+
+    def __init__(self, path: Path, checkpoint: Path | None) -> None:
+        if checkpoint is not None and not checkpoint.is_dir():
+            raise ConfigError(
+                f"{checkpoint} is not seen from {platform.node()}: to go on, all machines must share the run's folder"
+            )
+        self.path, self.checkpoint = path, checkpoint
+
+    def prepare(self) -> None:
+        """Left to the first."""
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Left to the first."""
+
+    def open_log(self) -> JsonLines:
+        """One that goes nowhere."""
+        return JsonLines(Path(os.devnull))
+
+    def draw_curves(self) -> None:
+        """Left to the first."""
+
+    def write_readme(self, facts: Mapping[str, Any]) -> None:
+        """Left to the first."""
 
 
 def versions() -> dict[str, str]:

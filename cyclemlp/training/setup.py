@@ -19,6 +19,7 @@ from cyclemlp.data.transforms import TrainingTransform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.models import create_model, load_weights
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.training.distributed import ALONE, World
 from cyclemlp.training.optimizer import Schedule
 from cyclemlp.training.recipe import Recipe
 from cyclemlp.training.step import Stepper
@@ -83,8 +84,9 @@ def build_loaders(
     train_source: Source,
     val_source: Source | None,
     workers: int | None = None,
+    world: World = ALONE,
 ) -> tuple[Loader, Loader | None]:
-    """Shuffled, augmented training batches, and validation batches in order."""
+    """Shuffled, augmented training batches, and validation batches in order: this process's part of them."""
     size = recipe.data.batch_size
     workers = (recipe.data.workers or 0) if workers is None else workers
     train_loader = build_loader(
@@ -95,13 +97,20 @@ def build_loaders(
         drop_last=True,
         num_workers=workers,
         seed=recipe.run.seed,
+        rank=world.rank,
+        world_size=world.size,
         repeats=recipe.augment.repeats,
         tensors=True,
     )
     if val_source is None:
         return train_loader, None
     return train_loader, build_loader(
-        val_source, evaluation_transform(preprocessing), batch_size=size, num_workers=workers
+        val_source,
+        evaluation_transform(preprocessing),
+        batch_size=size,
+        num_workers=workers,
+        rank=world.rank,
+        world_size=world.size,
     )
 
 
@@ -147,7 +156,9 @@ def describe(
         "input": f"{p.channels}×{p.input_size}×{p.input_size}, {p.interpolation}",
         "classes": str(model.config.num_classes),
         "pictures": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
-        "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}, seed {recipe.run.seed}"
+        "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}"
+        + (f" on each of {stepper.world.size} devices" if stepper.world.size > 1 else "")
+        + f", seed {recipe.run.seed}"
         + (f", each step in {parts} parts" if parts > 1 else "")
         + (f", each picture {repeats} times" if repeats > 1 else ""),
         "augmentation": str(build_transform(recipe, p)),

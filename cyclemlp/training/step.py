@@ -13,7 +13,7 @@ from paddle import nn
 from cyclemlp.data import Mixup
 from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.distillation import Loss, build_loss
-from cyclemlp.training.distributed import gradients_stay_here
+from cyclemlp.training.distributed import ALONE, World, gradients_stay_here
 from cyclemlp.training.ema import Ema
 from cyclemlp.training.freezing import freeze_stages, training_mode
 from cyclemlp.training.losses import SoftTargetCrossEntropy
@@ -26,6 +26,7 @@ class Stepper:
     """What every step of a run works with.
 
     Attributes:
+        world: the processes that do each step together.
         model: what is trained.
         network: how it is called: the model itself, or what averages its gradients over several processes.
         frozen: its layers that stay as they are.
@@ -36,6 +37,7 @@ class Stepper:
         parts: each step's batch is computed in so many parts.
     """
 
+    world: World
     model: nn.Layer
     network: nn.Layer
     frozen: list[nn.Layer]
@@ -48,12 +50,19 @@ class Stepper:
 
     @classmethod
     def from_recipe(
-        cls, recipe: Recipe, model: nn.Layer, *, lr: float, say: Callable[[str], None] = print
+        cls,
+        recipe: Recipe,
+        model: nn.Layer,
+        *,
+        lr: float,
+        world: World = ALONE,
+        say: Callable[[str], None] = print,
     ) -> Stepper:
         """The recipe's, for a model with its metadata; stages are frozen, a teacher is read.
 
         Args:
             lr: learning rate to begin with.
+            world: the processes of the run; all get the first one's weights.
             say: takes a text for people on the teacher.
 
         Raises:
@@ -62,9 +71,11 @@ class Stepper:
         augment = recipe.augment
         frozen = freeze_stages(model, recipe.model.freeze_stages)
         amp = MixedPrecision(recipe.amp)
+        network = world.wrap(model)  # before its average is taken, after what is frozen is
         return cls(
+            world,
             model,
-            model,
+            network,
             frozen,
             Mixup(
                 model.config.num_classes,
