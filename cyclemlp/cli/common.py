@@ -217,7 +217,9 @@ def choose_workers(workers: int | None, source: Source) -> int:
         return workers
     if len(source) < FEW_PICTURES:
         return 0
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    runs = int(os.environ.get("PADDLE_LOCAL_SIZE") or 1)  # of Paddle's launcher: they share the cores
+    return min(MOST_WORKERS, max(1, cores // runs))
 
 
 def choose_device(name: str | None) -> str:

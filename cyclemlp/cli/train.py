@@ -7,7 +7,6 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from cyclemlp.cli.common import (
     whole_number,
 )
 from cyclemlp.errors import ConfigError
+from cyclemlp.report.writers import WRITERS
 from cyclemlp.training.recipe import Recipe, parse_assignments
 
 if TYPE_CHECKING:
@@ -32,17 +32,23 @@ EPILOG = f"""
 what is trained is decided by the recipe file, then by the flags, then by --set; `--show-recipe` prints the
 outcome, with every key that --set knows, and does nothing.
 
+without a file it is the paper's recipe for ImageNet, whole. For fewer pictures or from published weights begin with
+one of configs/finetune/.
+
 the output folder holds recipe.yaml, log.jsonl (a line an epoch), checkpoint_…/ (to go on from), best.safetensors
-(the best model, for `cyclemlp eval` and `predict`), curves.png and a README.md. Ctrl-C saves before it stops.
+(the best model, for `cyclemlp eval` and `predict`; best_ema.safetensors is the weights' average), curves.png and a
+README.md. Ctrl-C saves before it stops.
 
 examples:
   handwritten digits, two minutes on two cores:
     cyclemlp train --config configs/digits.yaml --output runs/digits
   your own pictures, one folder a class, from random weights:
     cyclemlp train --model cyclemlp_micro --data photos/train --val-data photos/val --epochs 50
-  the same from the published ImageNet weights, gently:
-    cyclemlp train --model cyclemlp_b1 --pretrained --data photos/train --val-data photos/val \\
-        --epochs 30 --lr 1e-4 --batch-size 32
+  the same from the published ImageNet weights:
+    cyclemlp train --config configs/finetune/own_folder.yaml --pretrained --data photos/train --val-data photos/val
+  ImageNet as in the paper, on 8 GPUs:
+    python -m paddle.distributed.launch -m cyclemlp train --config configs/imagenet/cyclemlp_b1.yaml \\
+        --data ILSVRC2012/train --val-data ILSVRC2012/val
   pictures named in text files:
     cyclemlp train --data photos --list train.txt --val-list val.txt --classes names.txt
   go on with a run that was stopped:
@@ -64,6 +70,10 @@ KEYS = {
     "batch_size": "data.batch_size",
     "workers": "data.workers",
     "lr": "optimizer.lr",
+    "accumulate": "optimizer.accumulate",
+    "amp": "amp.dtype",
+    "freeze": "model.freeze_stages",
+    "input_size": "data.preprocessing.input_size",
     "epochs": "run.epochs",
     "seed": "run.seed",
 }
@@ -83,6 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument("--pretrained", action="store_true", help="start from the published ImageNet weights")
 
+    group.add_argument(
+        "--freeze", type=whole_number(0), metavar="N", help="stages, from the first, that keep their weights"
+    )
+
     group = parser.add_argument_group("pictures")
     group.add_argument("--data", metavar="digits|DIR", help="training pictures, see below")
     group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
@@ -94,6 +108,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|imagenet",
         help="names of the classes, one a line, kept with the model (default: the folders' names)",
     )
+    group.add_argument(
+        "--input-size",
+        type=whole_number(1),
+        metavar="PIXELS",
+        help="side of the pictures that the network gets (default: the model's own, 224 for the paper's)",
+    )
     group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
 
     group = parser.add_argument_group("training")
@@ -101,7 +121,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=whole_number(1), metavar="N", help="passes over the pictures (default: 300)"
     )
     group.add_argument(
-        "--batch-size", type=whole_number(1), metavar="N", help="pictures a step (default: 128)"
+        "--batch-size",
+        type=whole_number(1),
+        metavar="N",
+        help="pictures a step on each device (default: 128)",
+    )
+    group.add_argument(
+        "--accumulate",
+        type=whole_number(1),
+        metavar="N",
+        help="compute each step in N parts, where a batch does not fit in memory; the result is the same",
     )
     group.add_argument(
         "--lr",
@@ -109,6 +138,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="highest learning rate, for a batch of 512 pictures: it is scaled to the batch size, unless "
         "`--set optimizer.lr_for_batch=null` (default: 5e-4)",
+    )
+    group.add_argument(
+        "--amp",
+        choices=("float16", "bfloat16", "none"),
+        help="mixed precision, on GPUs (default: float16, as the authors')",
     )
     group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random (default: 0)")
     group.add_argument(
@@ -133,6 +167,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the newest in --output, or anew if there is none",
     )
     group.add_argument("--force", action="store_true", help="replace the run that is in --output")
+    group.add_argument(
+        "--writer", choices=tuple(WRITERS), help="write the curves for this viewer too, while it trains"
+    )
     group.add_argument("--show-recipe", action="store_true", help="print the whole recipe as YAML and stop")
     group.add_argument(
         "--json", action="store_true", help="print the final figures as JSON, all else on stderr"
@@ -163,6 +200,8 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     path = args.config or _recipe_to_resume(args)
     recipe = Recipe.load(path) if path else Recipe()
     flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
+    if args.amp == "none":
+        flags["amp.dtype"] = None
     if args.pretrained:
         flags["model.weights"] = "published"
     if args.data is not None:
@@ -193,11 +232,17 @@ def _train(
     recipe: Recipe, output: Path, args: argparse.Namespace, on_epoch: Callable[..., None] | None
 ) -> int:
     from cyclemlp.training import TrainingFailedError, TrainingStoppedError, train
+    from cyclemlp.training.distributed import join
 
+    world = join(args.device)
     choose_device(args.device)
     classes = open_class_names(recipe.data.classes)
     train_source, val_source = open_sources(recipe, classes)
-    say = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    def say(text: str) -> None:
+        if world.is_first:
+            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+
     if val_source is None:
         say("no validation pictures (--val-data, --val-list): the last model is kept as the best")
     try:
@@ -212,6 +257,7 @@ def _train(
             force=args.force,
             show_progress=not args.no_progress,
             command=_command(args),
+            writer=args.writer,
             say=say,
             on_epoch=on_epoch,
         )
@@ -225,6 +271,8 @@ def _train(
         go_on = f"cyclemlp train --resume {shlex.quote(str(output))}"
         print(f"cyclemlp train: {stopped}\ngo on with: {go_on}", file=sys.stderr)
         return 128 + stopped.signal
+    if not world.is_first:
+        return 0
     if args.json:
         figures: dict[str, Any] = {"output": str(output), "top1": result.best, "epoch": result.best_epoch}
         print(json.dumps({**figures, "epochs": result.epochs}))
@@ -274,7 +322,7 @@ def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Sou
 def _command(args: argparse.Namespace) -> str:
     """The command as it was typed, as far as it matters for the result."""
     words = ["cyclemlp", "train"]
-    for flag in ("config", *KEYS, "pretrained", "set", "device", "output", "resume"):
+    for flag in ("config", *KEYS, "pretrained", "set", "writer", "device", "output", "resume"):
         value = getattr(args, flag)
         option = "--" + flag.replace("_", "-")
         if isinstance(value, list):
