@@ -6,6 +6,7 @@ and resumed from a checkpoint ends with the very same bits as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -80,6 +81,7 @@ def train(
     command: str | None = None,
     say: Callable[[str], None] = print,
     on_epoch: Callable[[dict[str, Any], nn.Layer], None] | None = None,
+    writer: str | None = None,
 ) -> TrainingResult:
     """Train a model and leave a run's folder (see `run_folder.py`).
 
@@ -95,8 +97,10 @@ def train(
         command: what started the run, for its log and README.
         say: takes the lines for people: what is trained, and how each epoch went.
         on_epoch: called after each epoch, once its checkpoint is written, with its line of the log and the model.
+        writer: "tensorboard" or "visualdl" also writes the curves for that viewer, into a folder of that name.
 
     Raises:
+        MissingDependencyError: the writer's library is not installed.
         ConfigError, DataError, ModelError, WeightsError: something of the user's is at fault.
         TrainingFailedError: the loss became infinite or no number; the weights before that step are saved, and earlier
             checkpoints stay.
@@ -133,7 +137,8 @@ def train(
             return folder.path / state.name
         return save_checkpoint(folder.path, model, stepper.optimizer, state, keep=keep, average=average)
 
-    with Interruption() as interruption, folder.open_log() as log:
+    curves = folder.open_writer(writer)
+    with Interruption() as interruption, folder.open_log() as log, contextlib.closing(curves):
         start = {"event": "start", "time": now(), "command": command, "from": folder.checkpoint}
         log.write({**start, **facts, **versions()})
         folder.write_readme(facts)
@@ -166,6 +171,7 @@ def train(
                 if world.is_first:
                     save_model(average, folder.path / BEST_EMA, extra=_figures(record, "ema"))
             log.write(record)
+            curves.scalars(_numbers(record), step=state.epoch)
             if state.epoch % recipe.run.checkpoint_epochs == 0 or state.epoch == recipe.run.epochs:
                 save()
             if on_epoch is not None:
@@ -294,6 +300,12 @@ def _evaluate_here(model: nn.Layer, loader: Loader, show_progress: bool) -> np.n
         result = evaluate(classify_and_count, loader, progress=False)
     right = [round(result.accuracy[k] * result.images / 100) for k in (1, 5)]
     return np.array([*right, result.loss * result.images, result.images])
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, float]:
+    """What of an epoch's line makes curves."""
+    words = ("event", "epoch", "time", "best")
+    return {key: value for key, value in record.items() if key not in words}
 
 
 def _is_best(record: dict[str, Any], figure: str, best: float | None) -> bool:

@@ -6,6 +6,7 @@ checkpoint_0003/  see `checkpoint.py`
 best.safetensors  the model with the best validation top-1, with its metadata
 best_ema.safetensors  the same of the weights' average, where the recipe keeps one
 curves.png        loss, accuracy and learning rate
+tensorboard/, visualdl/  the same while it trains, for those viewers, if one was asked for
 README.md         command, versions, figures: for the reader who finds the folder in a year
 """
 
@@ -27,6 +28,7 @@ import numpy as np
 from cyclemlp._version import __version__
 from cyclemlp.errors import ConfigError, MissingDependencyError
 from cyclemlp.report import JsonLines, format_duration, plot_curves, read_json_lines
+from cyclemlp.report.writers import WRITERS, Writer, open_writer
 from cyclemlp.training.checkpoint import list_checkpoints, newest_checkpoint
 from cyclemlp.training.recipe import Recipe, differences
 
@@ -93,6 +95,8 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         for folder in (*list_checkpoints(self.path), *self.path.glob(".checkpoint_*")):
             shutil.rmtree(folder)
+        for kind in WRITERS:
+            shutil.rmtree(self.path / kind, ignore_errors=True)
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`; a resumed run whose recipe differs from the one it had is warned about."""
@@ -106,6 +110,15 @@ class RunFolder:
     def open_log(self) -> JsonLines:
         """The log, to be continued."""
         return JsonLines(self.path / LOG)
+
+    def open_writer(self, kind: str | None) -> Writer:
+        """Curves for a viewer, "tensorboard" or "visualdl", in a folder of that name; None takes figures and forgets.
+
+        Raises:
+            ConfigError: another kind.
+            MissingDependencyError: its library is not installed.
+        """
+        return _NoWriter() if kind is None else open_writer(kind, self.path / kind)
 
     def epochs(self) -> list[dict[str, Any]]:
         """The log's epochs in order; of one that was run twice, after a crash, the later."""
@@ -189,11 +202,23 @@ class OthersFolder(RunFolder):
         """One that goes nowhere."""
         return JsonLines(Path(os.devnull))
 
+    def open_writer(self, kind: str | None) -> Writer:
+        """One that goes nowhere."""
+        return _NoWriter()
+
     def draw_curves(self) -> None:
         """Left to the first."""
 
     def write_readme(self, facts: Mapping[str, Any]) -> None:
         """Left to the first."""
+
+
+class _NoWriter:
+    def scalars(self, figures: Mapping[str, float | None], step: int) -> None:
+        """Forget them."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def versions() -> dict[str, str]:
