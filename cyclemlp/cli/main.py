@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclemlp._paddle import require_paddle
@@ -60,18 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if word in COMMANDS), None)
     args = build_parser(command).parse_args(argv)
+    program, needs_paddle = f"cyclemlp {args.command}", args.command not in WITHOUT_PADDLE
+    return answer(program, lambda: _module(args.command).run(args), needs_paddle=needs_paddle)
+
+
+def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) -> int:
+    """Do the work and return its exit code; a user's mistake becomes a message of `program`."""
     try:
-        if args.command not in WITHOUT_PADDLE:
+        if needs_paddle:
             require_paddle()
             warnings.filterwarnings(
                 "ignore", message="No ccache found"
             )  # Paddle's; nothing here compiles C++
-        return int(_module(args.command).run(args))
+            logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
+        return int(work())
     except CycleMLPError as error:
-        print(f"cyclemlp {args.command}: error: {error}", file=sys.stderr)
+        print(f"{program}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"cyclemlp {args.command}: stopped", file=sys.stderr)
+        print(f"{program}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `cyclemlp … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
