@@ -6,6 +6,7 @@ VisualDL's viewer, unless told so, reports its use to its makers. The writers he
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -42,9 +43,21 @@ def open_writer(kind: str, folder: str | os.PathLike[str]) -> Writer:
         ConfigError: another kind.
         MissingDependencyError: the library is not installed.
     """
+    require_writer(kind)
+    return (_TensorBoard if kind == "tensorboard" else _VisualDL)(Path(folder))
+
+
+def require_writer(kind: str) -> None:
+    """Raise what `open_writer` would, before anything is written.
+
+    Raises:
+        ConfigError: an unknown kind.
+        MissingDependencyError: its library is not installed.
+    """
     if kind not in WRITERS:
         raise ConfigError(f"unknown kind of log {kind!r}; the possible ones are {', '.join(WRITERS)}")
-    return (_TensorBoard if kind == "tensorboard" else _VisualDL)(Path(folder))
+    if importlib.util.find_spec(WRITERS[kind]) is None:
+        raise _missing(kind)
 
 
 class _Synchronous:

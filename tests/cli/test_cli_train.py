@@ -63,6 +63,27 @@ def test_flags_override_the_file_and_set_overrides_flags():
     assert resolved("--model", "cyclemlp_b2", "--weights", "b2.pth", "--workers", "0").data.workers == 0
 
 
+def test_the_flags_of_the_whole_recipe():
+    words = ["--amp", "bfloat16", "--accumulate", "4", "--freeze", "2", "--input-size", "288"]
+    recipe = resolved(*words)
+    assert recipe.amp.dtype == "bfloat16"
+    assert recipe.optimizer.accumulate == 4
+    assert recipe.model.freeze_stages == 2
+    assert recipe.data.preprocessing == {"input_size": 288}
+    assert resolved().amp.dtype == "float16"  # the paper's
+    assert resolved("--amp", "none").amp.dtype is None
+    assert resolved("--set", "amp.dtype=null").amp.dtype is None
+
+
+def test_mixed_precision_on_a_processor_is_said_to_be_off(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    words = ["--data", "train", "--model", "cyclemlp_nano", "--batch-size", "4", "--amp", "float16", *TINY]
+    assert main(["train", *words, "--set=model.overrides.in_chans=3", "--output", "run"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("MIXED PRECISION IS OFF") == 1
+    assert "Training goes on in float32" in said
+
+
 def test_another_training_set_forgets_the_old_ones_lists():
     config = ["--config", DIGITS, "--set", "data.val_list=old.txt"]
     assert resolved(*config).data.val_list == "old.txt"

@@ -99,3 +99,26 @@ def test_the_recipes_rate_is_scaled_to_its_batch():
     recipe = Recipe().updated({"data.batch_size": 64})
     assert Schedule.from_recipe(recipe).base_lr == pytest.approx(5e-4 * 64 / 512)
     assert Schedule.from_recipe(recipe.updated({"optimizer.lr_for_batch": None})).base_lr == 5e-4
+
+
+def test_the_cool_down_is_the_end_of_the_run_at_the_lowest_rate():
+    recipe = Recipe().updated({"schedule.by": "step", "run.epochs": 20, "schedule.cooldown_epochs": 5})
+    schedule = Schedule.from_recipe(recipe)
+    assert schedule.epochs == 15
+    rates = [schedule.lr(epoch, 0, 10) for epoch in range(20)]
+    assert rates[15:] == [1e-5] * 5
+    assert rates[14] > 1e-5
+    without = Schedule.from_recipe(recipe.updated({"schedule.cooldown_epochs": 0}))
+    assert without.lr(19, 9, 10) > 1e-5  # the authors' cool-down lies past the end, so there is none
+
+
+def test_a_cosine_may_be_longer_or_shorter_than_the_run():
+    base = Recipe().updated({"schedule.by": "step", "schedule.warmup_epochs": 0, "run.epochs": 2})
+    long = Schedule.from_recipe(base.updated({"schedule.cosine_epochs": 300}))
+    assert long.lr(1, 9, 10) > 0.999 * long.base_lr
+    short = Schedule.from_recipe(base.updated({"schedule.cosine_epochs": 1}))
+    assert short.lr(1, 0, 10) == short.lr(1, 9, 10) == 1e-5
+
+
+def test_the_rate_is_scaled_to_all_devices_together():
+    assert Schedule.from_recipe(Recipe(), devices=8).base_lr == pytest.approx(1e-3)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from cyclemlp.errors import ConfigError
+from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.training.recipe import Recipe, differences, flatten, parse_assignments
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,40 @@ def test_the_defaults_are_the_authors():
         1e-5,
     )
     assert recipe.run.epochs == 300
+    assert (schedule.cooldown_epochs, schedule.cosine_epochs) == (0, None)
+    augment = recipe.augment
+    assert (augment.crop_scale, augment.crop_ratio, augment.hflip) == ((0.08, 1.0), (3 / 4, 4 / 3), 0.5)
+    assert (augment.auto_augment, augment.color_jitter) == ("rand-m9-mstd0.5-inc1", 0.4)
+    assert (augment.erasing_prob, augment.erasing_mode, augment.erasing_count) == (0.25, "pixel", 1)
+    assert (augment.mixup, augment.cutmix, augment.cutmix_minmax) == (0.8, 1.0, None)
+    assert (augment.mixup_prob, augment.mixup_switch_prob, augment.mixup_mode) == (1.0, 0.5, "batch")
+    assert augment.repeats == 3
+    assert (recipe.ema.decay, recipe.amp.dtype, recipe.distillation.kind) == (0.99996, "float16", "none")
+    assert (recipe.optimizer.clip_norm, recipe.optimizer.layer_decay, recipe.optimizer.accumulate) == (
+        None,
+        None,
+        1,
+    )
+    assert recipe.data.batch_size * 8 == 1024
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_the_imagenet_recipes_are_the_defaults_but_for_the_model(n):
+    recipe = Recipe.load(ROOT / "configs" / "imagenet" / f"cyclemlp_b{n}.yaml")
+    assert recipe.model.name == f"cyclemlp_b{n}"
+    changed = {key for key, *_ in differences(Recipe(), recipe)}
+    ours = {"model.name", "data.classes"} | {key for key in changed if key.startswith("data.preprocessing")}
+    assert changed <= ours
+    preprocessing = Preprocessing(**recipe.data.preprocessing)
+    assert preprocessing == Preprocessing()  # 224 pixels, 0.875, bicubic, whatever some `default_cfg` says
+    assert (preprocessing.resize_size, preprocessing.crop_pct) == (256, 0.875)
+
+
+def test_small_data_switch_the_paper_off_by_name():
+    recipe = Recipe.load(ROOT / "configs" / "digits.yaml")
+    augment = recipe.augment
+    assert (augment.auto_augment, augment.mixup, augment.cutmix, augment.erasing_prob) == (None, 0, 0, 0)
+    assert (augment.color_jitter, augment.repeats, recipe.ema.decay, recipe.amp.dtype) == (0, 1, None, None)
 
 
 def test_yaml_round_trip_is_exact(tmp_path):
@@ -91,6 +126,32 @@ def test_every_committed_recipe_is_valid_and_says_its_command(config):
         ({"augment": {"crop_scale": [0.5, "x"]}}, r"augment.crop_scale\[1\] is 'x'; expected a number"),
         ({"augment": {"crop_scale": [1.0, 0.5]}}, "augment.crop_scale is .*rising"),
         ({"augment": {"hflip": 2}}, "augment.hflip is 2.0; it must be a probability"),
+        (
+            {"augment": {"mixup_mode": "all"}},
+            "augment.mixup_mode is 'all'; it must be one of: batch, pair, elem",
+        ),
+        ({"augment": {"interpolation": "cubic"}}, "augment.interpolation is 'cubic'; it must be one of"),
+        ({"augment": {"cutmix_minmax": [0.5, 0.2]}}, "augment.cutmix_minmax is .*rising"),
+        ({"augment": {"mixup": -1}}, "augment.mixup is -1.0; it must be 0"),
+        ({"augment": {"repeats": 0}}, "augment.repeats is 0; it must be at least 1"),
+        ({"augment": {"auto_augmen": "x"}}, "augment.auto_augmen; did you mean auto_augment?"),
+        ({"optimizer": {"accumulate": 0}}, "optimizer.accumulate is 0; it must be at least 1 part"),
+        (
+            {"optimizer": {"layer_decay": 1.5}},
+            r"optimizer.layer_decay is 1.5; it must be in \(0, 1\], or null",
+        ),
+        ({"model": {"freeze_stages": 5}}, "model.freeze_stages is 5; it must be from 0 to 4"),
+        ({"ema": {"decay": 1}}, r"ema.decay is 1.0; it must be in \[0, 1\), or null"),
+        ({"amp": {"dtype": "float8"}}, "amp.dtype is 'float8'; it must be one of: float16, bfloat16, null"),
+        ({"amp": {"init_loss_scaling": 0}}, "amp.init_loss_scaling is 0.0; it must be at least 1"),
+        (
+            {"schedule": {"cooldown_epochs": 5}, "run": {"epochs": 5}},
+            "schedule.cooldown_epochs is 5; it must be less than run.epochs, 5",
+        ),
+        (
+            {"schedule": {"cooldown_epochs": 5, "cosine_epochs": 5}},
+            "both say where the cosine ends; give one",
+        ),
         ({"data": {"batch_size": 0}}, "data.batch_size is 0; it must be at least 1 picture"),
         ({"data": {"train": ["a"]}}, r"data.train is \['a'\]; expected text"),
         ({"model": {"drop_path_rate": 1}}, "model.drop_path_rate is 1.0; it must be a rate"),

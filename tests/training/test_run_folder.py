@@ -7,7 +7,7 @@ import sys
 import pytest
 from tiny_run import Some, tiny_recipe, tiny_train
 
-from cyclemlp.errors import ConfigError
+from cyclemlp.errors import ConfigError, MissingDependencyError
 from cyclemlp.report import JsonLines
 from cyclemlp.training.run_folder import RunFolder
 
@@ -29,13 +29,16 @@ def test_a_run_is_refused_and_the_way_to_go_on_is_told(tmp_path):
 
 
 def test_force_removes_the_run_and_nothing_else(tmp_path):
-    for name in ("thesis.txt", "recipe.yaml", "log.jsonl", "best.safetensors", "curves.png", "README.md"):
+    ours = ("recipe.yaml", "log.jsonl", "best.safetensors", "best_ema.safetensors", "curves.png", "README.md")
+    for name in ("thesis.txt", *ours):
         (tmp_path / name).write_text("x")
     for name in (
         "checkpoint_0003",
         "checkpoint_0003_step000012",
         ".checkpoint_0004.partial",
         ".checkpoint_0001.removed",
+        "tensorboard",
+        "visualdl",
         "checkpoint_mine",
     ):
         (tmp_path / name).mkdir()
@@ -83,3 +86,24 @@ def test_no_curves_before_the_first_epoch(tmp_path):
     folder.prepare()
     JsonLines(folder.path / "log.jsonl").close()
     assert folder.draw_curves() is None
+
+
+def test_a_run_writes_its_curves_for_a_viewer_too(tmp_path):
+    result = tiny_train(tmp_path / "run", tiny_recipe(run__epochs=2), writer="tensorboard")
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    content = events.read_bytes()
+    for name in ("train_loss", "val_top1", "ema_top1", "lr"):
+        assert content.count(name.encode()) == 2, name
+    assert b"seconds" in content
+    assert len(result.epochs) == 2
+
+
+def test_a_viewer_that_is_not_there_is_refused_before_anything_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "recipe.yaml").write_text("")
+    (tmp_path / "best.safetensors").write_text("mine")
+    with pytest.raises(ConfigError, match="unknown kind of log 'wandb'"):
+        tiny_train(tmp_path, writer="wandb", force=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"paddle-cyclemlp\[visualdl\]"):
+        tiny_train(tmp_path, writer="visualdl", force=True)
+    assert (tmp_path / "best.safetensors").read_text() == "mine"
