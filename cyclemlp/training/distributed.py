@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Paddle's launcher looks at its processes once a second, some of the time once in two.
+#: Paddle's launcher looks at its processes every one or two seconds.
 NOTICE_SECONDS = 5
 
 
@@ -136,24 +136,41 @@ def gradients_stay_here(model: nn.Layer, here: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lost_connections_explained() -> Iterator[None]:
-    """Within it, a connection that breaks because another process ended is a ConnectionError that says so.
+def faults_told_apart(agreed: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Within it, the process where a fault lies is the one whose error the launcher shows.
 
-    It comes late: the launcher shows the error of the first process that it finds ended and then ends the others,
-    and that must be the one where the fault lies.
+    The launcher takes the first process that it finds ended, shows the end of its log and then ends the others. But
+    when one ends, the others lose their connection to it and end too, before the launcher looks. So the one at
+    fault keeps its connections open for a while after it ended, and one that lost a connection ends later, by a
+    ConnectionError that says so.
+
+    Args:
+        agreed: what all processes raise together.
     """
     try:
         yield
+    except agreed:
+        raise
     except Exception as error:
         rank, size = (os.environ.get(f"PADDLE_TRAINER{name}") for name in ("_ID", "S_NUM"))
-        if rank is None or not _is_of_the_connection(error):
+        if int(size or 1) == 1:
+            raise
+        if not _is_of_the_connection(error):
+            _leave_connections_open()
             raise
         time.sleep(NOTICE_SECONDS)
         logs = os.environ.get("PADDLE_LOG_DIR", "log")
         raise ConnectionError(
-            f"process {rank} of {size} lost the connection to another one, which has ended; the reason is "
-            f"in its log: {logs}/workerlog.N, on its own machine ({str(error).strip().splitlines()[-1]})"
+            f"process {rank} of {size} lost the connection to another one, which has ended; the reason is in that "
+            f"one's log, {logs}/workerlog.N on its machine ({str(error).strip().splitlines()[-1]})"
         ) from error
+
+
+def _leave_connections_open() -> None:
+    if hasattr(os, "fork") and os.fork() == 0:  # a copy, which does nothing, has the sockets too
+        os.closerange(0, 3)
+        time.sleep(NOTICE_SECONDS)
+        os._exit(0)
 
 
 def _is_of_the_connection(error: Exception) -> bool:

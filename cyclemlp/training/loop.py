@@ -23,8 +23,9 @@ from cyclemlp.data import Loader, Source, step_generator
 from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.models import save_model
 from cyclemlp.report import Progress, format_duration, progress
+from cyclemlp.report.writers import require_writer
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from cyclemlp.training.distributed import World, join, lost_connections_explained
+from cyclemlp.training.distributed import World, faults_told_apart, join
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.optimizer import Schedule
 from cyclemlp.training.recipe import Recipe
@@ -66,7 +67,7 @@ class TrainingResult:
     epochs: list[dict[str, Any]]
 
 
-@lost_connections_explained()
+@faults_told_apart(agreed=(TrainingFailedError, TrainingStoppedError))
 def train(
     recipe: Recipe,
     train_source: Source,
@@ -106,6 +107,8 @@ def train(
             checkpoints stay.
         TrainingStoppedError: by Ctrl-C or SIGTERM, after saving.
     """
+    if writer is not None:
+        require_writer(writer)
     world = join()
     if world.is_first:
         folder = RunFolder(Path(output), resume=resume, force=force)
