@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -105,6 +107,7 @@ def build_loss(
     part: DistillationPart,
     model: nn.Layer,
     say: Callable[[str], None] = print,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Loss:
     """The recipe's loss: `base_loss` alone, or with the teacher that the recipe names.
 
@@ -114,6 +117,7 @@ def build_loss(
         model: the student, from `create_model`; its number and names of classes must be the teacher's, and its
             preprocessing says how the teacher's pictures have been normalised.
         say: takes a text for people on the teacher.
+        autocast: makes what the teacher is asked in: mixed precision, where the student is trained so.
 
     Raises:
         ModelError, WeightsError: there is no such teacher, or it does not fit; see `create_teacher`.
@@ -128,7 +132,12 @@ def build_loss(
         classes=model.metadata.classes,
     )
     say(teacher.summary)
-    return DistillationLoss(base_loss, teacher, part.kind, part.alpha, part.tau)
+
+    def ask(images: paddle.Tensor) -> paddle.Tensor:
+        with autocast():
+            return teacher(images)
+
+    return DistillationLoss(base_loss, ask, part.kind, part.alpha, part.tau)
 
 
 def _at_least_float32(x: paddle.Tensor) -> paddle.Tensor:

@@ -87,7 +87,8 @@ class Stepper:
                 mode=augment.mixup_mode,
                 label_smoothing=recipe.loss.label_smoothing,
             ),
-            build_loss(SoftTargetCrossEntropy(), recipe.distillation, model, say),  # the targets are smooth
+            # The targets come smoothed.
+            build_loss(SoftTargetCrossEntropy(), recipe.distillation, model, say, amp.autocast),
             build_optimizer(model, recipe.optimizer, lr=lr),
             amp,
             Ema.from_recipe(model, recipe.ema),

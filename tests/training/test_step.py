@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import paddle
 import pytest
@@ -10,8 +12,11 @@ from tiny_run import PLAIN, Some, tiny_recipe, tiny_train
 import cyclemlp
 from cyclemlp import create_model
 from cyclemlp.data import step_generator
+from cyclemlp.teachers import Teacher
 from cyclemlp.training import loop
+from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.freezing import freeze_stages, training_mode
+from cyclemlp.training.losses import SoftTargetCrossEntropy
 from cyclemlp.training.optimizer import build_optimizer, layer_ratios
 from cyclemlp.training.recipe import OptimizerPart
 from cyclemlp.training.step import Stepper
@@ -73,6 +78,27 @@ def test_in_parts_it_is_the_whole_batch_with_a_teacher_too(tmp_path, kind):
     assert in_parts == pytest.approx(loss, rel=2e-6)
     for name in whole:
         np.testing.assert_allclose(summed[name], whole[name], rtol=0, atol=2e-6, err_msg=name)
+
+
+def test_the_teacher_answers_in_the_students_precision_and_the_loss_is_outside(tmp_path, monkeypatch):
+    inside, seen = [False], []
+
+    @contextlib.contextmanager
+    def autocast(precision):
+        inside[0] = True
+        yield
+        inside[0] = False
+
+    plain = Teacher.__call__
+    monkeypatch.setattr(MixedPrecision, "autocast", autocast)
+    monkeypatch.setattr(Teacher, "__call__", lambda *args: seen.append(inside[0]) or plain(*args))
+    whole = SoftTargetCrossEntropy.forward
+    monkeypatch.setattr(
+        SoftTargetCrossEntropy, "forward", lambda *args: seen.append(not inside[0]) or whole(*args)
+    )
+    gradients(tiny_recipe(distillation__kind="soft", distillation__teacher=taught(tmp_path)))
+    assert len(seen) >= 4
+    assert all(seen)
 
 
 def test_a_whole_run_in_parts_is_that_of_the_whole_batch(tmp_path):
