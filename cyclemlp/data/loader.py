@@ -207,6 +207,7 @@ class Loader:
             batch_sampler=_OneItemBatches(self._keys),
             collate_fn=_only_item,
             num_workers=self.num_workers,
+            worker_init_fn=_leave_the_process_group,
             persistent_workers=True,
             prefetch_factor=PREFETCH,
             timeout=1,  # seconds between looks at whether the workers live; nothing ends by it
@@ -226,6 +227,12 @@ class Loader:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _leave_the_process_group(worker: int) -> None:
+    """In a worker, at its start. Ctrl-C and Paddle's launcher signal the whole group of a process; the run then goes on
+    for as long as it needs to save itself, with its workers. They end by themselves when it is no more."""
+    os.setpgid(0, 0)
 
 
 def _iterate_without_signals(engine: Any) -> Iterator[Any]:
