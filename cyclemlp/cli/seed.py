@@ -10,6 +10,8 @@ import argparse
 import json
 import os
 import re
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,9 @@ MOST_EPOCHS = 1000
 
 def train(argv: Sequence[str] | None = None) -> int:
     """`python train.py …`; returns the exit code."""
-    args = training_parser().parse_args(argv)
-    return answer("train.py", lambda: _train(args))
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = training_parser().parse_args(words)
+    return answer("train.py", lambda: _train(args, shlex.join(["python", "train.py", *words])))
 
 
 def evaluate(argv: Sequence[str] | None = None) -> int:
@@ -232,7 +235,7 @@ def _none_or_text(text: str) -> str | None:
 # ---- train.py
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(args: argparse.Namespace, typed: str) -> int:
     from cyclemlp.cli import train as command
 
     _check_training(args)
@@ -242,7 +245,7 @@ def _train(args: argparse.Namespace) -> int:
     first = os.environ.get("PADDLE_TRAINER_ID") in (None, "0")  # the process that writes
     previous = _set_aside(output) if first else None
     try:
-        return command.run(given, on_epoch=SeedFiles(output).write)
+        return command.run(given, on_epoch=SeedFiles(output).write, command=typed)
     finally:
         if previous is not None and not (output / "recipe.yaml").exists():  # no run began
             for path in previous.iterdir():

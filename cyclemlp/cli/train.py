@@ -177,8 +177,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
-def run(args: argparse.Namespace, on_epoch: Callable[[dict[str, Any], Any], None] | None = None) -> int:
-    """Train, with `on_epoch` as in `cyclemlp.training.train`.
+def run(
+    args: argparse.Namespace,
+    on_epoch: Callable[[dict[str, Any], Any], None] | None = None,
+    command: str | None = None,
+) -> int:
+    """Train, with `on_epoch` as in `cyclemlp.training.train`; `command` is what was typed, if not `cyclemlp train`.
 
     Returns:
         0; 1 for a loss that is not finite or a full disk; 128 + signal when stopped (130 by Ctrl-C).
@@ -188,7 +192,7 @@ def run(args: argparse.Namespace, on_epoch: Callable[[dict[str, Any], Any], None
         print(recipe.to_yaml(), end="")
         return 0
     with plain_warnings("train"):
-        return _train(recipe, _output(args, recipe), args, on_epoch)
+        return _train(recipe, _output(args, recipe), args, on_epoch, command or _command(args))
 
 
 def resolve_recipe(args: argparse.Namespace) -> Recipe:
@@ -229,7 +233,11 @@ def _output(args: argparse.Namespace, recipe: Recipe) -> Path:
 
 
 def _train(
-    recipe: Recipe, output: Path, args: argparse.Namespace, on_epoch: Callable[..., None] | None
+    recipe: Recipe,
+    output: Path,
+    args: argparse.Namespace,
+    on_epoch: Callable[..., None] | None,
+    command: str,
 ) -> int:
     from cyclemlp.training import TrainingFailedError, TrainingStoppedError, train
     from cyclemlp.training.distributed import join
@@ -256,7 +264,7 @@ def _train(
             resume=args.resume,
             force=args.force,
             show_progress=not args.no_progress,
-            command=_command(args),
+            command=command,
             writer=args.writer,
             say=say,
             on_epoch=on_epoch,

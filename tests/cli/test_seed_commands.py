@@ -216,6 +216,7 @@ def test_the_rates_are_those_of_paddles_cosine(flags, first, begin):
     for epoch in range(first, first + 30):
         assert schedule.lr(epoch, 5, 10) == pytest.approx(theirs(), rel=1e-9)
         theirs.step()
+    assert schedule.lr(first + 40, 0, 10) == schedule.lr(first + 50, 0, 10) == 1e-5  # theirs rises again
 
 
 # ---- refusals
@@ -401,6 +402,7 @@ def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
     assert set(end) == {name for name in start if not name.endswith("offset")}
     moved = [np.abs(np.asarray(end[k]) - np.asarray(start[k])).max() for k in end]
     assert 0 < max(moved) < 1e-8
+    assert "python train.py --train-data-dir" in (output / "README.md").read_text()
     assert {"recipe.yaml", "best.safetensors", "checkpoint_0", "checkpoint_0002"} <= {
         p.name for p in output.iterdir()
     }
