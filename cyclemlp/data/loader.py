@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -207,7 +208,7 @@ class Loader:
             batch_sampler=_OneItemBatches(self._keys),
             collate_fn=_only_item,
             num_workers=self.num_workers,
-            worker_init_fn=_leave_the_process_group,
+            worker_init_fn=_begin_worker,
             persistent_workers=True,
             prefetch_factor=PREFETCH,
             timeout=1,  # seconds between looks at whether the workers live; nothing ends by it
@@ -229,10 +230,22 @@ class Loader:
         self.close()
 
 
-def _leave_the_process_group(worker: int) -> None:
-    """In a worker, at its start. Ctrl-C and Paddle's launcher signal the whole group of a process; the run then goes on
-    for as long as it needs to save itself, with its workers. They end by themselves when it is no more."""
+def _begin_worker(number: int) -> None:
+    """In a worker, at its start: it lives exactly as long as the run.
+
+    Ctrl-C and Paddle's launcher signal the whole group of a process, but a run that is told to stop still needs its
+    workers until it is saved. One that is killed leaves them; Paddle means them to see that, and they do not.
+    """
     os.setpgid(0, 0)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    for batch in SHARED_MEMORY.glob(f"paddle_{os.getpid()}_*"):  # it would stay until the machine is restarted
+        batch.unlink(missing_ok=True)
+    os._exit(1)
 
 
 def _iterate_without_signals(engine: Any) -> Iterator[Any]:
