@@ -9,7 +9,7 @@ import numpy as np
 
 from cyclemlp.errors import ConfigError
 
-# First words of the seeds: NumPy treats [a, b] and [a, b, 0] as the same seed. `mixup.STEP` is the third.
+# First words of the seeds, so that no two uses draw the same numbers. `mixup.STEP` is the third.
 ORDER, SAMPLE = 1, 2
 
 Key = tuple[

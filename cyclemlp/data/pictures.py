@@ -1,22 +1,51 @@
-"""Opening one picture file, and its conversion to the channels that a network takes."""
+"""Opening one picture file, decoding it or a part of it, and its conversion to the channels that a network takes.
+
+Pillow decodes everything. Where `simplejpeg` is installed (the extra `fast`), it decodes the usual JPEG files, to the
+same pixels in less time: both are libjpeg-turbo, and files in whose decoding its versions might differ, or which it
+finds fault with, are left to Pillow.
+"""
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from cyclemlp.errors import ConfigError, DataError
 
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
+T = TypeVar("T")
+Box = tuple[int, int, int, int]  # left, upper, right, lower
+
 #: What is taken for a picture in folders, in any case of letters.
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MODE_OF_CHANNELS = {1: "L", 3: "RGB"}
+JPEG_MAGIC = b"\xff\xd8\xff"
+#: (colour space, subsampling) → what to decode to: the forms that every version of libjpeg decodes to the same bits.
+PLAIN_JPEGS = {
+    ("YCbCr", "444"): "RGB",
+    ("YCbCr", "422"): "RGB",
+    ("YCbCr", "420"): "RGB",
+    ("Gray", "Gray"): "GRAY",
+}
 
 
 def open_picture(path: Path, location: str) -> Image.Image:
-    """Decode a whole picture, in its own mode.
+    """Decode a whole picture, in its own mode; arguments and errors are `PictureFile`'s."""
+    return PictureFile(path, location).decode()
+
+
+class PictureFile:
+    """A picture file whose header was read, to be decoded whole or in part.
 
     A rotation noted in EXIF data is not applied, as it was not when the published networks were trained.
 
@@ -24,29 +53,128 @@ def open_picture(path: Path, location: str) -> Image.Image:
         path: the file.
         location: what to call it in a message, e.g. "val.txt:12".
 
+    Attributes:
+        size: width and height in pixels.
+
     Raises:
-        DataError: no such file, not a picture, truncated, or so large that it may be a decompression bomb
-            (above `PIL.Image.MAX_IMAGE_PIXELS`).
+        DataError: here or while decoding: no such file, not a picture, truncated, or so large that it may be a
+            decompression bomb (above `PIL.Image.MAX_IMAGE_PIXELS`).
     """
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
-        raise DataError(f"{location}: the picture {str(path)!r} {found}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Metadata that a decoder finds odd does not touch the pixels.
-            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            with Image.open(path) as image:
+
+    def __init__(self, path: Path, location: str) -> None:
+        self.path, self.location = path, location
+        self._jpeg: bytes | None = None  # the file's content, if it is one
+        self._colours: str | None = None  # what simplejpeg decodes it to
+        self._opened: Image.Image | None = None  # by Pillow
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
+            raise DataError(f"{location}: the picture {str(path)!r} {found}")
+        if simplejpeg is not None and self._read_plain_jpeg():
+            return
+        self._opened = self._guarded(
+            lambda: Image.open(path if self._jpeg is None else io.BytesIO(self._jpeg))
+        )
+        self.size: tuple[int, int] = self._opened.size
+
+    def decode(self, scale: int = 1) -> Image.Image:
+        """The whole picture, in its own mode.
+
+        Args:
+            scale: 1, 2, 4 or 8: a JPEG is decoded to 1 / scale of its size, rounded up, in a fraction of the time;
+                only JPEGs can be.
+        """
+        pixels = self._decode_plain_jpeg(scale)
+        return self._decode_by_pillow(scale) if pixels is None else Image.fromarray(pixels)
+
+    def part(self, box: Box, channels: int, scale: int = 1) -> Image.Image:
+        """A part of the picture as greyscale or RGB, see `to_channels`.
+
+        Args:
+            box: the part, in pixels of the whole picture.
+            channels: 1 or 3.
+            scale: 1, 2, 4 or 8: a JPEG's part at 1 / scale of its size, from whole pixels of that size.
+        """
+        if scale > 1 and not self.is_jpeg:
+            scale = 1
+        left, upper, right, lower = box
+        box = (left // scale, upper // scale, -(-right // scale), -(-lower // scale))
+        pixels = self._decode_plain_jpeg(scale)
+        try:
+            if pixels is None:
+                return to_channels(self._decode_by_pillow(scale), channels).crop(box)
+            left, upper, right, lower = box
+            return to_channels(
+                Image.fromarray(np.ascontiguousarray(pixels[upper:lower, left:right])), channels
+            )
+        except _PixelsError as error:
+            raise DataError(f"{self.location}: {str(self.path)!r}: {error}") from error
+
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether it can be decoded at a scale."""
+        return self._colours is not None or getattr(self._opened, "format", None) == "JPEG"
+
+    def _read_plain_jpeg(self) -> bool:
+        with self.path.open("rb") as file:
+            if file.read(len(JPEG_MAGIC)) != JPEG_MAGIC:
+                return False
+            self._jpeg = JPEG_MAGIC + file.read()
+        try:
+            height, width, *form = simplejpeg.decode_jpeg_header(self._jpeg)
+        except ValueError:
+            return False
+        colours = PLAIN_JPEGS.get(tuple(form))
+        if colours is None or (
+            Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
+        ):
+            return False
+        self._colours, self.size = colours, (width, height)
+        return True
+
+    def _decode_plain_jpeg(self, scale: int) -> np.ndarray | None:
+        """uint8 [H, W, 3] or [H, W]; None if it is for Pillow to decode, or to say what is wrong."""
+        if self._colours is None:
+            return None
+        width, height = self.size
+        try:
+            pixels = simplejpeg.decode_jpeg(
+                self._jpeg, self._colours, min_width=-(-width // scale), min_height=-(-height // scale)
+            )
+        except ValueError:
+            return None
+        return pixels[..., 0] if self._colours == "GRAY" else pixels
+
+    def _decode_by_pillow(self, scale: int) -> Image.Image:
+        def decode() -> Image.Image:
+            with self._opened or Image.open(io.BytesIO(self._jpeg or b"")) as image:
+                if scale > 1:
+                    image.draft(None, (image.width // scale, image.height // scale))
                 image.load()
-                return image
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{location}: the picture {str(path)!r} is too large ({error}); if you trust it, make it smaller first"
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise DataError(f"{location}: {str(path)!r} is not a picture that Pillow can read") from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
-        raise DataError(f"{location}: the picture {str(path)!r} cannot be decoded: {error}") from error
+            return image
+
+        return self._guarded(decode)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Do something with Pillow; what goes wrong is a DataError."""
+        path, location = self.path, self.location
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                # Metadata that a decoder finds odd does not touch the pixels.
+                warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+                return work()
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise DataError(
+                f"{location}: the picture {str(path)!r} is too large ({error}); if you trust it, make it smaller first"
+            ) from error
+        except Image.UnidentifiedImageError as error:
+            raise DataError(f"{location}: {str(path)!r} is not a picture that Pillow can read") from error
+        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
+            raise DataError(f"{location}: the picture {str(path)!r} cannot be decoded: {error}") from error
+
+
+class _PixelsError(DataError):
+    """A picture whose numbers nobody can read; does not say yet which picture."""
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -68,12 +196,12 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     ):  # I;16 in its byte orders; I is 32 bits wide, but holds 16 where a PNG was read
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 0xFFFF):
-            raise DataError(
+            raise _PixelsError(
                 f"holds 32-bit numbers from {values.min()} to {values.max()}; convert it to 8 bits first"
             )
         image = Image.fromarray((values >> 8).astype(np.uint8))
     elif image.mode == "F":
-        raise DataError("holds floating-point numbers of unknown range; convert it to 8 bits first")
+        raise _PixelsError("holds floating-point numbers of unknown range; convert it to 8 bits first")
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the same colours, without Pillow's warning
     return image if image.mode == mode else image.convert(mode)

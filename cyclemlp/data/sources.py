@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.classes import PathLike
-from cyclemlp.data.pictures import open_picture
+from cyclemlp.data.pictures import PictureFile
 from cyclemlp.errors import DataError
 
 
@@ -98,7 +98,11 @@ class Files:
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]  # negative indices, IndexError
-        return Sample(index, open_picture(self.path(index), self.location(index)), self.label(index))
+        return Sample(index, self.file(index).decode(), self.label(index))
+
+    def file(self, index: int) -> PictureFile:
+        """The picture's file, not decoded yet. Raises DataError as `__getitem__` does."""
+        return PictureFile(self.path(index), self.location(index))
 
     def path(self, index: int) -> Path:
         """The picture's file."""

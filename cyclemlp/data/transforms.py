@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.augment import Augmentation, AutoAugment, ColorJitter, RandomErasing
-from cyclemlp.data.pictures import to_channels
+from cyclemlp.data.pictures import PictureFile, to_channels
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -27,6 +27,7 @@ RESAMPLING = {
 }
 RANDOM_INTERPOLATION = "random"  # bilinear or bicubic, drawn each time
 CROP_TRIES = 10
+JPEG_SCALES = (1, 2, 4, 8)
 
 
 def evaluation_transform(preprocessing: Preprocessing) -> EvaluationTransform:
@@ -134,12 +135,26 @@ class TrainingTransform:
         """All randomness comes from `rng`, which must be given. Raises DataError as evaluation does."""
         if rng is None:
             raise TypeError("the training transform is random: it needs a numpy.random.Generator")
-        p = self.preprocessing
-        image = to_channels(image, p.channels)
-        box = random_resized_crop_box(image.width, image.height, self.scale, self.ratio, rng)
-        filters = self._filters
-        how = filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
-        image = image.crop(box).resize((p.input_size, p.input_size), how)
+        image = to_channels(image, self.preprocessing.channels)
+        return self._augmented(image.crop(self._box(image.size, rng)), rng)
+
+    def of_file(self, file: PictureFile, rng: np.random.Generator) -> np.ndarray:
+        """The same from a file, decoding no more than the crop needs: a JPEG of which the crop is at least twice as
+        wide and high as the result, at ½, ¼ or ⅛ of its size. Smaller ones give the very same as decoded first."""
+        left, upper, right, lower = box = self._box(file.size, rng)
+        room = min(right - left, lower - upper) // self.preprocessing.input_size
+        scale = max(scale for scale in JPEG_SCALES if scale <= max(room, 1))
+        return self._augmented(file.part(box, self.preprocessing.channels, scale), rng)
+
+    def _box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+        return random_resized_crop_box(*size, self.scale, self.ratio, rng)
+
+    def _augmented(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        """From the crop, in the right mode, to the result."""
+        size, filters = self.preprocessing.input_size, self._filters
+        image = image.resize(
+            (size, size), filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
+        )
         if rng.random() < self.hflip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.augmentation is not None:
@@ -186,9 +201,11 @@ class Normalise:
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         pixels = np.asarray(image)
-        if pixels.ndim == 2:
-            return self._table[0][pixels][None]
-        return np.stack([values[pixels[..., c]] for c, values in enumerate(self._table)])
+        result = np.empty((len(self._table), *pixels.shape[:2]), dtype=np.float32)
+        for c, values in enumerate(self._table):
+            # Every 8-bit value is an index: "clip" only spares NumPy the check.
+            np.take(values, pixels if pixels.ndim == 2 else pixels[..., c], out=result[c], mode="clip")
+        return result
 
 
 def resize_shorter_side(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:

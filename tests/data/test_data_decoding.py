@@ -1,0 +1,189 @@
+"""Decoding JPEGs: one library or the other, whole or in part, at full size or less, gives the right pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from cyclemlp.data import ImageFolder, build_loader, evaluation_transform, pictures, training_transform
+from cyclemlp.data.order import SAMPLE
+from cyclemlp.data.pictures import PictureFile, open_picture, to_channels
+from cyclemlp.errors import DataError
+from cyclemlp.preprocessing import Preprocessing
+
+FORMS = {
+    "420": {"subsampling": "4:2:0"},
+    "422": {"subsampling": "4:2:2"},
+    "444": {"subsampling": "4:4:4", "quality": 97},
+    "progressive": {"progressive": True, "quality": 60},
+    "restarts": {"restart_marker_rows": 1},
+    "grey": {"mode": "L"},
+    "440": {},  # in which versions of libjpeg differ
+    "cmyk": {"mode": "CMYK"},
+    "rgb": {"keep_rgb": True},
+}
+BY_SIMPLEJPEG = {"420", "422", "444", "progressive", "restarts", "grey"}
+
+
+def photograph(size=(301, 203)):
+    return Image.fromarray(load_sample_image("china.jpg")).resize(size)
+
+
+@pytest.fixture(params=list(FORMS))
+def jpeg(request, tmp_path):
+    options = dict(FORMS[request.param])
+    path = tmp_path / f"{request.param}.jpg"
+    if request.param == "440":
+        path.write_bytes(simplejpeg.encode_jpeg(np.asarray(photograph()), colorsubsampling="440"))
+        return path
+    photograph().convert(options.pop("mode", "RGB")).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def by_pillow(monkeypatch):
+    """Call something without simplejpeg."""
+
+    def call(function, *args):
+        with monkeypatch.context() as patch:
+            patch.setattr(pictures, "simplejpeg", None)
+            return function(*args)
+
+    return call
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_both_libraries_give_the_same_pixels(jpeg, by_pillow, scale):
+    ours = PictureFile(jpeg, "here")
+    theirs = by_pillow(PictureFile, jpeg, "here")
+    assert (ours._opened is None) == (jpeg.stem in BY_SIMPLEJPEG)
+    assert theirs._opened is not None
+    assert ours.size == theirs.size == (301, 203)
+    one, other = ours.decode(scale), theirs.decode(scale)
+    assert one.mode == other.mode
+    assert one.size == other.size == (-(-301 // scale), -(-203 // scale))
+    assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_evaluation_has_the_same_bits_with_either(jpeg, by_pillow):
+    for p in (Preprocessing(input_size=96), Preprocessing(input_size=96, mean=(0.5,), std=(0.5,))):
+        transform = evaluation_transform(p)
+        assert np.array_equal(
+            transform(open_picture(jpeg, "here")), transform(by_pillow(open_picture, jpeg, "here"))
+        )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("box", [(0, 0, 301, 203), (17, 33, 205, 180), (300, 202, 301, 203)])
+def test_a_part_is_the_whole_cropped(jpeg, by_pillow, box, channels):
+    whole = to_channels(open_picture(jpeg, "here"), channels).crop(box)
+    part = PictureFile(jpeg, "here").part(box, channels)
+    assert (part.mode, part.size) == (whole.mode, whole.size)
+    other = by_pillow(lambda: PictureFile(jpeg, "here").part(box, channels))
+    # Colours to grey: JPEG's own brightness or Pillow's of the RGB pixels, but not one here and the other there.
+    assert np.array_equal(np.asarray(part), np.asarray(whole))
+    assert np.array_equal(np.asarray(other), np.asarray(whole))
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_part_at_a_scale_shows_the_same(jpeg, scale):
+    box = (41, 30, 250, 190)
+    part = PictureFile(jpeg, "here").part(box, 3, scale)
+    left, upper = 41 // scale, 30 // scale
+    right, lower = -(-250 // scale), -(-190 // scale)
+    assert part.size == (right - left, lower - upper)
+    reduced = to_channels(open_picture(jpeg, "here"), 3).reduce(scale).crop((left, upper, right, lower))
+    part, reduced = np.asarray(part).astype(int), np.asarray(reduced).astype(int)
+    assert np.abs(part - reduced).mean() < 4
+    assert np.abs(part[:, 1:] - reduced[:, :-1]).mean() > 3 * np.abs(part - reduced).mean()  # not a pixel off
+
+
+def test_what_is_no_jpeg_has_no_scale(tmp_path):
+    image = photograph()
+    image.save(tmp_path / "a.png")
+    file = PictureFile(tmp_path / "a.png", "here")
+    assert not file.is_jpeg
+    assert np.array_equal(
+        np.asarray(file.part((10, 20, 60, 90), 3, 8)), np.asarray(image.crop((10, 20, 60, 90)))
+    )
+
+
+def test_a_damaged_jpeg_is_pillows_to_judge(tmp_path, by_pillow):
+    whole = tmp_path / "whole.jpg"
+    photograph().save(whole)
+    data = whole.read_bytes()
+    for name, content in (("cut.jpg", data[:-900]), ("head.jpg", data[:40]), ("magic.jpg", data[:3])):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"list:3: .*{name}'") as ours:
+            open_picture(path, "list:3")
+        with pytest.raises(DataError) as theirs:
+            by_pillow(open_picture, path, "list:3")
+        assert str(ours.value).split(":")[:2] == str(theirs.value).split(":")[:2]
+    (tmp_path / "more.jpg").write_bytes(data + b"what a camera puts behind the picture")
+    assert np.array_equal(
+        np.asarray(open_picture(tmp_path / "more.jpg", "")), np.asarray(by_pillow(open_picture, whole, ""))
+    )
+
+
+@pytest.mark.parametrize("times", [1.5, 3])
+def test_a_jpeg_of_too_many_pixels_is_an_error(tmp_path, monkeypatch, times):
+    photograph().save(tmp_path / "bomb.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(301 * 203 / times))
+    with pytest.raises(DataError, match=r"here: the picture '.*bomb\.jpg' is too large .*decompression bomb"):
+        open_picture(tmp_path / "bomb.jpg", "here")
+
+
+# ---- in training
+
+
+def test_training_from_a_file_is_training_from_the_picture(jpeg):
+    transform = training_transform(
+        Preprocessing(input_size=112), auto_augment="rand-m9-mstd0.5-inc1", erasing_prob=0.25
+    )
+    image = open_picture(jpeg, "here")
+    for seed in range(10):  # crops of less than twice the result's size: no scale
+        expected = transform(image, np.random.default_rng(seed))
+        assert np.array_equal(
+            transform.of_file(PictureFile(jpeg, "here"), np.random.default_rng(seed)), expected
+        )
+
+
+def test_training_from_a_large_file_looks_the_same(jpeg):
+    transform = training_transform(Preprocessing(input_size=24))
+    image, scaled = open_picture(jpeg, "here"), 0
+    for seed in range(10):
+        expected = transform(image, np.random.default_rng(seed))
+        result = transform.of_file(PictureFile(jpeg, "here"), np.random.default_rng(seed))
+        assert result.shape == expected.shape == (3, 24, 24)
+        assert (
+            np.abs(result - expected).mean() < 0.15
+        )  # standard deviations; the crop's edge is up to 4 pixels off
+        scaled += not np.array_equal(result, expected)
+    assert scaled > 5
+
+
+def test_the_loader_trains_from_files(tmp_path):
+    (tmp_path / "a").mkdir()
+    for i in range(6):
+        photograph((120 + 20 * i, 100)).save(tmp_path / "a" / f"{i}.jpg")
+    transform = training_transform(Preprocessing(input_size=16), hflip=0.0)
+    source = ImageFolder(tmp_path)
+    batch = next(iter(build_loader(source, transform, batch_size=6)))
+    with_all = [transform(source[i].image, np.random.default_rng([SAMPLE, 0, 0, i, 0])) for i in range(6)]
+    assert batch.labels.tolist() == [0] * 6
+    assert np.abs(batch.images - np.stack(with_all)).mean() < 0.2
+    assert not np.array_equal(batch.images, np.stack(with_all))
+
+
+def test_errors_of_files_name_the_picture(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.ones((9, 9), dtype=np.float32)).save(tmp_path / "a" / "f.tif")
+    loader = build_loader(
+        ImageFolder(tmp_path), training_transform(Preprocessing(input_size=8)), batch_size=1
+    )
+    with pytest.raises(DataError, match=r"f\.tif.*holds floating-point numbers"):
+        list(loader)
