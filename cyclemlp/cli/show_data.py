@@ -93,34 +93,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(recipe: Recipe, args: argparse.Namespace) -> int:
-    from cyclemlp.data import Mixup, build_loader, step_generator, training_transform
+    from cyclemlp.data import Mixup, step_generator
     from cyclemlp.report.plots import plot_samples
+    from cyclemlp.training.setup import build_loaders
 
     names = open_class_names(recipe.data.classes)
     source, _ = open_sources(recipe, names)
     names = names or source.classes or [str(index) for index in range(source.num_classes or 0)]
     preprocessing, augment = input_of(recipe), recipe.augment
-    transform = training_transform(
-        preprocessing,
-        scale=augment.crop_scale,
-        ratio=augment.crop_ratio,
-        hflip=augment.hflip,
-        interpolation=augment.interpolation,
-        auto_augment=augment.auto_augment,
-        color_jitter=augment.color_jitter,
-        erasing_prob=augment.erasing_prob,
-        erasing_mode=augment.erasing_mode,
-        erasing_count=augment.erasing_count,
-    )
-    loader = build_loader(
-        source,
-        transform,
-        batch_size=recipe.data.batch_size,
-        shuffle=True,
-        drop_last=True,
-        seed=recipe.run.seed,
-        repeats=augment.repeats,
-    )
+    loader, _ = build_loaders(recipe, preprocessing, source, None, workers=0)
     mixup = Mixup(
         len(names),
         mixup_alpha=augment.mixup,
@@ -136,10 +117,14 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
         raise ConfigError(f"--step is {args.step}; an epoch has {len(loader)} steps")
     loader.set_epoch(epoch, first_batch=step)
     batch = next(iter(loader))
-    images, targets = mixup(batch.images, batch.labels, step_generator(recipe.run.seed, epoch, step))
+    mixed = mixup(batch.images, batch.labels, step_generator(recipe.run.seed, epoch, step))
+    images, targets = (tensor.numpy() for tensor in mixed)
     count = min(args.pictures, len(images))
     heading = f"epoch {args.epoch}, step {args.step}: {count} of a batch of {len(images)}"
-    words = [f"pictures  {transform}", f"batch     {mixup}, label smoothing {recipe.loss.label_smoothing:g}"]
+    words = [
+        f"pictures  {loader.transform}",
+        f"batch     {mixup}, label smoothing {recipe.loss.label_smoothing:g}",
+    ]
     if augment.repeats > 1:
         words[1] += f", each picture {augment.repeats} times"
     path = plot_samples(
@@ -153,7 +138,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
 
 
 def input_of(recipe: Recipe) -> Preprocessing:
-    """How training with this recipe prepares pictures: as `training.build_model` decides it, without a model."""
+    """How training with this recipe prepares pictures: as `training.setup.build_model` decides it, without a model."""
     from cyclemlp import model_info
     from cyclemlp.weights import read_weights
 
