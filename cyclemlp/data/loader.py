@@ -144,6 +144,7 @@ class Loader:
         self.batch_size = keys.batch_size
         self.num_workers = num_workers
         self._reader, self._keys = reader, keys
+        reader.reuses_memory = tensors and num_workers == 0  # Paddle copies what becomes a tensor
         self._tensors, self._on_failure = tensors, on_failure
         self._engine: Any = None  # paddle.io.DataLoader
 
