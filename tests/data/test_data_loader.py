@@ -125,6 +125,17 @@ def test_tensors_on_request(digits, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("tensors", [False, True])
+def test_a_batch_stays_as_it_is_when_the_next_is_read(digits, workers, tensors):
+    loader = build_loader(digits, EVALUATION, batch_size=64, num_workers=workers, tensors=tensors)
+    batches = list(loader)
+    for batch in batches:
+        expected = [EVALUATION(digits[i].image) for i in batch.indices]
+        assert np.array_equal(np.asarray(batch.images), np.stack(expected))
+    loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_bad_picture_is_a_message_with_file_and_line(spoilt, workers, capfd):
     loader = build_loader(spoilt, EVALUATION, batch_size=2, num_workers=workers)
     seen = []
