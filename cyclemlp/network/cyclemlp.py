@@ -178,7 +178,7 @@ class CycleMLP(nn.Layer):
         return maps
 
     def _forward_stage(self, stage: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
-        if self.config.recompute and self.training and isinstance(stage, nn.Sequential):
+        if self.config.recompute and stage.training and isinstance(stage, nn.Sequential):
             from paddle.distributed.fleet.utils import recompute
 
             for block in stage:

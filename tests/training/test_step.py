@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 
 import numpy as np
 import paddle
@@ -204,15 +205,19 @@ def test_the_rates_are_what_adamw_uses_for_step_and_decay():
         np.testing.assert_allclose(parameter.numpy(), expected, atol=2e-6, err_msg=name)
 
 
-def test_recomputing_activations_changes_no_bit(tmp_path):
-    outputs = []
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_recomputing_activations_changes_no_bit(tmp_path, frozen, monkeypatch):
+    outputs, told = [], []
+    module = importlib.import_module("paddle.distributed.fleet.recompute.recompute")
+    monkeypatch.setattr(module.logger, "warning", told.append)
     for recompute in (False, True):
-        recipe = tiny_recipe(run__epochs=1)
+        recipe = tiny_recipe(run__epochs=1, model__freeze_stages=frozen)
         recipe.model.overrides["recompute"] = recompute
         outputs.append(tiny_train(tmp_path / str(recompute), recipe).output / "checkpoint_0001")
     a, b = (cyclemlp.load_model(output).state_dict() for output in outputs)
     for name in a:
         np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
+    assert told == []  # Paddle warns at each step where there is nothing to recompute
 
 
 def test_fine_tuning_at_another_size_for_other_classes(tmp_path):
