@@ -155,5 +155,6 @@ def _finite_gradients(optimizer: paddle.optimizer.Optimizer) -> bool:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Paddle prints each overflow on stdout, where a command's JSON goes; the loop counts and logs them."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its float() of an array of one element
         yield

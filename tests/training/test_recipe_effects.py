@@ -1,0 +1,152 @@
+"""No key of the recipe is without effect: a change of it changes what a run leaves.
+
+Existing programs accept options and ignore them; this is the test that would have told.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.numpy
+from tiny_run import Some, tiny_recipe, tiny_train
+
+import cyclemlp
+from cyclemlp import create_model
+from cyclemlp.training import Recipe
+from cyclemlp.training.recipe import flatten
+
+OVERRIDES = {"in_chans": 1, "embed_dims": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "drop_rate": 0.1}
+
+#: Key → another value than the base's, and what must be as given for it to matter.
+CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "model.name": ("cyclemlp_micro", {"data.preprocessing": {"input_size": 32, "crop_pct": 1.0}}),
+    "model.drop_path_rate": (0.5, {}),
+    "model.freeze_stages": (1, {}),
+    "model.overrides": ({**OVERRIDES, "drop_rate": 0.3}, {}),
+    "data.batch_size": (4, {}),
+    "data.preprocessing": ({"input_size": 20, "crop_pct": 1.0}, {}),
+    "augment.crop_scale": ([0.2, 0.3], {}),
+    "augment.crop_ratio": ([0.3, 0.4], {}),
+    "augment.hflip": (1.0, {}),
+    "augment.interpolation": ("nearest", {}),
+    "augment.auto_augment": ("rand-m9-mstd0.5-inc1", {}),
+    "augment.color_jitter": (0.0, {}),
+    "augment.erasing_prob": (1.0, {}),
+    "augment.erasing_mode": ("const", {"augment.erasing_prob": 1.0}),
+    "augment.erasing_count": (5, {"augment.erasing_prob": 1.0}),
+    "augment.mixup": (0.0, {}),
+    "augment.cutmix": (0.0, {}),
+    "augment.cutmix_minmax": ([0.4, 0.6], {"augment.mixup": 0.0}),
+    "augment.mixup_prob": (0.0, {}),
+    "augment.mixup_switch_prob": (0.0, {}),
+    "augment.mixup_mode": ("elem", {}),
+    "augment.repeats": (1, {}),
+    "optimizer.lr": (1e-3, {}),
+    "optimizer.lr_for_batch": (512, {}),
+    "optimizer.weight_decay": (0.9, {}),
+    "optimizer.beta1": (0.5, {}),
+    "optimizer.beta2": (0.5, {}),
+    "optimizer.eps": (1e-2, {}),
+    "optimizer.clip_norm": (1e-3, {"optimizer.eps": 1e-3}),
+    "optimizer.layer_decay": (0.5, {}),
+    "optimizer.accumulate": (1, {}),  # by the draws of dropout
+    "schedule.by": ("step", {"schedule.warmup_epochs": 1}),
+    "schedule.warmup_epochs": (3.0, {}),
+    "schedule.warmup_lr": (1e-3, {"schedule.warmup_epochs": 1}),
+    "schedule.min_lr": (1e-3, {"schedule.by": "step"}),
+    "schedule.cooldown_epochs": (1, {"schedule.by": "step"}),
+    "schedule.cosine_epochs": (1, {"schedule.by": "step"}),
+    "schedule.shift_epochs": (1, {}),
+    "loss.label_smoothing": (0.5, {}),
+    "distillation.kind": ("hard", {}),
+    "distillation.alpha": (0.9, {}),
+    "distillation.tau": (3.0, {}),
+    "ema.decay": (0.5, {"ema.warmup": False}),
+    "ema.warmup": (False, {}),
+    "run.epochs": (3, {}),
+    "run.start_epoch": (1, {}),
+    "run.seed": (1, {}),
+}
+
+#: Keys that decide what is read or kept, not what is computed from it; each has tests elsewhere.
+ELSEWHERE = {
+    *(
+        f"data.{key}"
+        for key in ("train", "train_list", "val", "val_list", "class_map", "classes", "num_classes")
+    ),
+    "data.workers",  # test_one_seed_one_result…: must have no effect
+    "model.weights",  # test_fine_tuning…
+    "distillation.teacher",  # test_distillation.py
+    "distillation.weights",
+    "amp.dtype",  # test_amp.py
+    "amp.init_loss_scaling",
+    "amp.growth_steps",
+    "run.checkpoint_epochs",  # test_checkpoints_every_few_epochs…
+    "run.keep_checkpoints",
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    model = create_model("cyclemlp_nano", **{**OVERRIDES, "num_classes": 10})
+    model.metadata.classes = [str(i) for i in range(10)]
+    cyclemlp.save_model(model, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """Recipe, as text → what its run left."""
+    return {}
+
+
+def outcome(outcomes: dict[str, Any], folder: Path, recipe: Recipe) -> list[dict[str, Any]]:
+    """The weights and their average after two epochs of two steps."""
+    key = recipe.to_yaml()
+    if key not in outcomes:
+        outcomes[key] = run(folder, recipe)
+    return outcomes[key]
+
+
+def run(folder: Path, recipe: Recipe) -> list[dict[str, Any]]:
+    result = tiny_train(folder, recipe, train_source=Some("train", 16), val_source=Some("val", 4), say=str)
+    last = max(result.output.glob("checkpoint_*"))
+    return [safetensors.numpy.load_file(last / name) for name in ("model.safetensors", "ema.safetensors")]
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(a[k].shape == b[k].shape and (a[k] == b[k]).all() for k in a)
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_changed_key_changes_the_run(key, teacher, outcomes, tmp_path):
+    value, given = CHANGES[key]
+    base = {
+        "run.epochs": 2,
+        "schedule.by": "epoch",
+        "schedule.warmup_epochs": 0,
+        "augment.color_jitter": 0.4,
+        "model.overrides": OVERRIDES,
+        "distillation.kind": "soft",
+        "distillation.teacher": teacher,
+        **given,
+    }
+    recipe = tiny_recipe().updated(base)
+    before, after = (
+        outcome(outcomes, tmp_path / name, r)
+        for name, r in (("a", recipe), ("b", recipe.updated({key: value})))
+    )
+    if key.startswith("ema."):
+        assert same(before[0], after[0])  # the average follows, it does not lead
+        assert not same(before[1], after[1])
+    else:
+        assert not same(before[0], after[0])
+
+
+def test_every_key_is_accounted_for():
+    keys = {key for key in flatten(Recipe().to_dict()) if not key.startswith("model.overrides.")}
+    assert keys == set(CHANGES) | ELSEWHERE
+    assert not set(CHANGES) & ELSEWHERE
