@@ -13,12 +13,14 @@ No random state is kept: every draw of a run is a function of its seed, epoch an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from paddle import nn
 
 from cyclemlp.errors import WeightsError
 from cyclemlp.models import load_weights, save_model
+from cyclemlp.weights import write_weights
 
 MODEL, OPTIMIZER, EMA, STATE = "model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"
 _NAME = re.compile(r"checkpoint_(\d{4,})(?:_step(\d{6,}))?$")
@@ -86,6 +89,8 @@ def save_checkpoint(
 ) -> Path:
     """Write `run/checkpoint_…/` whole or not at all, then remove all but the newest `keep`.
 
+    At every moment, should the process end there, the run has this checkpoint or all that it had before.
+
     Raises:
         OSError: it cannot be written (a full disk, say); earlier checkpoints are untouched.
     """
@@ -94,10 +99,11 @@ def save_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed here
     partial.mkdir(parents=True)
     try:
-        save_model(model, partial / MODEL, extra={"epoch": state.epoch})
-        safetensors.numpy.save_file(_optimizer_tensors(model, optimizer), partial / OPTIMIZER)
+        write_model(model, partial / MODEL, extra={"epoch": state.epoch})
+        with _as_os_error(partial / OPTIMIZER):
+            write_weights(partial / OPTIMIZER, _optimizer_tensors(model, optimizer))
         if average is not None:
-            save_model(average, partial / EMA, extra={"epoch": state.epoch})
+            write_model(average, partial / EMA, extra={"epoch": state.epoch})
         written = [name for name in (MODEL, OPTIMIZER, EMA) if (partial / name).exists()]
         content = {
             "format": _FORMAT,
@@ -110,12 +116,25 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _remove(target)
+    if target.exists():
+        target.rename(_replaced(target))
     partial.rename(target)
     _flush(run)
     for old in list_checkpoints(run)[:-keep]:
-        _remove(old)
+        old.rename(old.with_name(f".{old.name}.removed"))  # if its removal is cut short, it is no checkpoint
+    for rest in run.glob(".checkpoint_*"):
+        shutil.rmtree(rest)
     return target
+
+
+def write_model(model: nn.Layer, path: Path, *, extra: dict[str, Any]) -> None:
+    """`save_model`, whose errors of the disk are OSErrors here: what the user asked for was no mistake.
+
+    Raises:
+        OSError: it names the file; a file that was there is untouched.
+    """
+    with _as_os_error(path):
+        save_model(model, path, extra=extra)
 
 
 def load_checkpoint(
@@ -175,6 +194,10 @@ def check_checkpoint(path: Path) -> TrainingState:
 
 def newest_checkpoint(run: Path) -> Path | None:
     """The newest checkpoint of a run that is whole; None if it has none. Warns about each broken one."""
+    for path in run.glob(".checkpoint_*"):
+        target = run / path.name[1:].removesuffix(".replaced")
+        if path == _replaced(target) and not target.exists():
+            path.rename(target)  # the run ended in the moment between
     for path in reversed(list_checkpoints(run)):
         try:
             check_checkpoint(path)
@@ -232,10 +255,16 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _remove(path: Path) -> None:
-    """Remove a folder; if that is cut short, what is left does not look like a checkpoint."""
-    if path.exists():
-        doomed = path.with_name(f".{path.name}.removed")
-        shutil.rmtree(doomed, ignore_errors=True)
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+@contextlib.contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except WeightsError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from None

@@ -21,10 +21,9 @@ from paddle import nn
 
 from cyclemlp.data import Loader, Source, step_generator
 from cyclemlp.evaluation import as_callable, evaluate
-from cyclemlp.models import save_model
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.report.writers import require_writer
-from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_model
 from cyclemlp.training.distributed import World, faults_told_apart, join
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.optimizer import Schedule
@@ -168,11 +167,11 @@ def train(
             if record["best"]:
                 state.best, state.best_epoch = record.get("val_top1"), state.epoch
                 if world.is_first:
-                    save_model(model, folder.path / BEST, extra=_figures(record, "val"))
+                    write_model(model, folder.path / BEST, extra=_figures(record, "val"))
             if average is not None and _is_best(record, "ema_top1", state.best_ema):
                 state.best_ema, state.best_ema_epoch = record.get("ema_top1"), state.epoch
                 if world.is_first:
-                    save_model(average, folder.path / BEST_EMA, extra=_figures(record, "ema"))
+                    write_model(average, folder.path / BEST_EMA, extra=_figures(record, "ema"))
             log.write(record)
             curves.scalars(_numbers(record), step=state.epoch)
             if state.epoch % recipe.run.checkpoint_epochs == 0 or state.epoch == recipe.run.epochs:

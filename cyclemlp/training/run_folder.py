@@ -59,7 +59,9 @@ class RunFolder:
         here = self.checkpoint is not None and self.checkpoint.parent.resolve() == path.resolve()
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file; the output of a run is a folder")
-        if path.is_dir() and any(path.iterdir()) and not here:
+        # A run that was killed while it wrote its recipe left no more than this.
+        rest = f".{RECIPE}.partial"
+        if path.is_dir() and any(p.name != rest for p in path.iterdir()) and not here:
             is_run = (path / RECIPE).exists()
             if not force and not (is_run and str(resume) == "auto"):
                 raise ConfigError(

@@ -3,8 +3,8 @@
 JSON: `recipe` (assignments as `tiny_recipe` takes them), `pictures`, `val`, `workers`, `resume`, `float64`, and
 `harm`: {"rank", "read", "what"}: what befalls one rank when it reads its n-th training picture.
 
-Each rank leaves OUTPUT.rankN.npz, its parameters, and OUTPUT.rankN.json: what it wrote, and which validation pictures
-it read.
+Each rank leaves OUTPUT.beginN.npz and OUTPUT.endN.npz, its parameters, and OUTPUT.rankN.json: what it wrote, and
+which validation pictures it read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from cyclemlp.errors import DataError  # noqa: E402
 from cyclemlp.training import loop  # noqa: E402
 from cyclemlp.training.distributed import join  # noqa: E402
 
+RANK = join().rank
 MODELS = []
 WRITTEN: list[str] = []
 READ: list[int] = []
@@ -66,12 +67,17 @@ def watch_writing(output: Path) -> None:
     sys.addaudithook(note)
 
 
+def save(when: str) -> None:
+    np.savez(f"{sys.argv[1]}.{when}{RANK}.npz", **{n: p.numpy() for n, p in MODELS[0].named_parameters()})
+
+
 def keep_model(build):
     def build_and_keep(*args):
         model = build(*args)
         if paddle.get_default_dtype() == "float64":
             model.register_forward_pre_hook(lambda layer, inputs: inputs[0].astype("float64"))
         MODELS.append(model)
+        save("begin")
         return model
 
     return build_and_keep
@@ -83,9 +89,8 @@ def main() -> None:
         paddle.set_default_dtype("float64")
     loop.build_model = keep_model(loop.build_model)
     watch_writing(output)
-    rank = join().rank
     doom = asked.get("harm", {})
-    at = {doom["read"]: lambda: harm(doom["what"])} if doom.get("rank") == rank else {}
+    at = {doom["read"]: lambda: harm(doom["what"])} if doom.get("rank") == RANK else {}
     try:
         result = loop.train(
             tiny_recipe(**asked.get("recipe", {})),
@@ -100,9 +105,9 @@ def main() -> None:
     except loop.TrainingStoppedError as stopped:
         print(stopped, flush=True)
         raise SystemExit(128 + stopped.signal) from None
-    np.savez(f"{output}.rank{rank}.npz", **{n: p.numpy() for n, p in MODELS[0].named_parameters()})
+    save("end")
     told = {"written": WRITTEN, "read": READ, "epochs": result.epochs}
-    Path(f"{output}.rank{rank}.json").write_text(json.dumps(told))
+    Path(f"{output}.rank{RANK}.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
