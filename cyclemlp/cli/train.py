@@ -47,7 +47,7 @@ examples:
   the same from the published ImageNet weights:
     cyclemlp train --config configs/finetune/own_folder.yaml --pretrained --data photos/train --val-data photos/val
   ImageNet as in the paper, on 8 GPUs:
-    python -m paddle.distributed.launch -m cyclemlp train --config configs/imagenet/cyclemlp_b1.yaml \\
+    python -m paddle.distributed.launch "$(command -v cyclemlp)" train --config configs/imagenet/cyclemlp_b1.yaml \\
         --data ILSVRC2012/train --val-data ILSVRC2012/val
   pictures named in text files:
     cyclemlp train --data photos --list train.txt --val-list val.txt --classes names.txt

@@ -235,6 +235,16 @@ def _set_optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimize
             raise WeightsError(f"{path} holds {key!r}, but the model has no parameter {name!r}")
         # The name that a fresh optimizer's tensor will have; Paddle asserts it at the first step.
         state[f"{names[name]}_{kind}_0"] = paddle.to_tensor(array)
+    if state:  # Paddle wants those of each parameter: one that was frozen then and is not now begins anew
+        for parameter in (p for p in model.parameters() if not p.stop_gradient):
+            zeros = paddle.zeros_like(parameter)
+            for kind, value in (
+                ("moment1", zeros),
+                ("moment2", zeros),
+                ("beta1_pow_acc", paddle.full([1], optimizer._beta1, zeros.dtype)),
+                ("beta2_pow_acc", paddle.full([1], optimizer._beta2, zeros.dtype)),
+            ):
+                state.setdefault(f"{parameter.name}_{kind}_0", value)
     optimizer.set_state_dict(state)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import warnings
@@ -15,6 +16,7 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import Recipe, TrainingFailedError, TrainingStoppedError, loop
+from cyclemlp.training.step import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +179,34 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
     assert "learning rate 9.83e+29" in message
     assert "digits/" in message
     assert "checkpoint_0000_step000001" in message
+
+
+def test_the_weights_before_a_bad_loss_are_kept_and_lead_to_the_very_end(whole, tmp_path, monkeypatch):
+    plain, steps = Stepper.backward, iter(range(99))
+    bad = lambda stepper, *batch: math.nan if next(steps) == 6 else plain(stepper, *batch)  # noqa: E731
+    monkeypatch.setattr(Stepper, "backward", bad)
+    output, recipe = tmp_path / "run", tiny_recipe(run__keep_checkpoints=1)
+    with pytest.raises(
+        TrainingFailedError, match=r"the loss is nan at epoch 2, step 3 of 4.*begins with digits/"
+    ):
+        tiny_train(output, recipe)
+    monkeypatch.undo()
+    # Beside the earlier one, which a user may rather go on from.
+    found = sorted(p.name for p in output.glob("checkpoint_*"))
+    assert found == ["checkpoint_0001", "checkpoint_0001_step000002"]
+    tiny_train(output, recipe, resume="auto")
+    assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 2)])
+def test_a_resumed_run_may_freeze_other_stages(tmp_path, before, after):
+    tiny_train(tmp_path / "run", tiny_recipe(run__epochs=1, model__freeze_stages=before))
+    start = cyclemlp.load_model(tmp_path / "run" / "checkpoint_0001").state_dict()
+    with pytest.warns(UserWarning, match=f"model.freeze_stages {before} → {after}"):
+        tiny_train(tmp_path / "run", tiny_recipe(run__epochs=2, model__freeze_stages=after), resume="auto")
+    end = cyclemlp.load_model(tmp_path / "run" / "checkpoint_0002").state_dict()
+    name = "network.0.0.mlp.fc1.weight"
+    assert np.array_equal(start[name].numpy(), end[name].numpy()) == (after > 0)
 
 
 def test_without_validation_pictures_the_last_model_is_the_best(tmp_path):
