@@ -153,17 +153,22 @@ class RunFolder:
             last = epochs[-1]
             best = max(epochs, key=lambda r: -1.0 if r.get("val_top1") is None else r["val_top1"])
             seconds = sum(r["seconds"] for r in epochs)
+            columns = {
+                "training loss": "train_loss",
+                "validation loss": "val_loss",
+                "top-1 (%)": "val_top1",
+                "top-5 (%)": "val_top5",
+                "top-1 of the average (%)": "ema_top1",
+                "steps skipped": "skipped_steps",
+            }
+            columns = {title: key for title, key in columns.items() if any(key in r for r in epochs)}
             lines += [
                 f"{last['epoch']} epochs in {format_duration(seconds)}, validation included.",
                 "",
-                "| epoch | training loss | validation loss | top-1 (%) | top-5 (%) |",
-                "|---|---|---|---|---|",
+                f"| epoch | {' | '.join(columns)} |",
+                "|---" * (len(columns) + 1) + "|",
                 *(
-                    f"| {r['epoch']} ({name}) | "
-                    + " | ".join(
-                        _number(r.get(k)) for k in ("train_loss", "val_loss", "val_top1", "val_top5")
-                    )
-                    + " |"
+                    f"| {r['epoch']} ({name}) | {' | '.join(_number(r.get(key)) for key in columns.values())} |"
                     for name, r in (("best", best), ("last", last))
                 ),
                 "",
@@ -171,7 +176,8 @@ class RunFolder:
         folder = shlex.quote(str(self.path))
         lines += [
             "`recipe.yaml` is the whole recipe, `log.jsonl` has a line an epoch, `best.safetensors` is the best model",
-            "with its preprocessing and class names, and each `checkpoint_…/` can be resumed from.",
+            "with its preprocessing and class names, `best_ema.safetensors`, if there is one, the best average of the",
+            "weights, and each `checkpoint_…/` can be resumed from.",
             "",
             "```sh",
             f"cyclemlp predict {folder} PICTURE…   # what is on a picture",
