@@ -80,6 +80,7 @@ def plain_batches(paths: list[Path], prepare: Callable[[Path, np.random.Generato
 
 
 def measure(paths: list[Path], workers: int, rounds: int) -> None:
+    paths = paths * (4 if workers else 1)  # workers need some batches until they are at full speed
     source = PictureFiles(paths)
     recipe = {"auto_augment": "rand-m9-mstd0.5-inc1", "erasing_prob": 0.25}
     loaders = {

@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -309,6 +309,25 @@ class ColorJitter:
         return f"colour jitter {self.strength:g}"
 
 
+class Patch(NamedTuple):
+    """A rectangle of a picture, in pixels, and what is put there: float32 [C, height, width] or [C, 1, 1]."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    pixels: np.ndarray
+
+    def paste(self, image: Any) -> None:
+        """Into a normalised picture, NumPy array or Paddle tensor [C, H, W], in place."""
+        pixels: Any = self.pixels
+        if not isinstance(image, np.ndarray):
+            import paddle
+
+            pixels = paddle.to_tensor(pixels, place=image.place)
+        image[:, self.top : self.top + self.height, self.left : self.left + self.width] = pixels
+
+
 class RandomErasing:
     """With some probability, replaces rectangles of a normalised picture.
 
@@ -351,20 +370,26 @@ class RandomErasing:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`image`, float32 [C, H, W] after normalisation, changed in place."""
+        for patch in self.draw(image.shape, rng):
+            patch.paste(image)
+        return image
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> list[Patch]:
+        """What is to be put into a picture of `shape` [C, H, W]; most often nothing."""
         if rng.random() >= self.probability:
-            return image
-        channels, height, width = image.shape
-        count = int(rng.integers(1, self.count, endpoint=True))
+            return []
+        channels, height, width = shape
+        count, patches = int(rng.integers(1, self.count, endpoint=True)), []
         for _ in range(count):
             top, left, h, w = self._rectangle(height, width, count, rng)
-            patch = image[:, top : top + h, left : left + w]
-            if self.mode == "pixel":
-                patch[...] = rng.standard_normal(patch.shape, dtype=np.float32)
-            elif self.mode == "rand":
-                patch[...] = rng.standard_normal((channels, 1, 1), dtype=np.float32)
+            if self.mode == "const":
+                pixels = np.zeros((channels, 1, 1), dtype=np.float32)
             else:
-                patch[...] = 0
-        return image
+                pixels = rng.standard_normal(
+                    (channels, h, w) if self.mode == "pixel" else (channels, 1, 1), dtype=np.float32
+                )
+            patches.append(Patch(top, left, h, w, pixels))
+        return patches
 
     def _rectangle(
         self, height: int, width: int, count: int, rng: np.random.Generator

@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cyclemlp.data.augment import Patch
 from cyclemlp.data.order import SAMPLE, EpochOrder, Key
 from cyclemlp.data.sources import Source
-from cyclemlp.data.transforms import Transform
+from cyclemlp.data.transforms import Begun, Finish, Transform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -144,7 +145,8 @@ class Loader:
         self.batch_size = keys.batch_size
         self.num_workers = num_workers
         self._reader, self._keys = reader, keys
-        reader.reuses_memory = tensors and num_workers == 0  # Paddle copies what becomes a tensor
+        # What is finished, or becomes a tensor, is copied.
+        reader.reuses_memory = num_workers == 0 and (tensors or reader.finish is not None)
         self._tensors, self._on_failure = tensors, on_failure
         self._engine: Any = None  # paddle.io.DataLoader
 
@@ -175,23 +177,14 @@ class Loader:
         if self.num_workers == 0:
             for keys in self._keys:
                 images, labels, outcome = self._reader.read(keys)
-                if self._tensors and images is not None:
-                    import paddle
-
-                    images, labels = (
-                        paddle.to_tensor(images),
-                        None if labels is None else paddle.to_tensor(labels),
-                    )
-                yield images, labels, outcome
+                yield *self._finished(images, labels, outcome), outcome
             return
         if self._engine is None:
             self._engine = self._start()
         complete = False
         try:
             for images, labels, outcome, _ in _iterate_without_signals(self._engine):
-                if not self._tensors and images is not None:
-                    images, labels = images.numpy(), None if labels is None else labels.numpy()
-                yield images, labels, outcome
+                yield *self._finished(images, labels, outcome), outcome
             complete = True
         except SystemError as error:  # what Paddle's queue raises once its threads have ended
             raise DataError(
@@ -201,6 +194,23 @@ class Loader:
         finally:
             if not complete:  # Paddle would begin the next epoch with what is left of this one
                 self.close()
+
+    def _finished(self, images: Any, labels: Any, outcome: Outcome) -> tuple[Any, Any]:
+        """Of what the reader gave, as arrays here or as tensors from Paddle: as the user wants it."""
+        finish = self._reader.finish
+        if images is None:
+            return None, None
+        if self._tensors:
+            import paddle
+
+            if finish is not None and not paddle.get_device().startswith("cpu"):
+                return finish.on_device(_as_tensor(images), outcome.patches), _as_tensor(labels)
+        images = np.asarray(images)
+        if finish is not None:
+            images = finish(images, outcome.patches)
+        if self._tensors:
+            return _as_tensor(images), _as_tensor(labels)
+        return images, None if labels is None else np.asarray(labels)
 
     def _start(self) -> Any:
         import paddle
@@ -220,7 +230,8 @@ class Loader:
             prefetch_factor=PREFETCH,
             timeout=1,  # seconds between looks at whether the workers live; nothing ends by it
             use_shared_memory=shared,
-            places=None if self._tensors else paddle.CPUPlace(),
+            # To a GPU only what is finished there.
+            places=None if self._tensors and self._reader.finish is not None else paddle.CPUPlace(),
         )
 
     def close(self) -> None:
@@ -233,6 +244,12 @@ class Loader:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _as_tensor(values: Any) -> Any:
+    import paddle
+
+    return paddle.to_tensor(values) if isinstance(values, np.ndarray) else values
 
 
 def _begin_worker(number: int) -> None:
@@ -248,7 +265,9 @@ def _begin_worker(number: int) -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    for batch in SHARED_MEMORY.glob(f"paddle_{os.getpid()}_*"):  # it would stay until the machine is restarted
+    for batch in SHARED_MEMORY.glob(
+        f"paddle_{os.getpid()}_*"
+    ):  # it would stay until the machine is restarted
         batch.unlink(missing_ok=True)
     os._exit(1)
 
@@ -266,10 +285,12 @@ def _iterate_without_signals(engine: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch: the pictures that were read, in its order, and those that could not be."""
+    """What became of a batch: the pictures that were read, in its order, those that could not be, and what is left
+    to erase in each of the former."""
 
     indices: list[int]
     failures: list[Failure]
+    patches: list[list[Patch]]
 
 
 class _Reader:
@@ -277,16 +298,18 @@ class _Reader:
 
     def __init__(self, source: Source, transform: Transform, seed: int) -> None:
         self.source, self.transform, self.seed = source, transform, seed
+        # Transforms of our own leave their last part to be done for the whole batch, by who reads the loader.
+        self.finish: Finish | None = getattr(transform, "finish", None)
         self.reuses_memory = False
         self._memory: np.ndarray | None = None
 
     def read(self, keys: list[Key]) -> tuple[np.ndarray | None, np.ndarray | None, Outcome]:
         """(images, labels, outcome); images None if every picture failed."""
-        images, labels, indices, failures = [], [], [], []
+        images, patches, labels, indices, failures = [], [], [], [], []
         for key in keys:
             index = key[1]
             try:
-                image, label = self._read_one(key)
+                (image, patch), label = self._read_one(key)
             except DataError as error:
                 failures.append(Failure(index, self.source.name(index), str(error)))
             except Exception as error:
@@ -294,9 +317,10 @@ class _Reader:
                 failures.append(Failure(index, self.source.name(index), message, traceback.format_exc()))
             else:
                 images.append(image)
+                patches.append(patch)
                 labels.append(label)
                 indices.append(index)
-        outcome = Outcome(indices, failures)
+        outcome = Outcome(indices, failures, patches)
         if not images:
             return None, None, outcome
         return self._stack(images), None if None in labels else np.asarray(labels, dtype=np.int64), outcome
@@ -308,15 +332,18 @@ class _Reader:
             self._memory = np.empty((len(images), *images[0].shape), dtype=images[0].dtype)
         return np.stack(images, out=self._memory[: len(images)])
 
-    def _read_one(self, key: Key) -> tuple[np.ndarray, int | None]:
-        index = key[1]
+    def _read_one(self, key: Key) -> tuple[Begun, int | None]:
+        """A picture to be finished, or finished (by a transform that is not of our own), and its label."""
+        index, transform = key[1], self.transform
         rng = np.random.default_rng([SAMPLE, self.seed, *key])
-        of_file, open_file = getattr(self.transform, "of_file", None), getattr(self.source, "file", None)
-        if of_file is not None and open_file is not None:  # decode no more than is needed
-            return of_file(open_file(index), rng), self.source.label(index)
+        begin_file, open_file = getattr(transform, "begin_file", None), getattr(self.source, "file", None)
+        if begin_file is not None and open_file is not None:  # decode no more than is needed
+            return begin_file(open_file(index), rng), self.source.label(index)
         sample = self.source[index]
         try:
-            return self.transform(sample.image, rng), sample.label
+            if self.finish is None:
+                return Begun(transform(sample.image, rng), []), sample.label
+            return transform.begin(sample.image, rng), sample.label  # type: ignore[attr-defined]
         except DataError as error:  # a transform does not know the picture's place
             raise DataError(f"{self.source.location(index)}: {self.source.name(index)}: {error}") from error
 
@@ -353,7 +380,8 @@ def _shared_memory_suffices(transform: Transform, batch_size: int, num_workers: 
     """Whether the batches under way fit in /dev/shm: where they do not (64 MB in many containers), writing to it
     ends the process by SIGBUS, so they go through pipes, which is slower."""
     p = getattr(transform, "preprocessing", Preprocessing())
-    needed = 4 * p.channels * p.input_size**2 * batch_size * (PREFETCH * num_workers + 2)
+    bytes_each = 1 if hasattr(transform, "finish") else 4
+    needed = bytes_each * p.channels * p.input_size**2 * batch_size * (PREFETCH * num_workers + 2)
     usable = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)
     free = shutil.disk_usage(SHARED_MEMORY).free if usable else 0
     if free >= needed:

@@ -8,12 +8,13 @@ generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.augment import Augmentation, AutoAugment, ColorJitter, RandomErasing
+from cyclemlp.data.augment import Augmentation, AutoAugment, ColorJitter, Patch, RandomErasing
 from cyclemlp.data.pictures import PictureFile, to_channels
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
@@ -68,14 +69,18 @@ class EvaluationTransform:
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
-        self._normalise = Normalise(preprocessing)
+        self.finish = Finish(preprocessing)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
         """Raises DataError for a picture whose numbers or proportions cannot be handled."""
+        return self.finish.one(self.begin(image, rng))
+
+    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
+        """All but the normalisation, which is `finish`."""
         p = self.preprocessing
         image = to_channels(image, p.channels)
         image = resize_shorter_side(image, p.resize_size, RESAMPLING[p.interpolation])
-        return self._normalise(center_crop(image, p.input_size))
+        return Begun(as_array(center_crop(image, p.input_size)), [])
 
 
 class TrainingTransform:
@@ -129,17 +134,21 @@ class TrainingTransform:
             )
         erasing = RandomErasing(erasing_prob, mode=erasing_mode, count=erasing_count)
         self.erasing = erasing if erasing_prob else None
-        self._normalise = Normalise(preprocessing)
+        self.finish = Finish(preprocessing)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
         """All randomness comes from `rng`, which must be given. Raises DataError as evaluation does."""
+        return self.finish.one(self.begin(image, rng))
+
+    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
+        """All but the normalisation and the erasing, which are `finish`."""
         if rng is None:
             raise TypeError("the training transform is random: it needs a numpy.random.Generator")
         image = to_channels(image, self.preprocessing.channels)
         return self._augmented(image.crop(self._box(image.size, rng)), rng)
 
-    def of_file(self, file: PictureFile, rng: np.random.Generator) -> np.ndarray:
-        """The same from a file, decoding no more than the crop needs: a JPEG of which the crop is at least twice as
+    def begin_file(self, file: PictureFile, rng: np.random.Generator) -> Begun:
+        """As `begin`, from a file, decoding no more than the crop needs: a JPEG of which the crop is at least twice as
         wide and high as the result, at ½, ¼ or ⅛ of its size. Smaller ones give the very same as decoded first."""
         left, upper, right, lower = box = self._box(file.size, rng)
         room = min(right - left, lower - upper) // self.preprocessing.input_size
@@ -149,8 +158,8 @@ class TrainingTransform:
     def _box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         return random_resized_crop_box(*size, self.scale, self.ratio, rng)
 
-    def _augmented(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """From the crop, in the right mode, to the result."""
+    def _augmented(self, image: Image.Image, rng: np.random.Generator) -> Begun:
+        """From the crop, in the right mode, to what is to be finished."""
         size, filters = self.preprocessing.input_size, self._filters
         image = image.resize(
             (size, size), filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
@@ -159,8 +168,10 @@ class TrainingTransform:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.augmentation is not None:
             image = self.augmentation(image, rng)
-        normalised = self._normalise(image)
-        return normalised if self.erasing is None else self.erasing(normalised, rng)
+        pixels = as_array(image)
+        height, width, channels = pixels.shape
+        patches = [] if self.erasing is None else self.erasing.draw((channels, height, width), rng)
+        return Begun(pixels, patches)
 
     def __str__(self) -> str:
         size = self.preprocessing.input_size
@@ -188,24 +199,64 @@ def training_filters(interpolation: str) -> tuple[Image.Resampling, ...]:
     return (RESAMPLING[interpolation],)
 
 
-class Normalise:
-    """8-bit picture of the right mode → (value / 255 − mean) / std, float32 [C, H, W].
+class Begun(NamedTuple):
+    """A picture that wants `Finish`: uint8 [H, W, C], and what erasing puts into it afterwards."""
 
-    A channel has only 256 values, so their results are computed once, in float32 as torchvision computes them.
+    pixels: np.ndarray
+    patches: list[Patch]
+
+
+class Finish:
+    """The last part of both transforms, on a whole batch: (value / 255 − mean) / std, then the erased rectangles.
+
+    So 8-bit pixels go from process to process, and to a GPU, a quarter of what the floats would be.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        mean = np.asarray(preprocessing.mean, dtype=np.float32)[:, None]
-        std = np.asarray(preprocessing.std, dtype=np.float32)[:, None]
-        self._table = (np.arange(256, dtype=np.float32)[None] / np.float32(255) - mean) / std  # [C, 256]
+        self._mean = np.asarray(preprocessing.mean, dtype=np.float32)[:, None]
+        self._std = np.asarray(preprocessing.std, dtype=np.float32)[:, None]
+        # A channel has only 256 values, so their results are computed once, in float32 as torchvision computes them.
+        self._table = (
+            np.arange(256, dtype=np.float32)[None] / np.float32(255) - self._mean
+        ) / self._std  # [C, 256]
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        pixels = np.asarray(image)
-        result = np.empty((len(self._table), *pixels.shape[:2]), dtype=np.float32)
-        for c, values in enumerate(self._table):
-            # Every 8-bit value is an index: "clip" only spares NumPy the check.
-            np.take(values, pixels if pixels.ndim == 2 else pixels[..., c], out=result[c], mode="clip")
-        return result
+    def one(self, begun: Begun) -> np.ndarray:
+        """float32 [C, H, W]."""
+        return self(begun.pixels[None], [begun.patches])[0]
+
+    def __call__(self, pixels: np.ndarray, patches: Sequence[Sequence[Patch]]) -> np.ndarray:
+        """uint8 [B, H, W, C] → float32 [B, C, H, W]."""
+        batch, height, width, channels = pixels.shape
+        images = np.empty((batch, channels, height, width), dtype=np.float32)
+        for image, picture in zip(images, pixels, strict=True):
+            for c, values in enumerate(self._table):
+                # Every 8-bit value is an index: "clip" only spares NumPy the check.
+                np.take(values, picture[..., c], out=image[c], mode="clip")
+        return self._erased(images, patches)
+
+    def on_device(self, pixels: Any, patches: Sequence[Sequence[Patch]]) -> Any:
+        """The same, computed by Paddle where the pixels are: a uint8 tensor [B, H, W, C] → float32 [B, C, H, W]."""
+        import paddle
+
+        mean, std = (
+            paddle.to_tensor(values[..., None], place=pixels.place) for values in (self._mean, self._std)
+        )
+        images = (pixels.transpose([0, 3, 1, 2]).astype("float32") / 255.0 - mean) / std
+        return self._erased(images, patches)
+
+    def _erased(self, images: Any, patches: Sequence[Sequence[Patch]]) -> Any:
+        for i, of_picture in enumerate(patches):
+            for patch in of_picture:
+                image = images[i]
+                patch.paste(image)
+                images[i] = image  # Paddle's slice is a copy
+        return images
+
+
+def as_array(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, C]."""
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def resize_shorter_side(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 import numpy as np
+import paddle
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -456,6 +457,26 @@ def test_erasing_comes_after_normalisation():
         np.array_equal(a, b)
         for a, b in zip(several(erasing_prob=1.0), several(erasing_prob=1.0), strict=True)
     )
+
+
+@pytest.mark.parametrize("mode", ["pixel", "rand", "const"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_finished_by_paddle_is_the_same(mode, channels):
+    """As on a GPU, where the loader hands over 8-bit pixels."""
+    p = Preprocessing(input_size=20, mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.25)[:channels])
+    transform = training_transform(p, erasing_prob=0.7, erasing_mode=mode, erasing_count=2)
+    begun = [transform.begin(photograph(), np.random.default_rng(seed)) for seed in range(12)]
+    pixels, patches = np.stack([one.pixels for one in begun]), [one.patches for one in begun]
+    assert pixels.dtype == np.uint8
+    assert 3 < sum(map(bool, patches)) < 12
+    arrays = transform.finish(pixels, patches)
+    assert arrays.dtype == np.float32
+    assert all(
+        np.array_equal(array, transform(photograph(), np.random.default_rng(seed)))
+        for seed, array in enumerate(arrays)
+    )
+    tensor = transform.finish.on_device(paddle.to_tensor(pixels), patches)
+    assert np.abs(tensor.numpy() - arrays).max() < 1e-6
 
 
 def test_interpolation_of_training_is_its_own():

@@ -148,7 +148,10 @@ def test_training_from_a_file_is_training_from_the_picture(jpeg):
     for seed in range(10):  # crops of less than twice the result's size: no scale
         expected = transform(image, np.random.default_rng(seed))
         assert np.array_equal(
-            transform.of_file(PictureFile(jpeg, "here"), np.random.default_rng(seed)), expected
+            transform.finish.one(
+                transform.begin_file(PictureFile(jpeg, "here"), np.random.default_rng(seed))
+            ),
+            expected,
         )
 
 
@@ -157,7 +160,8 @@ def test_training_from_a_large_file_looks_the_same(jpeg):
     image, scaled = open_picture(jpeg, "here"), 0
     for seed in range(10):
         expected = transform(image, np.random.default_rng(seed))
-        result = transform.of_file(PictureFile(jpeg, "here"), np.random.default_rng(seed))
+        begun = transform.begin_file(PictureFile(jpeg, "here"), np.random.default_rng(seed))
+        result = transform.finish.one(begun)
         assert result.shape == expected.shape == (3, 24, 24)
         assert (
             np.abs(result - expected).mean() < 0.15
