@@ -212,9 +212,9 @@ def test_one_that_dies_ends_the_job_and_its_error_is_shown(tmp_path, what, error
     if error is not None:
         assert error in job.said
         assert "lost the connection" not in job.said
-    assert newest_checkpoint(output).name == (
-        "checkpoint_0001_step000001" if what == "nan" else "checkpoint_0001"
-    )
+    # Without a number, the weights before the step are saved, unless the first process's are no numbers themselves.
+    saved = what == "nan" and rank != 0
+    assert newest_checkpoint(output).name == ("checkpoint_0001_step000001" if saved else "checkpoint_0001")
 
 
 @pytest.mark.heavy
