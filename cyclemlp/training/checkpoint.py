@@ -117,11 +117,13 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if target.exists():
-        target.rename(_replaced(target))
+        _put_aside(target, _replaced(target))
     partial.rename(target)
     _flush(run)
     for old in list_checkpoints(run)[:-keep]:
-        old.rename(old.with_name(f".{old.name}.removed"))  # if its removal is cut short, it is no checkpoint
+        _put_aside(
+            old, old.with_name(f".{old.name}.removed")
+        )  # if its removal is cut short, it is no checkpoint
     for rest in run.glob(".checkpoint_*"):
         shutil.rmtree(rest)
     return target
@@ -263,6 +265,11 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _put_aside(path: Path, aside: Path) -> None:
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed there
+    path.rename(aside)
 
 
 def _replaced(target: Path) -> Path:

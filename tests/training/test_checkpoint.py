@@ -205,3 +205,19 @@ def test_one_of_another_model_is_refused(tmp_path):
     path = save_checkpoint(tmp_path, *trained(), TrainingState(1), keep=1)
     with pytest.raises(WeightsError):
         load_checkpoint(path, *trained(embed_dims=(8, 8, 12, 16)))
+
+
+@pytest.mark.parametrize("moment", ["before the new one is in place", "after it"])
+def test_killed_while_one_is_replaced(tmp_path, moment):
+    model, optimizer = trained()
+    save_checkpoint(tmp_path, model, optimizer, TrainingState(1, loss_sum=1.0), keep=1)
+    target, aside = tmp_path / "checkpoint_0001", tmp_path / ".checkpoint_0001.replaced"
+    if moment == "after it":
+        shutil.copytree(target, aside)
+    else:
+        target.rename(aside)
+    assert newest_checkpoint(tmp_path) == target
+    assert check_checkpoint(target).loss_sum == 1.0
+    save_checkpoint(tmp_path, model, optimizer, TrainingState(1, loss_sum=2.0), keep=1)
+    assert check_checkpoint(target).loss_sum == 2.0
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_0001"]
