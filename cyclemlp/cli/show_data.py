@@ -93,25 +93,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(recipe: Recipe, args: argparse.Namespace) -> int:
-    from cyclemlp.data import Mixup, step_generator
+    from cyclemlp.data import step_generator
     from cyclemlp.report.plots import plot_samples
     from cyclemlp.training.setup import build_loaders
+    from cyclemlp.training.step import build_mixup
 
     names = open_class_names(recipe.data.classes)
     source, _ = open_sources(recipe, names)
     names = names or source.classes or [str(index) for index in range(source.num_classes or 0)]
     preprocessing, augment = input_of(recipe), recipe.augment
     loader, _ = build_loaders(recipe, preprocessing, source, None, workers=0)
-    mixup = Mixup(
-        len(names),
-        mixup_alpha=augment.mixup,
-        cutmix_alpha=augment.cutmix,
-        cutmix_minmax=augment.cutmix_minmax,
-        prob=augment.mixup_prob,
-        switch_prob=augment.mixup_switch_prob,
-        mode=augment.mixup_mode,
-        label_smoothing=recipe.loss.label_smoothing,
-    )
+    mixup = build_mixup(recipe, len(names))
     epoch, step = args.epoch - 1, args.step - 1
     if step >= len(loader):
         raise ConfigError(f"--step is {args.step}; an epoch has {len(loader)} steps")

@@ -68,7 +68,6 @@ class Stepper:
         Raises:
             ConfigError, ModelError, WeightsError: from the recipe's parts.
         """
-        augment = recipe.augment
         frozen = freeze_stages(model, recipe.model.freeze_stages)
         amp = MixedPrecision(recipe.amp)
         network = world.wrap(model)  # before its average is taken, after what is frozen is
@@ -77,17 +76,7 @@ class Stepper:
             model,
             network,
             frozen,
-            Mixup(
-                model.config.num_classes,
-                mixup_alpha=augment.mixup,
-                cutmix_alpha=augment.cutmix,
-                cutmix_minmax=augment.cutmix_minmax,
-                prob=augment.mixup_prob,
-                switch_prob=augment.mixup_switch_prob,
-                mode=augment.mixup_mode,
-                label_smoothing=recipe.loss.label_smoothing,
-            ),
-            # The targets come smoothed.
+            build_mixup(recipe, model.config.num_classes),
             build_loss(SoftTargetCrossEntropy(), recipe.distillation, model, say, amp.autocast),
             build_optimizer(model, recipe.optimizer, lr=lr),
             amp,
@@ -139,3 +128,18 @@ class Stepper:
         if done and self.ema is not None:
             self.ema.update(self.model, updates)
         return done
+
+
+def build_mixup(recipe: Recipe, num_classes: int) -> Mixup:
+    """What the recipe does to each training batch: mixes it, and smooths its labels."""
+    augment = recipe.augment
+    return Mixup(
+        num_classes,
+        mixup_alpha=augment.mixup,
+        cutmix_alpha=augment.cutmix,
+        cutmix_minmax=augment.cutmix_minmax,
+        prob=augment.mixup_prob,
+        switch_prob=augment.mixup_switch_prob,
+        mode=augment.mixup_mode,
+        label_smoothing=recipe.loss.label_smoothing,
+    )

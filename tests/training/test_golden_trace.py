@@ -7,12 +7,12 @@ fixture's `config`. What is compared is this project's own network, loss and opt
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
+from golden import fill, image, param
 
 from cyclemlp.network import CycleMLP, CycleMLPConfig
 from cyclemlp.training.losses import SoftTargetCrossEntropy
@@ -20,17 +20,6 @@ from cyclemlp.training.optimizer import build_optimizer
 from cyclemlp.training.recipe import OptimizerPart
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "training" / "train_trace.npz"
-
-
-def formula_param(name: str, shape: tuple[int, ...], salt: int) -> np.ndarray:
-    z = np.random.default_rng([zlib.crc32(name.encode()), salt]).standard_normal(shape)
-    if name.endswith(".bias"):
-        v = 0.1 * z
-    elif len(shape) == 1:
-        v = 1 + 0.1 * z
-    else:
-        v = z / np.sqrt(np.prod(shape[1:]))
-    return v.astype(np.float32)
 
 
 def published(name: str, array: np.ndarray) -> np.ndarray:
@@ -50,9 +39,7 @@ def ours(trace):
     model = CycleMLP(
         CycleMLPConfig(**{k: c[k] for k in ("embed_dims", "depths", "mlp_ratios", "num_classes")})
     )
-    for name, parameter in model.named_parameters():
-        shape = published(name, np.empty(parameter.shape)).shape
-        parameter.set_value(published(name, formula_param(name, shape, c["salt"])))
+    fill(model, c["salt"])
     loss_fn = SoftTargetCrossEntropy(c["label_smoothing"])
     part = OptimizerPart(
         lr=c["lr"],
@@ -65,8 +52,7 @@ def ours(trace):
     model.train()
     losses, norms = [], []
     for step in range(c["steps"]):
-        shape = (c["batch"], 3, *c["hw"])
-        pictures = np.random.default_rng([c["seed"] + step]).standard_normal(shape).astype(np.float32)
+        pictures = image(c["seed"] + step, (c["batch"], 3, *c["hw"]))
         labels = np.random.default_rng([c["seed"] + step, 1]).integers(0, c["num_classes"], c["batch"])
         loss = loss_fn(model(paddle.to_tensor(pictures)), paddle.to_tensor(labels))
         loss.backward()
@@ -93,5 +79,5 @@ def test_the_parameters_end_where_the_authors_do(trace, ours):
         # A parameter has moved by up to 25 · lr; a hundredth of one step is the rounding of the smallest gradients.
         got = published(name, ours["parameters"][name].numpy())
         np.testing.assert_allclose(got, trace[f"final_{name}"], rtol=0, atol=0.01 * lr, err_msg=name)
-        moved = np.abs(got - formula_param(name, got.shape, trace["config"]["salt"])).max()
+        moved = np.abs(got - param(name, got.shape, trace["config"]["salt"])).max()
         assert moved > 4 * lr  # else the comparison above would say nothing
