@@ -1,6 +1,6 @@
 """Runs to be killed.
 
-python killable_run.py OUTPUT EPOCHS
+python killable_run.py OUTPUT EPOCHS [--workers N]
     trains, or goes on; whoever started it kills it.
 python killable_run.py OUTPUT EPOCHS FIRST STRIDE
     for n = FIRST, FIRST + STRIDE, …: OUTPUT/n is a run that is killed at its n-th change of the file system and then
@@ -20,10 +20,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from tiny_run import tiny_recipe, tiny_train  # noqa: E402  (the path is set above)
 
 
-def go_on(output: Path, epochs: int) -> None:
+def go_on(output: Path, epochs: int, workers: int = 0) -> None:
     # One checkpoint is kept: there is no older one to fall back on.
     recipe = tiny_recipe(run__epochs=epochs, run__keep_checkpoints=1)
-    tiny_train(output, recipe, resume="auto", say=lambda text: print(text, flush=True))
+    tiny_train(output, recipe, resume="auto", workers=workers, say=lambda text: print(text, flush=True))
 
 
 def kill_at(output: Path, number: int) -> None:
@@ -62,6 +62,8 @@ def main() -> None:
     output, epochs = Path(sys.argv[1]), int(sys.argv[2])
     if len(sys.argv) == 3:
         return go_on(output, epochs)
+    if sys.argv[3] == "--workers":
+        return go_on(output, epochs, int(sys.argv[4]))
     first, stride = map(int, sys.argv[3:])
     number = first
     while (code := in_a_child(killed, output / f"at{number}", epochs, number)) != 0:

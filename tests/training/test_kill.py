@@ -117,3 +117,21 @@ def test_killed_at_some_changes_of_the_file_system(tmp_path, left_alone):
 @pytest.mark.heavy
 def test_killed_at_every_change_of_the_file_system(tmp_path, left_alone):
     assert killed_at_changes(tmp_path / "runs", left_alone(2), 0, 1) > 50
+
+
+def test_a_killed_run_leaves_neither_workers_nor_shared_memory(tmp_path):
+    process = start(tmp_path / "run", 500, "--workers", 2)
+    (tmp_path / "run.log").touch()
+    while "epoch   1/" not in (tmp_path / "run.log").read_text():
+        assert process.poll() is None, (tmp_path / "run.log").read_text()
+        time.sleep(0.05)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    until = time.monotonic() + SECONDS
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < until, "a worker lives on"
+        time.sleep(0.1)
+    rests = [path for worker in workers for path in Path("/dev/shm").glob(f"paddle_{worker}_*")]
+    assert rests == []
