@@ -91,14 +91,15 @@ class RunFolder:
     def prepare(self) -> None:
         """Make the folder, or remove the run that `force` replaces: not before everything else was found good."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self._clear_first:
-            return
-        for name in (RECIPE, LOG, BEST, BEST_EMA, CURVES, README):
-            (self.path / name).unlink(missing_ok=True)
-        for folder in (*list_checkpoints(self.path), *self.path.glob(".checkpoint_*")):
-            shutil.rmtree(folder)
-        for kind in WRITERS:
-            shutil.rmtree(self.path / kind, ignore_errors=True)
+        # Rests of a run that was killed.
+        doomed = [*self.path.glob(".checkpoint_*"), *self.path.glob(f".{Path(CURVES).stem}-*")]
+        if self._clear_first:
+            for name in (RECIPE, LOG, BEST, BEST_EMA, CURVES, README):
+                (self.path / name).unlink(missing_ok=True)
+            doomed += [*list_checkpoints(self.path), *(self.path / kind for kind in WRITERS)]
+        for folder in doomed:
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`; a resumed run whose recipe differs from the one it had is warned about."""

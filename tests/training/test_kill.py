@@ -44,7 +44,7 @@ def check_the_same(output: Path, whole: Path, epochs: int) -> None:
     assert same_weights(output / last, whole / last)
     for name in ("best.safetensors", "best_ema.safetensors"):
         assert (output / name).read_bytes() == (whole / name).read_bytes()
-    rests = [path.name for path in output.iterdir() if path.name.startswith(".checkpoint")]
+    rests = [path.name for path in output.iterdir() if path.name.startswith(".")]
     assert rests == []
 
 

@@ -107,3 +107,17 @@ def test_a_viewer_that_is_not_there_is_refused_before_anything_is_replaced(tmp_p
     with pytest.raises(MissingDependencyError, match=r"paddle-cyclemlp\[visualdl\]"):
         tiny_train(tmp_path, writer="visualdl", force=True)
     assert (tmp_path / "best.safetensors").read_text() == "mine"
+
+
+def test_going_on_keeps_all_but_the_rests_of_a_kill(tmp_path):
+    tiny_train(tmp_path / "run", tiny_recipe(run__epochs=1))
+    for name in ("tensorboard", "visualdl", "notes", ".checkpoint_0001.partial", ".curves-x1"):
+        (tmp_path / "run" / name).mkdir()
+        (tmp_path / "run" / name / "file").touch()
+    before = {path.name for path in (tmp_path / "run").iterdir()}
+    folder = RunFolder(tmp_path / "run", resume="auto")
+    folder.prepare()
+    assert before - {path.name for path in folder.path.iterdir()} == {
+        ".checkpoint_0001.partial",
+        ".curves-x1",
+    }
