@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from cyclemlp.data.resampling import as_array, as_image
 from cyclemlp.errors import ConfigError, DataError
 
 try:
@@ -84,10 +85,10 @@ class PictureFile:
                 only JPEGs can be.
         """
         pixels = self._decode_plain_jpeg(scale)
-        return self._decode_by_pillow(scale) if pixels is None else Image.fromarray(pixels)
+        return self._decode_by_pillow(scale) if pixels is None else as_image(pixels)
 
-    def part(self, box: Box, channels: int, scale: int = 1) -> Image.Image:
-        """A part of the picture as greyscale or RGB, see `to_channels`.
+    def part(self, box: Box, channels: int, scale: int = 1) -> np.ndarray:
+        """A part of the picture as greyscale or RGB, see `to_channels`: uint8 [height, width, channels].
 
         Args:
             box: the part, in pixels of the whole picture.
@@ -97,15 +98,16 @@ class PictureFile:
         if scale > 1 and not self.is_jpeg:
             scale = 1
         left, upper, right, lower = box
-        box = (left // scale, upper // scale, -(-right // scale), -(-lower // scale))
+        left, upper, right, lower = left // scale, upper // scale, -(-right // scale), -(-lower // scale)
         pixels = self._decode_plain_jpeg(scale)
         try:
             if pixels is None:
-                return to_channels(self._decode_by_pillow(scale), channels).crop(box)
-            left, upper, right, lower = box
-            return to_channels(
-                Image.fromarray(np.ascontiguousarray(pixels[upper:lower, left:right])), channels
-            )
+                image = to_channels(self._decode_by_pillow(scale), channels).crop((left, upper, right, lower))
+                return as_array(image)
+            pixels = pixels[upper:lower, left:right]
+            if pixels.shape[2] != channels:
+                pixels = as_array(to_channels(as_image(np.ascontiguousarray(pixels)), channels))
+            return pixels
         except _PixelsError as error:
             raise DataError(f"{self.location}: {str(self.path)!r}: {error}") from error
 
@@ -132,17 +134,16 @@ class PictureFile:
         return True
 
     def _decode_plain_jpeg(self, scale: int) -> np.ndarray | None:
-        """uint8 [H, W, 3] or [H, W]; None if it is for Pillow to decode, or to say what is wrong."""
+        """uint8 [H, W, 3] or [H, W, 1]; None if it is for Pillow to decode, or to say what is wrong."""
         if self._colours is None:
             return None
         width, height = self.size
         try:
-            pixels = simplejpeg.decode_jpeg(
+            return simplejpeg.decode_jpeg(
                 self._jpeg, self._colours, min_width=-(-width // scale), min_height=-(-height // scale)
             )
         except ValueError:
             return None
-        return pixels[..., 0] if self._colours == "GRAY" else pixels
 
     def _decode_by_pillow(self, scale: int) -> Image.Image:
         def decode() -> Image.Image:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cyclemlp.data.augment import Augmentation, AutoAugment, ColorJitter, Patch, RandomErasing
 from cyclemlp.data.pictures import PictureFile, to_channels
+from cyclemlp.data.resampling import as_array, as_image, resampled
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -145,7 +146,7 @@ class TrainingTransform:
         if rng is None:
             raise TypeError("the training transform is random: it needs a numpy.random.Generator")
         image = to_channels(image, self.preprocessing.channels)
-        return self._augmented(image.crop(self._box(image.size, rng)), rng)
+        return self._augmented(as_array(image.crop(self._box(image.size, rng))), rng)
 
     def begin_file(self, file: PictureFile, rng: np.random.Generator) -> Begun:
         """As `begin`, from a file, decoding no more than the crop needs: a JPEG of which the crop is at least twice as
@@ -158,17 +159,19 @@ class TrainingTransform:
     def _box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         return random_resized_crop_box(*size, self.scale, self.ratio, rng)
 
-    def _augmented(self, image: Image.Image, rng: np.random.Generator) -> Begun:
-        """From the crop, in the right mode, to what is to be finished."""
-        size, filters = self.preprocessing.input_size, self._filters
-        image = image.resize(
-            (size, size), filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
-        )
-        if rng.random() < self.hflip:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.augmentation is not None:
-            image = self.augmentation(image, rng)
-        pixels = as_array(image)
+    def _augmented(self, pixels: np.ndarray, rng: np.random.Generator) -> Begun:
+        """From the crop, uint8 [H, W, C], to what is to be finished."""
+        filters = self._filters
+        how = filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
+        pixels = resampled(pixels, self.preprocessing.input_size, how)
+        mirrored = rng.random() < self.hflip
+        if mirrored or self.augmentation is not None:
+            image = as_image(pixels)
+            if mirrored:  # Pillow moves a pixel at once, NumPy a byte
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            if self.augmentation is not None:
+                image = self.augmentation(image, rng)
+            pixels = as_array(image)
         height, width, channels = pixels.shape
         patches = [] if self.erasing is None else self.erasing.draw((channels, height, width), rng)
         return Begun(pixels, patches)
@@ -251,12 +254,6 @@ class Finish:
                 patch.paste(image)
                 images[i] = image  # Paddle's slice is a copy
         return images
-
-
-def as_array(image: Image.Image) -> np.ndarray:
-    """uint8 [H, W, C]."""
-    pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def resize_shorter_side(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:

@@ -1,0 +1,77 @@
+"""The faster library resizes as Pillow does, within rounding; without it Pillow itself does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from cyclemlp.data import resampling, training_transform
+from cyclemlp.data.resampling import as_array, as_image, resampled
+from cyclemlp.preprocessing import Preprocessing
+
+BICUBIC, BILINEAR, NEAREST = (Image.Resampling[name] for name in ("BICUBIC", "BILINEAR", "NEAREST"))
+BOXES = {  # of 640×427 pixels, to 224×224
+    "smaller": (40, 10, 640, 420),
+    "larger": (301, 205, 401, 280),
+    "wider than high": (0, 100, 640, 300),
+    "one smaller, one larger": (100, 0, 180, 427),
+    "by one pixel": (5, 5, 230, 228),
+    "a line": (0, 7, 640, 8),
+    "a pixel": (9, 9, 10, 10),
+}
+
+
+def photograph(name, mode="RGB"):
+    return Image.fromarray(load_sample_image(f"{name}.jpg")).convert(mode)
+
+
+def test_the_library_is_there():
+    assert resampling.fast is not None  # the extra `test` has it
+
+
+@pytest.mark.parametrize("how", [BICUBIC, BILINEAR])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("name", ["china", "flower"])
+@pytest.mark.parametrize("box", BOXES.values(), ids=list(BOXES))
+def test_it_is_pillow_within_rounding(name, box, mode, how):
+    image = photograph(name, mode)
+    left, upper, right, lower = box
+    result = resampled(as_array(image)[upper:lower, left:right], 224, how)  # not contiguous
+    expected = as_array(image.crop(box).resize((224, 224), how))
+    assert result.dtype == np.uint8
+    assert result.shape == expected.shape == (224, 224, len(mode))
+    difference = np.abs(result.astype(int) - expected)
+    assert difference.mean() < 0.4
+    assert (difference > 1).mean() < 0.01
+    assert difference.max() <= 6
+
+
+def test_nearest_and_what_fits_are_exact():
+    pixels = as_array(photograph("china"))[:301, :203]
+    nearest = as_array(as_image(np.ascontiguousarray(pixels)).resize((64, 64), NEAREST))
+    assert np.array_equal(resampled(pixels, 64, NEAREST), nearest)
+    assert np.array_equal(resampled(pixels[:64, :64], 64, BICUBIC), pixels[:64, :64])
+
+
+def test_without_the_library_it_is_pillow(monkeypatch):
+    monkeypatch.setattr(resampling, "fast", None)
+    for mode in ("RGB", "L"):
+        image = photograph("flower", mode)
+        expected = as_array(image.resize((96, 96), BICUBIC))
+        assert np.array_equal(resampled(as_array(image), 96, BICUBIC), expected)
+
+
+@pytest.mark.parametrize("library", ["fast", "Pillow"])
+def test_it_is_the_same_each_time_and_mirrored_exactly(monkeypatch, library):
+    if library == "Pillow":
+        monkeypatch.setattr(resampling, "fast", None)
+    image = photograph("china")
+    plain, mirrored = (training_transform(Preprocessing(), hflip=p) for p in (0.0, 1.0))
+    for seed in range(5):
+        one, again, flipped = (
+            transform(image, np.random.default_rng(seed)) for transform in (plain, plain, mirrored)
+        )
+        assert np.array_equal(one, again)
+        assert np.array_equal(flipped, one[:, :, ::-1])
