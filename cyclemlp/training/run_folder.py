@@ -91,15 +91,19 @@ class RunFolder:
     def prepare(self) -> None:
         """Make the folder, or remove the run that `force` replaces: not before everything else was found good."""
         self.path.mkdir(parents=True, exist_ok=True)
-        # Rests of a run that was killed.
-        doomed = [*self.path.glob(".checkpoint_*"), *self.path.glob(f".{Path(CURVES).stem}-*")]
+        # What is being written has the name that it will have behind a point: here, rests of a run that was killed.
+        ours = tuple(
+            f".{Path(name).stem}" for name in ("checkpoint_", RECIPE, BEST, BEST_EMA, CURVES, README)
+        )
+        doomed = [path for path in self.path.iterdir() if path.name.startswith(ours)]
         if self._clear_first:
-            for name in (RECIPE, LOG, BEST, BEST_EMA, CURVES, README):
-                (self.path / name).unlink(missing_ok=True)
-            doomed += [*list_checkpoints(self.path), *(self.path / kind for kind in WRITERS)]
-        for folder in doomed:
-            if folder.exists():
-                shutil.rmtree(folder)
+            doomed += [self.path / name for name in (RECIPE, LOG, BEST, BEST_EMA, CURVES, README, *WRITERS)]
+            doomed += list_checkpoints(self.path)
+        for path in doomed:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`; a resumed run whose recipe differs from the one it had is warned about."""

@@ -114,10 +114,9 @@ def test_going_on_keeps_all_but_the_rests_of_a_kill(tmp_path):
     for name in ("tensorboard", "visualdl", "notes", ".checkpoint_0001.partial", ".curves-x1"):
         (tmp_path / "run" / name).mkdir()
         (tmp_path / "run" / name / "file").touch()
+    (tmp_path / "run" / ".best.safetensors.1f.part").touch()
     before = {path.name for path in (tmp_path / "run").iterdir()}
     folder = RunFolder(tmp_path / "run", resume="auto")
     folder.prepare()
-    assert before - {path.name for path in folder.path.iterdir()} == {
-        ".checkpoint_0001.partial",
-        ".curves-x1",
-    }
+    rests = {".checkpoint_0001.partial", ".curves-x1", ".best.safetensors.1f.part"}
+    assert before - {path.name for path in folder.path.iterdir()} == rests
