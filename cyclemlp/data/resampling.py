@@ -1,8 +1,8 @@
 """Resizing the crops of training: the filters of Pillow, computed by a faster library where it is installed.
 
 With `cykooz-resizer` (the extra `fast`, over the Rust library fast_image_resize) the same antialiased convolution as
-Pillow's takes a quarter of the time. It rounds differently: about one value in six differs by 1 of 255, hardly any by
-more. Evaluation is Pillow's to the bit and does not come here.
+Pillow's takes a quarter of the time, one axis after the other too, but perhaps in the other order: about one value in
+six differs by 1 of 255, hardly any by more. Evaluation is Pillow's to the bit and does not come here.
 """
 
 from __future__ import annotations
