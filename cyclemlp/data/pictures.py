@@ -8,6 +8,7 @@ finds fault with, are left to Pillow.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,10 @@ Box = tuple[int, int, int, int]  # left, upper, right, lower
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MODE_OF_CHANNELS = {1: "L", 3: "RGB"}
 JPEG_MAGIC = b"\xff\xd8\xff"
+END_OF_IMAGE = b"\xff\xd9"
+SEQUENTIAL_FRAMES = (0xC0, 0xC1)  # SOF0 and SOF1: baseline and extended, Huffman
+START_OF_SCAN = 0xDA
+MARKER = re.compile(rb"\xff[^\0]")  # in a scan, a 0 after 255 means the number itself
 #: (colour space, subsampling) → what to decode to: the forms that every version of libjpeg decodes to the same bits.
 PLAIN_JPEGS = {
     ("YCbCr", "444"): "RGB",
@@ -99,7 +104,7 @@ class PictureFile:
             scale = 1
         left, upper, right, lower = box
         left, upper, right, lower = left // scale, upper // scale, -(-right // scale), -(-lower // scale)
-        pixels = self._decode_plain_jpeg(scale)
+        pixels = self._decode_plain_jpeg(scale, lower * scale)
         try:
             if pixels is None:
                 image = to_channels(self._decode_by_pillow(scale), channels).crop((left, upper, right, lower))
@@ -133,14 +138,22 @@ class PictureFile:
         self._colours, self.size = colours, (width, height)
         return True
 
-    def _decode_plain_jpeg(self, scale: int) -> np.ndarray | None:
-        """uint8 [H, W, 3] or [H, W, 1]; None if it is for Pillow to decode, or to say what is wrong."""
-        if self._colours is None:
+    def _decode_plain_jpeg(self, scale: int, rows: int | None = None) -> np.ndarray | None:
+        """uint8 [H, W, 3] or [H, W, 1], perhaps no more than `rows` of the whole picture, at the scale; None if it is
+        for Pillow to decode, or to say what is wrong."""
+        if self._colours is None or self._jpeg is None:
             return None
-        width, height = self.size
+        jpeg, (width, height) = self._jpeg, self.size
+        cut = None if rows is None else cut_jpeg(jpeg, rows)
+        if cut is not None:
+            jpeg, height = cut
         try:
             return simplejpeg.decode_jpeg(
-                self._jpeg, self._colours, min_width=-(-width // scale), min_height=-(-height // scale)
+                jpeg,
+                self._colours,
+                min_width=-(-width // scale),
+                min_height=-(-height // scale),
+                strict=cut is None,  # it is a fault that data are left over
             )
         except ValueError:
             return None
@@ -172,6 +185,40 @@ class PictureFile:
             raise DataError(f"{location}: {str(path)!r} is not a picture that Pillow can read") from error
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
             raise DataError(f"{location}: the picture {str(path)!r} cannot be decoded: {error}") from error
+
+
+def cut_jpeg(jpeg: bytes, rows: int) -> tuple[bytes, int] | None:
+    """The same picture without its lower part, which a decoder then spares itself, and its height.
+
+    The header says a smaller height, so that decoding ends there. Blocks are up to 16 rows high, and a row's colours
+    are interpolated from the next block's: so up to 16 rows more than asked are left, and those asked for are the
+    same to the bit.
+
+    Args:
+        jpeg: a JPEG file (ITU-T T.81, annex B).
+        rows: how many are wanted.
+
+    Returns:
+        None where it cannot be done: a progressive picture, or one in several scans, where every scan goes over all
+        rows; one with any marker before that of its end, so that no damaged file is taken for a cut one; or where it
+        spares nothing.
+    """
+    at, size_at, height, components = 2, 0, 0, 0
+    while at + 10 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if marker in SEQUENTIAL_FRAMES:
+            size_at, components = at + 5, jpeg[at + 9]
+            height = int.from_bytes(jpeg[size_at : size_at + 2], "big")
+        elif marker == START_OF_SCAN:
+            kept = (rows // 16 + 1) * 16
+            if not size_at or jpeg[at + 4] != components or kept >= height or not jpeg.endswith(END_OF_IMAGE):
+                return None
+            first_marker = MARKER.search(jpeg, at + 2 + length)
+            if first_marker is None or first_marker.end() != len(jpeg):
+                return None
+            return jpeg[:size_at] + kept.to_bytes(2, "big") + jpeg[size_at + 2 :], kept
+        at += 2 + length
+    return None
 
 
 class _PixelsError(DataError):

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 
 from cyclemlp.data import ImageFolder, build_loader, evaluation_transform, pictures, training_transform
 from cyclemlp.data.order import SAMPLE
-from cyclemlp.data.pictures import PictureFile, open_picture, to_channels
+from cyclemlp.data.pictures import PictureFile, cut_jpeg, open_picture, to_channels
 from cyclemlp.data.resampling import as_array
 from cyclemlp.errors import DataError
 from cyclemlp.preprocessing import Preprocessing
@@ -191,3 +191,79 @@ def test_errors_of_files_name_the_picture(tmp_path):
     )
     with pytest.raises(DataError, match=r"f\.tif.*holds floating-point numbers"):
         list(loader)
+
+
+# ---- cut off below the crop
+
+CUT = BY_SIMPLEJPEG - {"progressive", "restarts"}
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_what_is_left_of_a_cut_jpeg_is_the_same_to_the_bit(jpeg, scale):
+    content, whole = jpeg.read_bytes(), PictureFile(jpeg, "here").decode(scale)
+    if whole.mode == "CMYK":
+        return  # Pillow's, and never cut
+    whole, heights = as_array(whole), set()
+    for rows in (*range(8, 34), *range(40, 204, 8), 201, 202, 203):
+        lower = -(-rows // scale)
+        part = PictureFile(jpeg, "here").part((0, 0, 301, rows), whole.shape[2], scale)
+        assert np.array_equal(part, whole[:lower])
+        cut = cut_jpeg(content, rows)
+        if cut is not None:
+            assert rows < cut[1] <= min(rows + 16, 203)
+            heights.add(cut[1])
+    assert (jpeg.stem in CUT) <= (heights == set(range(16, 203, 16)))
+    assert (jpeg.stem in ("progressive", "restarts")) <= (not heights)
+
+
+def test_training_decodes_less_than_the_whole(tmp_path, monkeypatch):
+    photograph().save(tmp_path / "a.jpg")
+    decode, heights = simplejpeg.decode_jpeg, []
+
+    def seen(*args, **options):
+        heights.append(len(pixels := decode(*args, **options)))
+        return pixels
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", seen)
+    part = PictureFile(tmp_path / "a.jpg", "here").part((30, 40, 130, 99), 3)
+    assert heights == [112]
+    PictureFile(tmp_path / "a.jpg", "here").decode()
+    assert heights == [112, 203]
+    assert np.array_equal(part, np.asarray(open_picture(tmp_path / "a.jpg", "here"))[40:99, 30:130])
+
+
+def test_of_a_file_cut_short_nothing_is_spared(tmp_path):
+    photograph().save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert cut_jpeg(content, 50) is not None
+    for end in (0, 3, 40, 300, len(content) - 1):
+        assert cut_jpeg(content[:end], 50) is None
+    (tmp_path / "a.jpg").write_bytes(content[:-900])
+    with pytest.raises(DataError, match="truncated"):
+        PictureFile(tmp_path / "a.jpg", "here").part((0, 0, 50, 50), 3)
+
+
+def test_damage_above_the_cut_is_decoded_as_pillow_does(tmp_path, by_pillow):
+    photograph().save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    scan = content.index(b"\xff\xda") + 14
+    decoded = 0
+    for number in range(60):
+        rng = np.random.default_rng(number)
+        broken = bytearray(content)
+        at = int(rng.integers(scan, len(content) - 2))
+        broken[at : at + 4] = rng.integers(0, 255, 4, dtype=np.uint8).tobytes()[
+            : max(0, len(content) - 2 - at)
+        ]
+        broken = bytes(broken[: len(content) - 2]) + b"\xff\xd9"
+        (tmp_path / "b.jpg").write_bytes(broken)
+        box = (0, 0, 301, 120)
+        try:
+            theirs = by_pillow(lambda box=box: PictureFile(tmp_path / "b.jpg", "here").part(box, 3))
+        except DataError:
+            with pytest.raises(DataError, match="cannot be decoded"):
+                PictureFile(tmp_path / "b.jpg", "here").part(box, 3)
+        else:
+            decoded += cut_jpeg(broken, 120) is not None
+            assert np.array_equal(PictureFile(tmp_path / "b.jpg", "here").part(box, 3), theirs)
+    assert decoded > 30
