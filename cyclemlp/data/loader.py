@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cyclemlp.data.augment import Patch
+from cyclemlp.data.memory import BatchMemory
 from cyclemlp.data.order import SAMPLE, EpochOrder, Key
 from cyclemlp.data.sources import Source
 from cyclemlp.data.transforms import Begun, Finish, Transform
@@ -148,6 +149,7 @@ class Loader:
         # What is finished, or becomes a tensor, is copied.
         reader.reuses_memory = num_workers == 0 and (tensors or reader.finish is not None)
         self._tensors, self._on_failure = tensors, on_failure
+        self._memory = BatchMemory()
         self._engine: Any = None  # paddle.io.DataLoader
 
     def __len__(self) -> int:
@@ -207,7 +209,8 @@ class Loader:
                 return finish.on_device(_as_tensor(images), outcome.patches), _as_tensor(labels)
         images = np.asarray(images)
         if finish is not None:
-            images = finish(images, outcome.patches)
+            batch, height, width, channels = images.shape
+            images = finish(images, outcome.patches, out=self._memory.array((batch, channels, height, width)))
         if self._tensors:
             return _as_tensor(images), _as_tensor(labels)
         return images, None if labels is None else np.asarray(labels)
@@ -305,32 +308,45 @@ class _Reader:
 
     def read(self, keys: list[Key]) -> tuple[np.ndarray | None, np.ndarray | None, Outcome]:
         """(images, labels, outcome); images None if every picture failed."""
-        images, patches, labels, indices, failures = [], [], [], [], []
+        labels: list[int | None] = []
+        outcome = Outcome([], [], [])
+        images: np.ndarray | None = None
         for key in keys:
             index = key[1]
             try:
-                (image, patch), label = self._read_one(key)
+                (image, patches), label = self._read_one(key)
+                if images is None:
+                    images = self._room(len(keys), image)
+                elif (image.shape, image.dtype) != (images.shape[1:], images.dtype):
+                    raise ValueError(
+                        f"the transform gave {image.dtype} {image.shape}, but {images.dtype} {images.shape[1:]} before"
+                    )
             except DataError as error:
-                failures.append(Failure(index, self.source.name(index), str(error)))
+                outcome.failures.append(Failure(index, self.source.name(index), str(error)))
             except Exception as error:
                 message = f"{self.source.location(index)}: {type(error).__name__}: {error}"
-                failures.append(Failure(index, self.source.name(index), message, traceback.format_exc()))
+                outcome.failures.append(
+                    Failure(index, self.source.name(index), message, traceback.format_exc())
+                )
             else:
-                images.append(image)
-                patches.append(patch)
+                images[len(labels)] = image
                 labels.append(label)
-                indices.append(index)
-        outcome = Outcome(indices, failures, patches)
-        if not images:
+                outcome.indices.append(index)
+                outcome.patches.append(patches)
+        if images is None:
             return None, None, outcome
-        return self._stack(images), None if None in labels else np.asarray(labels, dtype=np.int64), outcome
+        numbers = None if None in labels else np.asarray(labels, dtype=np.int64)
+        return images[: len(labels)], numbers, outcome
 
-    def _stack(self, images: list[np.ndarray]) -> np.ndarray:
+    def _room(self, count: int, image: np.ndarray) -> np.ndarray:
+        """An array for `count` pictures like this one."""
+        shape, dtype = (count, *image.shape), image.dtype
         if not self.reuses_memory:
-            return np.stack(images)
-        if self._memory is None or len(self._memory) < len(images):
-            self._memory = np.empty((len(images), *images[0].shape), dtype=images[0].dtype)
-        return np.stack(images, out=self._memory[: len(images)])
+            return np.empty(shape, dtype=dtype)
+        memory = self._memory
+        if memory is None or (memory.shape[1:], memory.dtype) != (image.shape, dtype) or len(memory) < count:
+            memory = self._memory = np.empty(shape, dtype=dtype)
+        return memory[:count]
 
     def _read_one(self, key: Key) -> tuple[Begun, int | None]:
         """A picture to be finished, or finished (by a transform that is not of our own), and its label."""

@@ -227,10 +227,12 @@ class Finish:
         """float32 [C, H, W]."""
         return self(begun.pixels[None], [begun.patches])[0]
 
-    def __call__(self, pixels: np.ndarray, patches: Sequence[Sequence[Patch]]) -> np.ndarray:
-        """uint8 [B, H, W, C] → float32 [B, C, H, W]."""
+    def __call__(
+        self, pixels: np.ndarray, patches: Sequence[Sequence[Patch]], *, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """uint8 [B, H, W, C] → float32 [B, C, H, W], in `out` if it is given."""
         batch, height, width, channels = pixels.shape
-        images = np.empty((batch, channels, height, width), dtype=np.float32)
+        images = np.empty((batch, channels, height, width), dtype=np.float32) if out is None else out
         for image, picture in zip(images, pixels, strict=True):
             for c, values in enumerate(self._table):
                 # Every 8-bit value is an index: "clip" only spares NumPy the check.
