@@ -20,6 +20,7 @@ import paddle
 from paddle import nn
 
 from cyclemlp.data import Loader, Source, step_generator
+from cyclemlp.errors import ConfigError
 from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.report.writers import require_writer
@@ -127,6 +128,7 @@ def train(
     if folder.checkpoint is not None:
         state = load_checkpoint(folder.checkpoint, model, stepper.optimizer, average)
         stepper.amp.load_state_dict(state.scaler)
+        _check_place(state, folder.checkpoint, train_loader.pictures * world.size // len(train_loader))
         say(f"resuming from {folder.checkpoint}: {state.epoch} epochs and {state.step} steps done")
     folder.prepare()
     folder.save_recipe(recipe)
@@ -183,6 +185,16 @@ def train(
     folder.draw_curves()
     epochs = world.from_first(folder.epochs() if world.is_first else [])
     return TrainingResult(folder.path, state.best, state.best_epoch, epochs)
+
+
+def _check_place(state: TrainingState, checkpoint: Path, pictures_per_step: int) -> None:
+    """A place in the middle of an epoch is a number of steps: with others, pictures would be missed or come twice."""
+    if state.pictures != state.step * pictures_per_step:
+        raise ConfigError(
+            f"{checkpoint} is in the middle of an epoch, after {state.step} steps of {state.pictures // state.step} "
+            f"pictures; a step of this run has {pictures_per_step}. Go on with the same batch size and number of "
+            "devices until the epoch's end, or from a checkpoint at one"
+        )
 
 
 def train_epoch(

@@ -130,6 +130,15 @@ def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoi
         assert (output / name).read_bytes() == (whole.output / name).read_bytes()
 
 
+def test_going_on_in_the_middle_of_an_epoch_takes_steps_of_the_same_size(tmp_path):
+    with pytest.raises(TrainingStoppedError) as stopped:
+        tiny_train(tmp_path / "run", train_source=Some("train", 34, {44: interrupt}))
+    checkpoint = stopped.value.checkpoint
+    with pytest.raises(ConfigError, match="after 2 steps of 8 pictures; a step of this run has 16"):
+        tiny_train(tmp_path / "other", tiny_recipe(data__batch_size=16), resume=checkpoint)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     source = Some("train", 34, {44: interrupt, 45: interrupt})
     with pytest.raises(KeyboardInterrupt):
