@@ -25,11 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cyclemlp.data.augment import Patch
 from cyclemlp.data.memory import BatchMemory
 from cyclemlp.data.order import SAMPLE, EpochOrder, Key
 from cyclemlp.data.sources import Source
-from cyclemlp.data.transforms import Begun, Finish, Transform
+from cyclemlp.data.transforms import Begun, Finish, Left, Transform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -206,11 +205,11 @@ class Loader:
             import paddle
 
             if finish is not None and not paddle.get_device().startswith("cpu"):
-                return finish.on_device(_as_tensor(images), outcome.patches), _as_tensor(labels)
+                return finish.on_device(_as_tensor(images), outcome.left), _as_tensor(labels)
         images = np.asarray(images)
         if finish is not None:
             batch, height, width, channels = images.shape
-            images = finish(images, outcome.patches, out=self._memory.array((batch, channels, height, width)))
+            images = finish(images, outcome.left, out=self._memory.array((batch, channels, height, width)))
         if self._tensors:
             return _as_tensor(images), _as_tensor(labels)
         return images, None if labels is None else np.asarray(labels)
@@ -289,11 +288,11 @@ def _iterate_without_signals(engine: Any) -> Iterator[Any]:
 @dataclass(frozen=True)
 class Outcome:
     """What became of a batch: the pictures that were read, in its order, those that could not be, and what is left
-    to erase in each of the former."""
+    to do in each of the former."""
 
     indices: list[int]
     failures: list[Failure]
-    patches: list[list[Patch]]
+    left: list[Left]
 
 
 class _Reader:
@@ -314,7 +313,7 @@ class _Reader:
         for key in keys:
             index = key[1]
             try:
-                (image, patches), label = self._read_one(key)
+                (image, left), label = self._read_one(key)
                 if images is None:
                     images = self._room(len(keys), image)
                 elif (image.shape, image.dtype) != (images.shape[1:], images.dtype):
@@ -332,7 +331,7 @@ class _Reader:
                 images[len(labels)] = image
                 labels.append(label)
                 outcome.indices.append(index)
-                outcome.patches.append(patches)
+                outcome.left.append(left)
         if images is None:
             return None, None, outcome
         numbers = None if None in labels else np.asarray(labels, dtype=np.int64)
@@ -358,7 +357,7 @@ class _Reader:
         sample = self.source[index]
         try:
             if self.finish is None:
-                return Begun(transform(sample.image, rng), []), sample.label
+                return Begun(transform(sample.image, rng), Left()), sample.label
             return transform.begin(sample.image, rng), sample.label  # type: ignore[attr-defined]
         except DataError as error:  # a transform does not know the picture's place
             raise DataError(f"{self.source.location(index)}: {self.source.name(index)}: {error}") from error

@@ -122,10 +122,13 @@ class PictureFile:
         return self._colours is not None or getattr(self._opened, "format", None) == "JPEG"
 
     def _read_plain_jpeg(self) -> bool:
-        with self.path.open("rb") as file:
-            if file.read(len(JPEG_MAGIC)) != JPEG_MAGIC:
-                return False
-            self._jpeg = JPEG_MAGIC + file.read()
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                if file.read(len(JPEG_MAGIC)) != JPEG_MAGIC:
+                    return False
+                self._jpeg = JPEG_MAGIC + file.readall()
+        except OSError:
+            return False  # Pillow's errors say what is wrong
         try:
             height, width, *form = simplejpeg.decode_jpeg_header(self._jpeg)
         except ValueError:

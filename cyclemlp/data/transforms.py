@@ -81,7 +81,7 @@ class EvaluationTransform:
         p = self.preprocessing
         image = to_channels(image, p.channels)
         image = resize_shorter_side(image, p.resize_size, RESAMPLING[p.interpolation])
-        return Begun(as_array(center_crop(image, p.input_size)), [])
+        return Begun(as_array(center_crop(image, p.input_size)), Left())
 
 
 class TrainingTransform:
@@ -142,7 +142,7 @@ class TrainingTransform:
         return self.finish.one(self.begin(image, rng))
 
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
-        """All but the normalisation and the erasing, which are `finish`."""
+        """All but the normalisation, the erasing and a mirroring before it, which are `finish`."""
         if rng is None:
             raise TypeError("the training transform is random: it needs a numpy.random.Generator")
         image = to_channels(image, self.preprocessing.channels)
@@ -165,16 +165,14 @@ class TrainingTransform:
         how = filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
         pixels = resampled(pixels, self.preprocessing.input_size, how)
         mirrored = rng.random() < self.hflip
-        if mirrored or self.augmentation is not None:
+        if self.augmentation is not None:
             image = as_image(pixels)
-            if mirrored:  # Pillow moves a pixel at once, NumPy a byte
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            if self.augmentation is not None:
-                image = self.augmentation(image, rng)
-            pixels = as_array(image)
+            if mirrored:
+                image, mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), False
+            pixels = as_array(self.augmentation(image, rng))
         height, width, channels = pixels.shape
         patches = [] if self.erasing is None else self.erasing.draw((channels, height, width), rng)
-        return Begun(pixels, patches)
+        return Begun(pixels, Left(mirrored, patches))
 
     def __str__(self) -> str:
         size = self.preprocessing.input_size
@@ -202,15 +200,22 @@ def training_filters(interpolation: str) -> tuple[Image.Resampling, ...]:
     return (RESAMPLING[interpolation],)
 
 
+class Left(NamedTuple):
+    """What is left to do in one picture: mirroring it (which costs nothing while it is normalised), then erasing."""
+
+    mirrored: bool = False
+    patches: Sequence[Patch] = ()
+
+
 class Begun(NamedTuple):
-    """A picture that wants `Finish`: uint8 [H, W, C], and what erasing puts into it afterwards."""
+    """A picture that wants `Finish`: uint8 [H, W, C], and what is left to do in it."""
 
     pixels: np.ndarray
-    patches: list[Patch]
+    left: Left
 
 
 class Finish:
-    """The last part of both transforms, on a whole batch: (value / 255 − mean) / std, then the erased rectangles.
+    """The last part of both transforms, on a whole batch: (value / 255 − mean) / std, and what is left to do.
 
     So 8-bit pixels go from process to process, and to a GPU, a quarter of what the floats would be.
     """
@@ -225,21 +230,23 @@ class Finish:
 
     def one(self, begun: Begun) -> np.ndarray:
         """float32 [C, H, W]."""
-        return self(begun.pixels[None], [begun.patches])[0]
+        return self(begun.pixels[None], [begun.left])[0]
 
     def __call__(
-        self, pixels: np.ndarray, patches: Sequence[Sequence[Patch]], *, out: np.ndarray | None = None
+        self, pixels: np.ndarray, left: Sequence[Left], *, out: np.ndarray | None = None
     ) -> np.ndarray:
         """uint8 [B, H, W, C] → float32 [B, C, H, W], in `out` if it is given."""
         batch, height, width, channels = pixels.shape
         images = np.empty((batch, channels, height, width), dtype=np.float32) if out is None else out
-        for image, picture in zip(images, pixels, strict=True):
+        for image, picture, (mirrored, _) in zip(images, pixels, left, strict=True):
+            if mirrored:
+                picture = picture[:, ::-1]
             for c, values in enumerate(self._table):
                 # Every 8-bit value is an index: "clip" only spares NumPy the check.
                 np.take(values, picture[..., c], out=image[c], mode="clip")
-        return self._erased(images, patches)
+        return self._erased(images, left)
 
-    def on_device(self, pixels: Any, patches: Sequence[Sequence[Patch]]) -> Any:
+    def on_device(self, pixels: Any, left: Sequence[Left]) -> Any:
         """The same, computed by Paddle where the pixels are: a uint8 tensor [B, H, W, C] → float32 [B, C, H, W]."""
         import paddle
 
@@ -247,11 +254,14 @@ class Finish:
             paddle.to_tensor(values[..., None], place=pixels.place) for values in (self._mean, self._std)
         )
         images = (pixels.transpose([0, 3, 1, 2]).astype("float32") / 255.0 - mean) / std
-        return self._erased(images, patches)
+        if any(mirrored for mirrored, _ in left):
+            which = paddle.to_tensor([[[[mirrored]]] for mirrored, _ in left], place=pixels.place)
+            images = paddle.where(which, images.flip(3), images)
+        return self._erased(images, left)
 
-    def _erased(self, images: Any, patches: Sequence[Sequence[Patch]]) -> Any:
-        for i, of_picture in enumerate(patches):
-            for patch in of_picture:
+    def _erased(self, images: Any, left: Sequence[Left]) -> Any:
+        for i, (_, patches) in enumerate(left):
+            for patch in patches:
                 image = images[i]
                 patch.paste(image)
                 images[i] = image  # Paddle's slice is a copy

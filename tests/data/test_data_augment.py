@@ -466,16 +466,17 @@ def test_what_is_finished_by_paddle_is_the_same(mode, channels):
     p = Preprocessing(input_size=20, mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.25)[:channels])
     transform = training_transform(p, erasing_prob=0.7, erasing_mode=mode, erasing_count=2)
     begun = [transform.begin(photograph(), np.random.default_rng(seed)) for seed in range(12)]
-    pixels, patches = np.stack([one.pixels for one in begun]), [one.patches for one in begun]
+    pixels, left = np.stack([one.pixels for one in begun]), [one.left for one in begun]
     assert pixels.dtype == np.uint8
-    assert 3 < sum(map(bool, patches)) < 12
-    arrays = transform.finish(pixels, patches)
+    assert 3 < sum(bool(one.patches) for one in left) < 12
+    assert 3 < sum(one.mirrored for one in left) < 9
+    arrays = transform.finish(pixels, left)
     assert arrays.dtype == np.float32
     assert all(
         np.array_equal(array, transform(photograph(), np.random.default_rng(seed)))
         for seed, array in enumerate(arrays)
     )
-    tensor = transform.finish.on_device(paddle.to_tensor(pixels), patches)
+    tensor = transform.finish.on_device(paddle.to_tensor(pixels), left)
     assert np.abs(tensor.numpy() - arrays).max() < 1e-6
 
 
