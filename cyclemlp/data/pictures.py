@@ -2,8 +2,8 @@
 
 Pillow decodes everything. Where `simplejpeg` is installed (the extra `fast`), it decodes the usual JPEG files, to the
 same pixels in less time: both are libjpeg-turbo, and files in whose decoding its versions might differ, or which it
-finds fault with, are left to Pillow. (Of a JPEG that is cut below a crop it cannot tell faults inside the picture; Pillow
-passes over those too.)
+finds fault with, are left to Pillow. (Of a JPEG that is cut below a crop it cannot tell faults inside the picture;
+Pillow passes over those too.)
 """
 
 from __future__ import annotations

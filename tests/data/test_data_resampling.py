@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from cyclemlp.data import resampling, training_transform
+from cyclemlp.data import PictureFiles, build_loader, resampling, training_transform
 from cyclemlp.data.resampling import as_array, as_image, resampled
 from cyclemlp.preprocessing import Preprocessing
 
@@ -76,3 +76,24 @@ def test_it_is_the_same_each_time_and_mirrored_exactly(monkeypatch, library):
         )
         assert np.array_equal(one, again)
         assert np.array_equal(flipped, one[:, :, ::-1])
+
+
+def test_worker_processes_resize_to_the_same_bits(tmp_path):
+    """They are forked from a process that has used the library."""
+    for i in range(12):
+        photograph("flower").resize((150 + 20 * i, 160)).save(tmp_path / f"{i}.jpg")
+    source, transform = (
+        PictureFiles(sorted(tmp_path.iterdir())),
+        training_transform(Preprocessing(input_size=64)),
+    )
+    here, there = (
+        build_loader(source, transform, batch_size=5, shuffle=True, num_workers=workers) for workers in (0, 2)
+    )
+    for epoch in (0, 1):
+        here.set_epoch(epoch)
+        there.set_epoch(epoch)
+        batches = [batch.images.copy() for batch in here]
+        assert len(batches) == 3
+        for mine, batch in zip(batches, there, strict=True):
+            assert np.array_equal(mine, batch.images)
+    there.close()
