@@ -20,6 +20,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -235,13 +236,20 @@ class _NoWriter:
 
 
 def versions() -> dict[str, str]:
-    """What a result may depend on: this program, Paddle, NumPy, Python, the machine."""
+    """What a result may depend on: this program, Paddle, NumPy, what reads pictures, Python, the machine."""
     import paddle
 
+    readers = {}
+    for name in ("pillow", "simplejpeg", "cykooz-resizer"):
+        try:
+            readers[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            readers[name] = "none"
     return {
         "paddle-cyclemlp": __version__,
         "paddle": f"{paddle.__version__} on {paddle.get_device()}",
         "numpy": np.__version__,
+        **readers,
         "python": sys.version.split()[0],
         "machine": f"{platform.system()} {platform.machine()}",
     }
