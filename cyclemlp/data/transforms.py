@@ -37,34 +37,6 @@ def evaluation_transform(preprocessing: Preprocessing) -> EvaluationTransform:
     return EvaluationTransform(preprocessing)
 
 
-def training_transform(
-    preprocessing: Preprocessing,
-    *,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    hflip: float = 0.5,
-    interpolation: str | None = None,
-    auto_augment: str | None = None,
-    color_jitter: float = 0.0,
-    erasing_prob: float = 0.0,
-    erasing_mode: str = "pixel",
-    erasing_count: int = 1,
-) -> TrainingTransform:
-    """The random transform of training; see `TrainingTransform`."""
-    return TrainingTransform(
-        preprocessing,
-        scale=scale,
-        ratio=ratio,
-        hflip=hflip,
-        interpolation=interpolation,
-        auto_augment=auto_augment,
-        color_jitter=color_jitter,
-        erasing_prob=erasing_prob,
-        erasing_mode=erasing_mode,
-        erasing_count=erasing_count,
-    )
-
-
 class EvaluationTransform:
     """Resize the shorter side, crop the centre, normalise: float32 [C, input_size, input_size]."""
 
@@ -183,6 +155,10 @@ class TrainingTransform:
         return ", ".join(
             [*steps, *(str(part) for part in (self.augmentation, self.erasing) if part is not None)]
         )
+
+
+#: The random transform of training, by the name that goes with `evaluation_transform`.
+training_transform = TrainingTransform
 
 
 def training_filters(interpolation: str) -> tuple[Image.Resampling, ...]:

@@ -197,21 +197,16 @@ def test_without_validation_pictures_it_says_so(photos, capsys, monkeypatch):
     assert "done; everything is in runs/cyclemlp_nano" in said
 
 
+TRAIN_PHOTOS = [
+    *["train", "--data", "train", "--val-data", "val", "--model", "cyclemlp_nano", "--batch-size", "4"],
+    *TINY,
+    "--set=model.overrides.in_chans=3",
+]
+
+
 def test_a_run_is_not_overwritten_but_resumed_or_forced(photos, capsys, monkeypatch):
     monkeypatch.chdir(photos)
-    words = [
-        "train",
-        "--data",
-        "train",
-        "--val-data",
-        "val",
-        "--model",
-        "cyclemlp_nano",
-        "--batch-size",
-        "4",
-        *TINY,
-    ]
-    words += ["--set=model.overrides.in_chans=3", "--output", "run"]
+    words = [*TRAIN_PHOTOS, "--output", "run"]
     assert main(words) == 0
     before = Path("run/best.safetensors").read_bytes()
     assert main(words) == 2
@@ -229,38 +224,14 @@ def test_a_run_is_not_overwritten_but_resumed_or_forced(photos, capsys, monkeypa
 
 def test_a_diverging_run_exits_with_1(photos, capsys, monkeypatch):
     monkeypatch.chdir(photos)
-    words = [
-        "train",
-        "--data",
-        "train",
-        "--val-data",
-        "val",
-        "--model",
-        "cyclemlp_nano",
-        "--batch-size",
-        "4",
-        *TINY,
-    ]
-    words += ["--set=model.overrides.in_chans=3", "--lr", "1e32", "--set=schedule.warmup_epochs=0"]
+    words = [*TRAIN_PHOTOS, "--lr", "1e32", "--set=schedule.warmup_epochs=0"]
     assert main(words) == 1
     assert "cyclemlp train: failed: the loss is nan at epoch 1, step 2 of 3" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_exits_with_1(photos, capsys, monkeypatch):
     monkeypatch.chdir(photos)
-    words = [
-        "train",
-        "--data",
-        "train",
-        "--val-data",
-        "val",
-        "--model",
-        "cyclemlp_nano",
-        "--batch-size",
-        "4",
-        *TINY,
-    ]
-    words += ["--set=model.overrides.in_chans=3", "--output", "names.txt/run"]
+    words = [*TRAIN_PHOTOS, "--output", "names.txt/run"]
     assert main(words) == 1
     assert "cyclemlp train: failed: " in capsys.readouterr().err
 
