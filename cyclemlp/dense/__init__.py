@@ -1,0 +1,1 @@
+"""Dense prediction: backbones registered with PaddleSeg and PaddleDetection, and their engines' runs."""

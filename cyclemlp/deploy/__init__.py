@@ -1,0 +1,1 @@
+"""Export of any layer, and runtimes that run what was exported."""
