@@ -5,8 +5,10 @@ Paddle is imported at first use of a model, not with this package: reading weigh
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+from cyclemlp._tune import SWITCH, tune
 from cyclemlp._version import __version__
 
 if TYPE_CHECKING:
@@ -20,7 +22,11 @@ __all__ = [
     "load_weights",
     "model_info",
     "save_model",
+    "tune",
 ]
+
+if os.environ.get(SWITCH) == "1":
+    tune()
 
 
 def __getattr__(name: str) -> Any:

@@ -8,12 +8,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from cyclemlp._tune import tuning_facts, tuning_json
 from cyclemlp._version import __version__
 from cyclemlp.errors import ModelError
 from cyclemlp.report import format_table
 
 EXAMPLES = """examples:
-  cyclemlp info                              all variants, and the versions to quote in a bug report
+  cyclemlp info                              all variants, the versions to quote in a bug report, the tuning
   cyclemlp info cyclemlp_b1                  one variant: architecture, cost, what was published of it
   cyclemlp info cyclemlp_b1 --input-size 384 its cost at another picture size
   cyclemlp info CycleMLP_B1.pth              a weight file: layout, tensors, metadata
@@ -39,8 +40,10 @@ def run(args: argparse.Namespace) -> int:
     facts: dict[str, Any]
     if args.what is None:
         models, versions = _all_models(args.input_size), _versions()
-        facts = {"models": models, "versions": versions}
-        text = _models_text(models) + "\n\n" + _pairs_text(versions)
+        facts = {"models": models, "versions": versions, "tuning": tuning_json()}
+        text = "\n\n".join(
+            (_models_text(models), _pairs_text(versions), _pairs_text({"tuning": tuning_facts()}))
+        )
     elif Path(args.what).exists():
         facts = _file_facts(Path(args.what))
         text = _pairs_text(facts)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclemlp._paddle import require_paddle
+from cyclemlp._tune import tune_quietly
 from cyclemlp._version import __version__
 from cyclemlp.errors import CycleMLPError
 
@@ -70,6 +71,7 @@ def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) 
     try:
         if needs_paddle:
             require_paddle()
+            tune_quietly()  # before the work imports Paddle
             warnings.filterwarnings(
                 "ignore", message="No ccache found"
             )  # Paddle's; nothing here compiles C++
