@@ -1,6 +1,7 @@
 """What a run shows and leaves behind: progress, JSON lines, tables, pictures; nothing of models or data."""
 
 from cyclemlp.report.jsonlines import JsonLines, read_epochs, read_json_lines
+from cyclemlp.report.overlays import class_colour, draw_detections, overlay_masks, picture_sheet
 from cyclemlp.report.plots import plot_confusion, plot_curves, plot_predictions, plot_runs
 from cyclemlp.report.progress import Progress, progress
 from cyclemlp.report.tables import format_duration, format_table
@@ -11,9 +12,13 @@ __all__ = [
     "JsonLines",
     "Progress",
     "Writer",
+    "class_colour",
+    "draw_detections",
     "format_duration",
     "format_table",
     "open_writer",
+    "overlay_masks",
+    "picture_sheet",
     "plot_confusion",
     "plot_curves",
     "plot_predictions",
