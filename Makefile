@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DENSE := $(VENV)/.dense
 
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install dense demo demo-seg demo-det test test-all lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -24,13 +25,33 @@ $(INSTALLED): pyproject.toml
 	fi
 	@touch $@
 
+# The engines' pins contradict each other and Paddle 3, so they come without what they ask for.
+dense: $(DENSE)  ## add PaddleSeg and PaddleDetection, for segmentation and detection
+
+$(DENSE): requirements/dense.txt requirements/dense-engines.txt $(INSTALLED)
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv pip install --quiet --python $(BIN)/python -r requirements/dense.txt && \
+	    uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/dense-engines.txt; \
+	else \
+	    $(BIN)/pip install --quiet --disable-pip-version-check -r requirements/dense.txt && \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/dense-engines.txt; \
+	fi
+	@$(BIN)/python -m cyclemlp.dense.versions
+	@touch $@
+
 demo: $(INSTALLED)  ## train a small CycleMLP on handwritten digits and show what it learnt
 	@$(BIN)/python examples/demo.py
 
-test: $(INSTALLED) lint  ## check the style, the types, the walls, and run the quick tests
+demo-seg: $(DENSE)  ## compose scenes from the digits, train a segmentation model on them and draw what it found
+	@$(BIN)/python examples/demo_dense.py seg
+
+demo-det: $(DENSE)  ## the same for detection, with boxes and masks
+	@$(BIN)/python examples/demo_dense.py det
+
+test: $(DENSE) lint  ## check the style, the types, the walls, and run the quick tests
 	$(BIN)/python -m pytest -n auto -m "not heavy"
 
-test-all: $(INSTALLED) lint  ## the same with the tests that take minutes
+test-all: $(DENSE) lint  ## the same with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
 
 lint: $(INSTALLED)

@@ -76,22 +76,39 @@ def create_model(
         ModelError: for an unknown name or override, or an impossible value.
         WeightsError: if the weights cannot be had, read or do not fit.
     """
+    config, metadata = describe_model(name, **overrides)
+    model = CycleMLP(config)
+    model.metadata = metadata
+    if pretrained:
+        load_weights(model, published_weights(name) if pretrained is True else pretrained)
+    return model
+
+
+def describe_model(name: str, **overrides: Any) -> tuple[CycleMLPConfig, ModelMetadata]:
+    """What `create_model` would build, for who builds a network of another class over it.
+
+    Raises:
+        ModelError: for an unknown name or override, or an impossible value.
+    """
     variant = _variant(name)
     config = variant.config.replace(overrides)
-    model = CycleMLP(config)
-    model.metadata = ModelMetadata(
-        canonical_name(name), _preprocessing_for(variant.preprocessing, config.in_chans)
-    )
-    if pretrained is True:
-        if variant.weights is None:
-            published = ", ".join(n for n, v in VARIANTS.items() if v.weights)
-            raise WeightsError(
-                f"no weights of {canonical_name(name)} were ever published; there are some of {published}"
-            )
-        pretrained = fetch_pretrained(canonical_name(name))
-    if pretrained:
-        load_weights(model, pretrained)
-    return model
+    preprocessing = _preprocessing_for(variant.preprocessing, config.in_chans)
+    return config, ModelMetadata(canonical_name(name), preprocessing)
+
+
+def published_weights(name: str) -> Path:
+    """The authors' weight file of a variant, fetched once and cached.
+
+    Raises:
+        ModelError: for an unknown name.
+        WeightsError: there is none of this variant, or it cannot be had.
+    """
+    if _variant(name).weights is None:
+        published = ", ".join(n for n, v in VARIANTS.items() if v.weights)
+        raise WeightsError(
+            f"no weights of {canonical_name(name)} were ever published; there are some of {published}"
+        )
+    return fetch_pretrained(canonical_name(name))
 
 
 def load_weights(

@@ -1,0 +1,166 @@
+"""Mends: where PaddleSeg 2.8 and PaddleDetection 2.6 break under Paddle 3, and what makes each place work.
+
+They are applied at run time by this project's own commands, only to the versions they were written for, and each is
+printed. Importing this module, or `cyclemlp.dense.seg` and `.det`, changes nothing.
+
+Each mend says what it mends, for which version, and how to see that it is no longer needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+
+from cyclemlp.dense.versions import ENGINES, installed_version
+
+PADDLE_3 = SpecifierSet(">=3.0,<4")
+_applied: dict[str, list[Mend]] = {}
+
+
+@dataclass(frozen=True)
+class Mend:
+    """One place of an engine that breaks.
+
+    Attributes:
+        engine: "paddleseg" or "ppdet".
+        place: module and function.
+        what: what breaks without it, and what it does instead.
+        until: how to see that it is no longer needed.
+        apply: replaces the place; called once.
+        versions: of the engine that it was written for.
+        paddle: versions of Paddle under which the place breaks.
+    """
+
+    engine: str
+    place: str
+    what: str
+    until: str
+    apply: Callable[[], None]
+    versions: SpecifierSet
+    paddle: SpecifierSet = PADDLE_3
+
+    @property
+    def needed(self) -> bool:
+        """Whether the installed versions are those it was written for."""
+        engine = installed_version(ENGINES[self.engine].package)
+        paddle = installed_version("paddlepaddle")
+        if engine is None or paddle is None:
+            return False
+        return engine in self.versions and paddle.split("+")[0] in self.paddle
+
+
+def apply_mends(engine: str) -> list[Mend]:
+    """Apply an engine's mends that the installed versions need; a second call changes nothing more.
+
+    Args:
+        engine: "paddleseg" or "ppdet".
+
+    Returns:
+        Those in force, in the order of this file; our commands print them.
+    """
+    if engine not in _applied:
+        _applied[engine] = [mend for mend in MENDS if mend.engine == engine and mend.needed]
+        for mend in _applied[engine]:
+            mend.apply()
+    return _applied[engine]
+
+
+# ---- PaddleSeg
+
+_PADDLESEG_2_8 = SpecifierSet(">=2.8.0,<2.9")
+
+
+def _seg_losses_of_one_element() -> None:
+    """The training loop sums its log from `loss.numpy()[0]`; Paddle 3's losses have no axis."""
+    module = importlib.import_module("paddleseg.core.train")
+    computed = module.loss_computation
+
+    def loss_computation(*args: Any, **named: Any) -> list[Any]:
+        return [loss.reshape([1]) if loss.ndim == 0 else loss for loss in computed(*args, **named)]
+
+    module.loss_computation = loss_computation
+
+
+def _seg_areas() -> None:
+    """Counts of pixels by class were concatenated from scalars without an axis."""
+    import paddle
+    from paddleseg.utils import metrics
+
+    def calculate_area(pred: Any, label: Any, num_classes: int, ignore_index: int = 255) -> tuple[Any, ...]:
+        pred, label = pred.flatten().astype("int64"), label.flatten().astype("int64")
+        if pred.shape != label.shape:
+            raise ValueError(
+                f"the prediction has {pred.shape[0]} pixels and the label {label.shape[0]}: they differ in size"
+            )
+
+        def count(values: Any) -> Any:  # [num_classes]; bincount takes no empty tensor
+            known = values[paddle.logical_and(values >= 0, values < num_classes)]
+            if known.shape[0] == 0:
+                return paddle.zeros([num_classes], dtype="int64")
+            return paddle.bincount(known, minlength=num_classes).astype("int64")
+
+        valid = label != ignore_index
+        return count(pred[paddle.logical_and(valid, pred == label)]), count(pred[valid]), count(label)
+
+    metrics.calculate_area = calculate_area
+
+
+def _seg_cross_entropy() -> None:
+    """The mean over pixels multiplied a float mask by integer labels and integer ones."""
+    import paddle
+    from paddleseg.models.losses import cross_entropy_loss
+
+    def mean_over_pixels(self: Any, logit: Any, label: Any, semantic_weights: Any, loss: Any) -> Any:
+        # Shapes: logit [B, H, W, K], label [B, H, W], loss of each pixel [B, H, W] or [B, H, W, 1].
+        counted = (label != self.ignore_index).astype("float32")
+        mask = counted if self.avg_non_ignore else paddle.ones_like(counted)
+        loss = loss.reshape(label.shape) * mask
+        if semantic_weights is not None:
+            loss = loss * semantic_weights
+        weight = paddle.ones_like(mask)
+        if self.weight is not None:
+            classes = (label * mask.astype(label.dtype)).clip(0, len(self.weight) - 1)
+            weight = paddle.gather(self.weight, classes.flatten()).reshape(label.shape)
+        if self.top_k_percent_pixels == 1.0:
+            return loss.mean() / ((mask * weight).mean() + self.EPS)
+        hardest, where = paddle.topk(loss.flatten(), int(self.top_k_percent_pixels * loss.size))
+        return hardest.mean() / (paddle.gather(weight.flatten(), where).mean() + self.EPS)
+
+    cross_entropy_loss.CrossEntropyLoss._post_process_loss = mean_over_pixels
+
+
+_PADDLESEG = tuple(
+    Mend("paddleseg", place, what, until, apply, _PADDLESEG_2_8)
+    for place, what, until, apply in (
+        (
+            "paddleseg.core.train.loss_computation",
+            "losses without an axis break the log of the training loop; they get one",
+            "a training run of more than `log_iters` steps ends without IndexError",
+            _seg_losses_of_one_element,
+        ),
+        (
+            "paddleseg.utils.metrics.calculate_area",
+            "concat of tensors without an axis; the pixels are counted by bincount",
+            "paddleseg.utils.metrics.calculate_area of two small tensors gives counts",
+            _seg_areas,
+        ),
+        (
+            "paddleseg.models.losses.CrossEntropyLoss._post_process_loss",
+            "product of a float mask and integer labels; both are floats",
+            "CrossEntropyLoss()(logits, labels) gives a number, with `weight` given too",
+            _seg_cross_entropy,
+        ),
+    )
+)
+
+
+# ---- PaddleDetection
+
+
+# ---- the list
+
+MENDS: tuple[Mend, ...] = (*_PADDLESEG,)
