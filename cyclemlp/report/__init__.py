@@ -1,5 +1,6 @@
 """What a run shows and leaves behind: progress, JSON lines, tables, pictures; nothing of models or data."""
 
+from cyclemlp.report.dense_curves import plot_dense_curves
 from cyclemlp.report.jsonlines import JsonLines, read_epochs, read_json_lines
 from cyclemlp.report.overlays import class_colour, draw_detections, overlay_masks, picture_sheet
 from cyclemlp.report.plots import plot_confusion, plot_curves, plot_predictions, plot_runs
@@ -21,6 +22,7 @@ __all__ = [
     "picture_sheet",
     "plot_confusion",
     "plot_curves",
+    "plot_dense_curves",
     "plot_predictions",
     "plot_runs",
     "progress",
