@@ -1,0 +1,154 @@
+"""Paddle Inference models → ONNX, through paddle2onnx, and what is checked of the result.
+
+Nothing here knows the network: any exported Paddle model is taken, the dense ones too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cyclemlp.errors import CycleMLPError, MissingDependencyError
+
+#: The newest operator set that is written.
+NEWEST_OPSET = 17
+HOW_TO_INSTALL = 'pip install "paddle-cyclemlp[export]"'
+
+
+class ExportError(CycleMLPError):
+    """A model that cannot be exported as asked, or a place that it cannot be written to."""
+
+
+def require(module: str) -> None:
+    """Raise MissingDependencyError if a library of the extra `export` is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise MissingDependencyError(f"{module} is not installed; {HOW_TO_INSTALL} brings it")
+
+
+def paddle_to_onnx(
+    model_prefix: str | os.PathLike[str], path: str | os.PathLike[str], *, opset: int = NEWEST_OPSET
+) -> None:
+    """Translate a Paddle Inference model into an ONNX file, which is checked before it takes its place.
+
+    Args:
+        model_prefix: the model is `<model_prefix>.json` (or `.pdmodel`) and `<model_prefix>.pdiparams`.
+        path: of the ONNX file; one that exists is replaced.
+        opset: ONNX operator set, 7 to 17.
+
+    Raises:
+        ExportError: the model is missing, an operator of it has no translation, or the result is no valid ONNX file
+            of standard operators.
+        MissingDependencyError: paddle2onnx or onnx is not installed.
+    """
+    if not 7 <= opset <= NEWEST_OPSET:
+        raise ExportError(f"opset is {opset}; use 7 to {NEWEST_OPSET}")
+    require("paddle2onnx")
+    require("onnx")
+    program, weights = _model_files(Path(model_prefix))
+    with replacing(Path(path)) as part:
+        _translate(program, weights, part, opset)
+        check_onnx(part)
+
+
+def check_onnx(path: str | os.PathLike[str], *, newest_opset: int = NEWEST_OPSET) -> None:
+    """Raise ExportError unless a file is a valid ONNX model of standard operators up to an operator set."""
+    import onnx
+
+    try:
+        model = onnx.load(os.fspath(path))
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker and the parser each have their own kinds
+        raise ExportError(f"{path}: is no valid ONNX model: {error}") from error
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets.get("", 0) > newest_opset:
+        raise ExportError(
+            f"{path}: needs ONNX operator set {opsets['']}; {newest_opset} is the newest allowed"
+        )
+    foreign = sorted(
+        {
+            f"{node.domain}.{node.op_type}"
+            for node in _nodes(model.graph)
+            if node.domain not in ("", "ai.onnx")
+        }
+    )
+    if foreign or model.functions:
+        raise ExportError(
+            f"{path}: has operators that ONNX does not define, which few runtimes know: "
+            + ", ".join(foreign or [function.name for function in model.functions])
+        )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Every node of a graph and of the graphs inside it (branches, loops)."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _model_files(prefix: Path) -> tuple[Path, Path]:
+    programs = [prefix.with_name(prefix.name + suffix) for suffix in (".json", ".pdmodel")]
+    program = next((path for path in programs if path.is_file()), None)
+    weights = prefix.with_name(prefix.name + ".pdiparams")
+    if program is None or not weights.is_file():
+        missing = " or ".join(map(str, programs)) if program is None else str(weights)
+        raise ExportError(
+            f"there is no {missing}; expected a Paddle Inference model, as paddle.jit.save writes it"
+        )
+    return program, weights
+
+
+#: Its own process, because a model that paddle2onnx cannot translate may end the whole process by an abort signal.
+_TRANSLATE = """
+import sys, paddle2onnx
+program, weights, path, opset = sys.argv[1:]
+# Without optimize_tool="None" it starts further processes to simplify the graph.
+paddle2onnx.export(program, weights, save_file=path, opset_version=int(opset), optimize_tool="None")
+"""
+
+
+def _translate(program: Path, weights: Path, path: Path, opset: int) -> None:
+    words = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        _TRANSLATE,
+        str(program),
+        str(weights),
+        str(path),
+        str(opset),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace")
+    if done.returncode or not path.is_file():
+        # A failed export calls sys.exit or aborts; its reason is in one of the lines marked ERROR.
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        told = [line for line in lines if "ERROR" in line or "not support" in line] or lines[-3:]
+        raise ExportError(
+            f"paddle2onnx cannot translate {program} to operator set {opset}: {' / '.join(told) or 'it said nothing'}"
+        )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a file or folder to write, which takes the place of `path` once it is whole.
+
+    Raises:
+        ExportError: the folder cannot be written to.
+    """
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
