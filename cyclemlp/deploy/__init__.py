@@ -1,1 +1,33 @@
-"""Export of any layer, and runtimes that run what was exported."""
+"""Export of models, and runtimes that run what was exported. Running needs no Paddle, but for Paddle's own runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp.deploy.metadata import ExportError, ExportMetadata, Output
+from cyclemlp.deploy.runtimes import PRECISIONS, RUNTIMES, ExportedModel, is_exported, load_exported
+
+if TYPE_CHECKING:
+    from cyclemlp.deploy.export import export_form, export_layer, export_model
+
+__all__ = [
+    "PRECISIONS",
+    "RUNTIMES",
+    "ExportError",
+    "ExportMetadata",
+    "ExportedModel",
+    "Output",
+    "export_form",
+    "export_layer",
+    "export_model",
+    "is_exported",
+    "load_exported",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from cyclemlp.deploy import export
+
+        return getattr(export, name)
+    raise AttributeError(f"module 'cyclemlp.deploy' has no attribute {name!r}")

@@ -5,7 +5,6 @@ Nothing here knows the network: any exported Paddle model is taken, the dense on
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import subprocess
@@ -15,21 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.errors import CycleMLPError, MissingDependencyError
+from cyclemlp.deploy.metadata import ExportError
+from cyclemlp.deploy.runtimes import require
 
 #: The newest operator set that is written.
 NEWEST_OPSET = 17
-HOW_TO_INSTALL = 'pip install "paddle-cyclemlp[export]"'
-
-
-class ExportError(CycleMLPError):
-    """A model that cannot be exported as asked, or a place that it cannot be written to."""
-
-
-def require(module: str) -> None:
-    """Raise MissingDependencyError if a library of the extra `export` is not installed."""
-    if importlib.util.find_spec(module) is None:
-        raise MissingDependencyError(f"{module} is not installed; {HOW_TO_INSTALL} brings it")
 
 
 def paddle_to_onnx(
