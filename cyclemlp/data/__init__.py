@@ -7,6 +7,7 @@ from cyclemlp.data.folders import ImageFolder, PictureFiles
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.loader import Batch, Failure, Loader, build_loader
 from cyclemlp.data.mixup import Mixup, step_generator
+from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
 from cyclemlp.data.sources import Sample, Source
 from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
 
@@ -20,6 +21,8 @@ __all__ = [
     "Mixup",
     "PictureFiles",
     "Sample",
+    "SceneOptions",
+    "Scenes",
     "Source",
     "Transform",
     "build_loader",
@@ -31,4 +34,5 @@ __all__ = [
     "read_class_names",
     "step_generator",
     "training_transform",
+    "write_scenes",
 ]

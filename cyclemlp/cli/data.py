@@ -1,0 +1,187 @@
+"""`cyclemlp data KIND`: data sets that are made here, with nothing to download."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cyclemlp.cli.common import whole_number
+from cyclemlp.report import draw_detections, format_table, overlay_masks, picture_sheet
+
+if TYPE_CHECKING:
+    from cyclemlp.data.scenes import SceneOptions
+
+KINDS = {"scenes": "scenes of handwritten digits, for segmentation and detection"}
+DEFAULT_OUTPUT = Path("data/scenes")  # where configs/seg/scenes.yaml and configs/det/scenes.yaml look
+PREVIEW_SCENES = 6
+
+SCENES_EPILOG = """
+what it writes: pictures with masks, for PaddleSeg (images/, labels/, train.txt, val.txt, classes.txt), and the same
+pictures with boxes and masks in COCO's format, for PaddleDetection (annotations/instances_train.json, _val.json).
+The digits are scikit-learn's scans: training scenes hold none of those in validation scenes. Later digits hide
+earlier ones, and masks and boxes are those of the visible parts.
+
+examples:
+  the data of configs/seg/scenes.yaml and configs/det/scenes.yaml:
+    cyclemlp data scenes
+  small scenes of three digits, and a picture of some of them:
+    cyclemlp data scenes --output data/three --digits 0,1,2 --size 160x120 --max-size 80 --preview
+  many small objects:
+    cyclemlp data scenes --output data/crowd --objects 15-30 --max-size 40
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the kinds of data sets and their arguments."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    scenes = kinds.add_parser(
+        "scenes",
+        help=KINDS["scenes"],
+        description=f"Compose {KINDS['scenes']}.",
+        epilog=SCENES_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    scenes.add_argument(
+        "--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="default: %(default)s"
+    )
+    scenes.add_argument("--force", action="store_true", help="replace scenes that are there")
+    scenes.add_argument(
+        "--preview", action="store_true", help="draw some scenes with their truth: DIR/preview.png"
+    )
+    group = scenes.add_argument_group("scenes")
+    count = whole_number(1)
+    group.add_argument(
+        "--train", type=count, default=400, metavar="N", help="how many (default: %(default)s)"
+    )
+    group.add_argument("--val", type=count, default=100, metavar="N", help="how many (default: %(default)s)")
+    group.add_argument(
+        "--size",
+        type=_size,
+        default=(320, 240),
+        metavar="WxH",
+        help="of a scene in pixels (default: 320x240)",
+    )
+    group.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
+    group = scenes.add_argument_group("digits")
+    group.add_argument(
+        "--digits",
+        type=_digits,
+        default=tuple(range(10)),
+        metavar="LIST",
+        help="which, e.g. 0,1,2 (default: all); the first of them is class 1 of the masks",
+    )
+    group.add_argument(
+        "--objects",
+        type=_objects,
+        default=(3, 8),
+        metavar="MIN-MAX",
+        help="how many in a scene (default: 3-8)",
+    )
+    group.add_argument(
+        "--min-size",
+        type=count,
+        default=12,
+        metavar="PIXELS",
+        help="of the longer side (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-size",
+        type=count,
+        default=120,
+        metavar="PIXELS",
+        help="of the longer side (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the data set; 0."""
+    from cyclemlp.data.scenes import PREVIEW, SceneOptions, write_scenes
+
+    options = SceneOptions(
+        width=args.size[0],
+        height=args.size[1],
+        digits=args.digits,
+        objects=args.objects,
+        sizes=(args.min_size, args.max_size),
+        seed=args.seed,
+    )
+    counts = write_scenes(args.output, options, train=args.train, val=args.val, force=args.force)
+    train, val = counts["train"], counts["val"]
+    rows = [[value, name, train[name], val[name]] for value, name in enumerate(options.classes) if value]
+    rows.append([None, "all", train.total(), val.total()])
+    print(
+        f"in {args.output}/: {args.train} scenes for training, {args.val} for validation, {_words(options)}\n"
+    )
+    print(format_table(["class", "digit", "objects, train", "val"], rows))
+    if args.preview:
+        preview(options, args.output / PREVIEW)
+        print(f"\n{args.output / PREVIEW} shows some of them with their masks, boxes and names")
+    print(f"\n{_next(args.output, options)}")
+    return 0
+
+
+def preview(options: SceneOptions, path: Path) -> None:
+    """Draw the first training scenes, each with its masks and, beside, its boxes."""
+    from cyclemlp.data.scenes import Scenes
+
+    scenes, classes = Scenes(options, "train"), options.classes
+    pictures = []
+    for scene in (scenes[i] for i in range(PREVIEW_SCENES)):
+        boxes, labels = [one.box for one in scene.objects], [one.label for one in scene.objects]
+        masks = np.stack([one.mask for one in scene.objects])
+        pictures.append(overlay_masks(scene.image, scene.mask, classes))
+        pictures.append(draw_detections(scene.image, boxes, labels, None, classes, masks))
+    picture_sheet(pictures, columns=4).save(path)
+
+
+def _words(options: SceneOptions) -> str:
+    (least, most), (small, large) = options.objects, options.sizes
+    return f"{options.width}x{options.height} pixels, each with {least} to {most} digits of {small} to {large} pixels"
+
+
+def _next(output: Path, options: SceneOptions) -> str:
+    lines = [
+        "next:",
+        "  cyclemlp seg train --config configs/seg/scenes.yaml",
+        "  cyclemlp det train --config configs/det/scenes.yaml",
+    ]
+    changed = []
+    if output != DEFAULT_OUTPUT:
+        changed.append(f"the folder, {output} instead of {DEFAULT_OUTPUT}")
+    if len(options.digits) != 10:
+        changed.append(f"the classes, {len(options.digits)} digits instead of 10")
+    if changed:
+        lines[0] = f"next, with copies of these files in which you change {' and '.join(changed)}:"
+    return "\n".join(lines)
+
+
+# ---- types of arguments
+
+
+def _numbers(text: str, separator: str, example: str) -> tuple[int, ...]:
+    parts = text.split(separator)
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers as in {example}")
+    return tuple(map(int, parts))
+
+
+def _pair(text: str, separator: str, example: str) -> tuple[int, int]:
+    numbers = _numbers(text, separator, example)
+    if len(numbers) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give two whole numbers as in {example}")
+    return numbers[0], numbers[1]
+
+
+def _size(text: str) -> tuple[int, int]:
+    return _pair(text, "x", "320x240")
+
+
+def _objects(text: str) -> tuple[int, int]:
+    return _pair(text, "-", "3-8")
+
+
+def _digits(text: str) -> tuple[int, ...]:
+    return _numbers(text, ",", "0,1,2")

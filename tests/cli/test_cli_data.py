@@ -1,0 +1,83 @@
+"""`cyclemlp data scenes` from end to end."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclemlp.cli.main import main
+
+SMALL = ("--train", "3", "--val", "2", "--size", "96x64", "--max-size", "40", "--objects", "2-3")
+
+
+@pytest.fixture
+def scenes(capsys):
+    """Run with some words; (exit code, stdout, stderr)."""
+
+    def scenes(*words):
+        try:
+            code = main(["data", "scenes", *map(str, words)])
+        except SystemExit as stop:  # argparse's
+            code = stop.code
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return scenes
+
+
+def test_it_says_what_is_there_and_what_to_do_next(scenes, tmp_path):
+    folder = tmp_path / "few"
+    code, out, err = scenes("--output", folder, *SMALL, "--digits", "0,1,2", "--seed", 5, "--preview")
+    assert code == 0, err
+    assert (
+        f"in {folder}/: 3 scenes for training, 2 for validation, 96x64 pixels, each with 2 to 3 digits of 12 to 40"
+        in out
+    )
+    annotations = [json.loads(p.read_text()) for p in sorted((folder / "annotations").iterdir())]
+    train, val = (len(content["annotations"]) for content in annotations)
+    assert re.search(rf"all +{train} +{val}\n", out)
+    assert [c["name"] for c in annotations[0]["categories"]] == ["zero", "one", "two"]
+    assert "cyclemlp seg train --config configs/seg/scenes.yaml" in out
+    assert "cyclemlp det train --config configs/det/scenes.yaml" in out
+    assert (
+        f"change the folder, {folder} instead of data/scenes and the classes, 3 digits instead of 10" in out
+    )
+    sheet = np.asarray(Image.open(folder / "preview.png"))
+    assert sheet.shape[1] > 4 * 480
+    assert sheet.std() > 20
+
+
+def test_the_default_is_where_the_configs_look(scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = scenes(*SMALL)
+    assert code == 0
+    assert (tmp_path / "data" / "scenes" / "val.txt").exists()
+    assert "\nnext:\n" in out
+    code, _, err = scenes(*SMALL)
+    assert code == 2
+    assert "data/scenes is not empty" in err
+    assert scenes(*SMALL, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--size", "320"), "--size: '320': give two whole numbers as in 320x240"),
+        (("--size", "axb"), "--size: 'axb': give whole numbers as in 320x240"),
+        (("--objects", "5"), "--objects: '5': give two whole numbers as in 3-8"),
+        (("--digits", "1,,2"), "--digits: '1,,2': give whole numbers as in 0,1,2"),
+        (("--digits", "12"), "--digits: [12]; give some of 0 to 9"),
+        (("--train", "0"), "--train: '0': give a whole number from 1"),
+        (("--size", "64x64"), "--max-size 120: expected 8 <= smallest <= largest <= 64"),
+    ],
+)
+def test_mistakes_are_messages(scenes, tmp_path, words, message):
+    code, _, err = scenes("--output", tmp_path / "scenes", *words)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
