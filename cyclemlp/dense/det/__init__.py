@@ -1,0 +1,35 @@
+"""PaddleDetection with CycleMLP backbones. Importing this registers them with it, and does nothing else.
+
+A YAML of one's own then names one of them, `backbone: CycleMLP_B2`, and any tool of PaddleDetection builds it:
+
+    import cyclemlp.dense.det
+    from ppdet.core.workspace import create, load_config
+
+    model = create(load_config("my_retinanet.yaml").architecture)
+"""
+
+from cyclemlp.dense.det.quiet import import_engine
+from cyclemlp.dense.versions import require
+
+require("ppdet")  # says in words what is missing
+import_engine()
+
+from cyclemlp.dense.det.backbones import (  # noqa: E402  the engine must be there first
+    CycleMLP_B1,
+    CycleMLP_B2,
+    CycleMLP_B3,
+    CycleMLP_B4,
+    CycleMLP_B5,
+    CycleMLP_Micro,
+    CycleMLP_Nano,
+)
+
+__all__ = [
+    "CycleMLP_B1",
+    "CycleMLP_B2",
+    "CycleMLP_B3",
+    "CycleMLP_B4",
+    "CycleMLP_B5",
+    "CycleMLP_Micro",
+    "CycleMLP_Nano",
+]

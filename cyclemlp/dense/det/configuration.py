@@ -1,0 +1,340 @@
+"""PaddleDetection's YAML files: read by its own parser, overridden, checked, and made the engine's current one.
+
+The engine keeps one configuration for the whole process, its `global_config`, and loading a second file mixes the two.
+A `Configuration` is the content of one file, and `activate` makes it the only one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ppdet.core.config.schema import SchemaDict
+from ppdet.core.workspace import global_config, load_config, merge_config
+
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.network.config import did_you_mean
+
+CONFIG = "config.yaml"
+#: Keys beside the modules' names that the engine or our commands read.
+TOP_KEYS = frozenset(
+    (
+        *("architecture", "num_classes", "metric", "bias", "pretrain_weights", "weights", "filename"),
+        *("epoch", "snapshot_epoch", "log_iter", "worker_num", "save_dir", "use_gpu"),
+        *("use_ema", "ema_decay", "ema_decay_type", "ema_black_list", "ema_filter_no_grad", "cycle_epoch"),
+        *("amp", "amp_level", "custom_white_list", "custom_black_list", "init_loss_scaling"),
+        *(
+            "norm_type",
+            "find_unused_parameters",
+            "use_fused_allreduce_gradients",
+            "to_static",
+            "assign_on_cpu",
+        ),
+        *("export", "export_onnx", "draw_threshold", "hidden_dim", "use_cot"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class of objects.
+
+    Attributes:
+        id: its number in COCO files.
+        name: for people.
+    """
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class CocoFiles:
+    """Where the pictures and the truth of a data set are, as a configuration says.
+
+    Attributes:
+        key: the configuration's key, such as "TrainDataset".
+        annotations: a COCO JSON file.
+        pictures: the folder to which the file names in it are relative.
+    """
+
+    key: str
+    annotations: Path
+    pictures: Path
+
+
+class Configuration:
+    """What one YAML file and its bases say, with overrides.
+
+    Args:
+        path: the file, for messages.
+        values: module name or top key → its value; what is not there has the engine's default.
+    """
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        self.path, self.values = path, values
+        self._check()
+
+    @classmethod
+    def load(
+        cls, path: Path, overrides: Mapping[str, Any] | None = None, *, epochs: int | None = None
+    ) -> Configuration:
+        """Read a file by the engine's parser, which follows its `_BASE_`.
+
+        Args:
+            path: a .yml or .yaml file.
+            overrides: dotted key → value, such as `{"TrainReader.batch_size": 4}`; a number is a place in a list.
+            epochs: train for so many; the learning-rate schedule is stretched to them.
+
+        Raises:
+            ConfigError: the file cannot be read, or holds or is given something unknown.
+        """
+        if not path.is_file():
+            raise ConfigError(
+                f"{path}: there is no such configuration; configs/det/ holds those of this project"
+            )
+        if path.suffix not in (".yml", ".yaml"):
+            raise ConfigError(f"{path}: PaddleDetection reads configurations named *.yml or *.yaml")
+        _reset()
+        try:
+            load_config(str(path))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} or a file that it builds on is not YAML: {error}") from None
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path}: its _BASE_ {error.filename} does not exist") from None
+        except (AttributeError, TypeError) as error:  # an empty file, a list
+            raise ConfigError(f"{path}: not a mapping of keys to values ({error})") from None
+        values = {
+            key: dict(value) if isinstance(value, SchemaDict) else value
+            for key, value in global_config.items()
+            if not isinstance(value, SchemaDict) or dict(value)
+        }
+        values = copy.deepcopy(values)
+        if epochs is not None:
+            _stretch(values, epochs)
+        for key, value in (overrides or {}).items():
+            _set(values, key, value)
+        return cls(path, values)
+
+    def activate(self) -> Any:
+        """Make this the engine's configuration, and return it: a mapping whose keys are attributes too."""
+        _reset()
+        merge_config(copy.deepcopy(self.values))
+        global_config.filename = self.path.stem
+        global_config.setdefault("log_iter", 20)
+        global_config.setdefault("snapshot_epoch", 1)
+        global_config.setdefault("save_dir", "output")  # read by the engine, and not used
+        for device in ("use_gpu", "use_npu", "use_mlu", "use_xpu"):
+            global_config.setdefault(device, False)
+        return global_config
+
+    def save(self, path: Path) -> None:
+        """Write what `load` reads again, in one file."""
+        values = {key: value for key, value in self.values.items() if key != "filename"}
+        path.write_text(yaml.dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def has_masks(self) -> bool:
+        """Whether the architecture gives a mask an object."""
+        return "mask_head" in (self.values.get(self.architecture) or {})
+
+    @property
+    def architecture(self) -> str:
+        """Name of the engine's architecture, such as "MaskRCNN"."""
+        return str(self.values["architecture"])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of objects."""
+        return int(self.values["num_classes"])
+
+    def data(self, key: str) -> CocoFiles:
+        """The files of "TrainDataset" or "EvalDataset", looked at.
+
+        Raises:
+            ConfigError: the data set is not described, or not in COCO's form.
+            DataError: a file or folder does not exist.
+        """
+        annotations, root = self._path(key, "anno_path"), Path(self._option(key, "dataset_dir") or "")
+        if annotations is None:
+            raise ConfigError(
+                f"{self.path}: {key} has no anno_path, a COCO JSON file relative to dataset_dir"
+            )
+        files = CocoFiles(key, annotations, root / (self._option(key, "image_dir") or ""))
+        if not root.is_dir():
+            raise DataError(
+                f"{self.path}: {key}.dataset_dir is {str(root)!r}, which does not exist; put the data there, or say "
+                f"where they are: --set {key}.dataset_dir=DIR"
+            )
+        if not files.annotations.is_file():
+            raise DataError(f"{self.path}: {key}.anno_path: there is no file {files.annotations}")
+        if not files.pictures.is_dir():
+            raise DataError(f"{self.path}: {key}.image_dir: there is no folder {files.pictures}")
+        return files
+
+    def categories(self, key: str) -> list[Category]:
+        """The classes of a data set in the order of the network's outputs.
+
+        Raises:
+            ConfigError, DataError: from `data`, or the file names another number of classes than `num_classes`.
+        """
+        files = self.data(key)
+        found = read_categories(files.annotations)
+        if len(found) != self.num_classes:
+            names = ", ".join(category.name for category in found[:8]) + (" …" if len(found) > 8 else "")
+            raise ConfigError(
+                f"{self.path}: num_classes is {self.num_classes}, but {files.annotations} has {len(found)} categories "
+                f"({names}); give --set num_classes={len(found)}"
+            )
+        return found
+
+    def categories_for_test(self) -> list[Category] | None:
+        """The classes that "TestDataset" or else "EvalDataset" names, if its file is there."""
+        for key in ("TestDataset", "EvalDataset"):
+            path = self._path(key, "anno_path")
+            if path is not None and path.is_file() and path.suffix == ".json":
+                found = read_categories(path)
+                if len(found) == self.num_classes:
+                    return found
+        return None
+
+    def _path(self, key: str, option: str) -> Path | None:
+        """A file that a data set's option names, relative to its `dataset_dir`."""
+        name = self._option(key, option)
+        return None if not name else Path(self._option(key, "dataset_dir") or "") / name
+
+    def _option(self, key: str, option: str) -> Any:
+        """Of a data set: a mapping with `name`, or an object that a YAML tag such as !COCODataSet made."""
+        dataset = self.values.get(key)
+        if dataset is None:
+            raise ConfigError(f"{self.path} has no {key}; describe it as configs/det/own_data.yaml does")
+        return dataset.get(option) if isinstance(dataset, Mapping) else getattr(dataset, option, None)
+
+    def _check(self) -> None:
+        """Find what the engine would pass over or crash on.
+
+        Raises:
+            ConfigError: something unknown or missing.
+        """
+        modules = [name for name, value in global_config.items() if isinstance(value, SchemaDict)]
+        for key in ("architecture", "num_classes"):
+            if key not in self.values:
+                raise ConfigError(f"{self.path}: it says nothing of {key}")
+        if self.architecture not in modules:
+            hint = did_you_mean(self.architecture, modules)
+            raise ConfigError(f"{self.path}: PaddleDetection has no architecture {self.architecture!r}{hint}")
+        for key, value in self.values.items():
+            if key in TOP_KEYS or key not in modules:
+                if key not in TOP_KEYS and key[:1].isupper():
+                    raise ConfigError(
+                        f"{self.path}: PaddleDetection has no module {key!r}{did_you_mean(key, modules)}"
+                    )
+                continue
+            schema = global_config[key]
+            unknown = set(value) - set(schema.schema) if schema.strict and isinstance(value, Mapping) else ()
+            for option in sorted(unknown):
+                known = list(schema.schema)
+                raise ConfigError(
+                    f"{self.path}: {key} has no option {option!r}{did_you_mean(option, known)}; it has "
+                    f"{', '.join(known)}"
+                )
+
+
+def read_categories(path: Path) -> list[Category]:
+    """The categories of a COCO file in its order, by which the engine numbers its outputs.
+
+    Raises:
+        DataError: the file is not JSON or has no categories.
+    """
+    content = read_coco(path)
+    try:
+        return [Category(int(c["id"]), str(c["name"])) for c in content["categories"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: its categories cannot be read ({error!r}); COCO has a list of id and name"
+        ) from None
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """The content of a COCO file.
+
+    Raises:
+        DataError: it cannot be read, or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path}: holds a {type(content).__name__}; a COCO file is an object with images, annotations"
+        )
+    return content
+
+
+def _reset() -> None:
+    """Take every configuration out of the engine; the modules' own defaults stay."""
+    for key, value in list(global_config.items()):
+        if isinstance(value, SchemaDict):
+            value.clear()
+        else:
+            del global_config[key]
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value at a dotted key.
+
+    Raises:
+        ConfigError: there is no such place, and no module could have it.
+    """
+    *parents, last = key.split(".")
+    place: Any = values
+    for depth, part in enumerate(parents):
+        known = list(place) if isinstance(place, Mapping) else []
+        if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
+            place = place[int(part)]
+        elif isinstance(place, Mapping) and part in place:
+            place = place[part]
+        elif depth == 0 and isinstance(global_config.get(part), SchemaDict):
+            place = values.setdefault(part, {})
+        else:
+            raise ConfigError(
+                f"--set {key}: there is no {'.'.join(parents[: depth + 1])}{did_you_mean(part, known)}"
+            )
+    if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, MutableMapping):
+        if not parents and last not in values and last not in TOP_KEYS and last not in global_config:
+            raise ConfigError(
+                f"--set {key}: the engine reads no such key{did_you_mean(last, [*values, *TOP_KEYS])}"
+            )
+        place[last] = value
+    elif hasattr(place, last):  # made by a YAML tag
+        setattr(place, last, value)
+    else:
+        raise ConfigError(f"--set {key}: {'.'.join(parents)} is {place!r}, which has no {last}")
+
+
+def _stretch(values: dict[str, Any], epochs: int) -> None:
+    """Train for `epochs`, with the schedule's epochs in the same proportion as before."""
+    before = values.get("epoch")
+    values["epoch"] = epochs
+    schedulers = (values.get("LearningRate") or {}).get("schedulers", [])
+    for scheduler in schedulers:
+        get, put = _accessors(scheduler)
+        if get("milestones") and before:
+            put("milestones", [round(m * epochs / before) for m in get("milestones")])
+        if get("max_epochs"):
+            put("max_epochs", round(get("max_epochs") * epochs / before) if before else epochs)
+
+
+def _accessors(thing: Any) -> tuple[Any, Any]:
+    if isinstance(thing, MutableMapping):
+        return thing.get, thing.__setitem__
+    return (lambda name: getattr(thing, name, None)), (lambda name, value: setattr(thing, name, value))

@@ -1,0 +1,298 @@
+"""PaddleDetection's trainer as our commands use it: model, weights and COCO's figures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from ppdet.core.workspace import create
+from ppdet.engine import Trainer, set_random_seed
+from ppdet.metrics import COCOMetric
+
+from cyclemlp.dense.compat import apply_mends
+from cyclemlp.dense.det.configuration import Category, Configuration, read_categories
+from cyclemlp.dense.det.quiet import no_prints, warnings_only
+from cyclemlp.errors import ConfigError, WeightsError
+from cyclemlp.models import fill
+from cyclemlp.weights import read_weights
+
+BEST = "best_model.pdparams"
+CATEGORIES = "categories.json"
+
+
+@contextlib.contextmanager
+def engine(say: Any = None) -> Iterator[None]:
+    """Within it, the engine works under this Paddle and is quiet; its mends are told to `say`, a line each."""
+    for mend in apply_mends("ppdet"):
+        if say:
+            say(f"mend of {mend.engine}: {mend.place}: {mend.what}")
+    with warnings_only():
+        yield
+
+
+def make_trainer(config: Configuration, mode: str, *, device: str = "cpu", seed: int = 0) -> Trainer:
+    """The engine's trainer with its model; data sets are read where the mode needs them.
+
+    Args:
+        mode: "train" or "test" (no data set is read).
+        device: what Paddle computes on, such as "gpu:0".
+        seed: of the weights, of the order of the pictures and of their augmentation.
+
+    Raises:
+        ConfigError: the engine cannot build what is configured.
+    """
+    cfg = config.activate()
+    cfg.use_gpu = device.startswith("gpu")
+    set_random_seed(seed)
+    # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
+    with paddle.utils.unique_name.guard():
+        cfg.model = build_model(config)
+        try:
+            with no_prints():
+                trainer = Trainer(cfg, mode=mode)
+        except AssertionError as error:  # of the engine's readers
+            raise ConfigError(f"{config.path}: PaddleDetection refuses it: {error}") from None
+    trainer.model.load_meanstd(cfg.TestReader["sample_transforms"])
+    return trainer
+
+
+def build_model(config: Configuration) -> nn.Layer:
+    """The network of the active configuration.
+
+    Raises:
+        ConfigError: a module is unknown or its options do not fit.
+    """
+    try:
+        return create(config.architecture)
+    except (ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
+        if isinstance(error, ConfigError.__bases__):  # ours: it says everything
+            raise
+        raise ConfigError(
+            f"{config.path}: PaddleDetection cannot build its {config.architecture}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def load_all(model: nn.Layer, path: Path) -> None:
+    """Give the model all its weights, strictly.
+
+    Args:
+        path: a .pdparams file.
+
+    Raises:
+        WeightsError: it cannot be read, or any tensor is missing, unexpected or of another shape.
+    """
+    fill(model, read_weights(path, layout="paddle"))
+
+
+def load_start(model: nn.Layer, path: Path) -> str:
+    """Give the model what fits of a detector's weights, as the configuration's `pretrain_weights` asks.
+
+    Returns:
+        What was loaded and what was not, for people.
+
+    Raises:
+        WeightsError: it cannot be read, or nothing fits.
+    """
+    tensors = read_weights(path, layout="paddle").tensors
+    state = model.state_dict()
+    fitting = {n: t for n, t in tensors.items() if n in state and tuple(state[n].shape) == t.shape}
+    if not fitting:
+        raise WeightsError(
+            f"{path}: none of its {len(tensors)} tensors fits this detector; is it one of a backbone? "
+            "Give that as the backbone's `pretrained`"
+        )
+    for name, tensor in fitting.items():
+        state[name].set_value(tensor)
+    lines = [f"{len(fitting)} of {len(state)} tensors loaded from {path}"]
+    for what, names in (
+        ("of another shape, left as initialised", [n for n in tensors if n in state and n not in fitting]),
+        ("not in the file, left as initialised", [n for n in state if n not in tensors]),
+        ("not used", [n for n in tensors if n not in state]),
+    ):
+        if names:
+            lines.append(f"  {what}: {', '.join(names)}")
+    return "\n".join(lines)
+
+
+def find_weights(path: Path) -> Path:
+    """What `--weights` means: a .pdparams file, or a run folder's best model, else its newest checkpoint.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise WeightsError(f"{path}: there is no such file or run folder")
+    candidates = [path / BEST, *sorted(path.glob("epoch_*.pdparams"), reverse=True)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise WeightsError(
+        f"{path}: holds neither {BEST} nor epoch_*.pdparams; is it a folder of `cyclemlp det train`?"
+    )
+
+
+def write_categories(categories: Sequence[Category], folder: Path) -> None:
+    """Keep the classes' names with a run, so that prediction needs no data set."""
+    content = {"categories": [{"id": c.id, "name": c.name} for c in categories]}
+    (folder / CATEGORIES).write_text(
+        json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+def find_categories(config: Configuration, weights: Path) -> list[Category]:
+    """The classes' ids and names: those beside the weights, else of the configuration's data set, else numbers."""
+    beside = weights.parent / CATEGORIES
+    if beside.is_file():
+        found = read_categories(beside)
+        if len(found) != config.num_classes:
+            raise ConfigError(
+                f"{beside} names {len(found)} classes, and num_classes of {config.path} is {config.num_classes}"
+            )
+        return found
+    named = config.categories_for_test()
+    return named or [Category(i + 1, str(i + 1)) for i in range(config.num_classes)]
+
+
+# ---- COCO's figures
+
+
+@dataclass(frozen=True)
+class Figures:
+    """COCO's average precision, each from 0 to 1; nan where the truth has no object of a kind.
+
+    Attributes:
+        values: name → figure: bbox_ap (over IoU 0.50 to 0.95), bbox_ap50, bbox_ap75, bbox_ap_small, _medium, _large
+            and bbox_ar (recall with 100 finds a picture), and the same with mask_ where there are masks.
+        per_class: class name → {"bbox_ap", "bbox_ap50", "mask_ap", …, "objects"}.
+        pictures: how many were looked at.
+        finds: how many objects were found in them, of any score.
+    """
+
+    values: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    pictures: int
+    finds: int
+
+
+_STATS = {"ap": 0, "ap50": 1, "ap75": 2, "ap_small": 3, "ap_medium": 4, "ap_large": 5, "ar": 8}
+
+
+class CocoFigures(COCOMetric):
+    """The engine's COCO metric; it writes bbox.json and mask.json into a folder instead of the current one, and has
+    the figures a class without drawing.
+
+    Args:
+        annotations: the COCO file with the truth.
+        folder: where to write.
+        masks: whether masks are measured.
+    """
+
+    def __init__(self, annotations: Path, categories: Sequence[Category], folder: Path, masks: bool) -> None:
+        from pycocotools.coco import COCO
+
+        self.figures: Figures | None = None
+        self._folder, self._masks = folder, masks
+        super().__init__(
+            anno_file=str(annotations), clsid2catid={i: category.id for i, category in enumerate(categories)}
+        )
+        with no_prints():
+            self._truth = COCO(str(annotations))
+
+    def accumulate(self) -> None:
+        """Measure all that `update` was given."""
+        values: dict[str, float] = {}
+        per_class: dict[str, dict[str, float]] = {
+            category["name"]: {"objects": len(self._truth.getAnnIds(catIds=[category["id"]], iscrowd=False))}
+            for category in self._truth.dataset["categories"]
+        }
+        for kind, style in (("bbox", "bbox"), ("mask", "segm"))[: 2 if self._masks else 1]:
+            path = self._folder / f"{kind}.json"
+            path.write_text(json.dumps(self.results[kind]), encoding="utf-8")
+            self._measure(kind, style, values, per_class)
+        pictures = len(self._truth.getImgIds())
+        self.figures = Figures(values, per_class, pictures, len(self.results["bbox"]))
+        self.eval_results = {
+            kind: [values[f"{kind}_ap"]] for kind in ("bbox", "mask") if f"{kind}_ap" in values
+        }
+
+    def _measure(
+        self, kind: str, style: str, values: dict[str, float], per_class: dict[str, dict[str, float]]
+    ) -> None:
+        from pycocotools.cocoeval import COCOeval
+
+        finds = self.results[kind]
+        with no_prints():
+            if finds:
+                measure = COCOeval(self._truth, self._truth.loadRes(finds), style)
+                measure.evaluate()
+                measure.accumulate()
+                measure.summarize()
+        for name, place in _STATS.items():
+            figure = float(measure.stats[place]) if finds else 0.0
+            values[f"{kind}_{name}"] = figure if figure >= 0 else float("nan")
+        for k, category in enumerate(self._truth.dataset["categories"]):
+            row = per_class[category["name"]]
+            # precision: IoU thresholds, recall levels, classes, areas, most finds a picture
+            precision = measure.eval["precision"][:, :, k, 0, -1] if finds else np.zeros((10, 101))
+            for name, part in (("ap", precision), ("ap50", precision[0])):
+                known = part[part > -1]
+                none = float("nan") if finds or not row["objects"] else 0.0
+                row[f"{kind}_{name}"] = float(known.mean()) if known.size and row["objects"] else none
+
+
+class Evaluation:
+    """Measures the trainer's model on "EvalDataset" by the engine's own loop; may be called again as training goes on.
+
+    Args:
+        config: its active configuration.
+        folder: where bbox.json and mask.json go.
+    """
+
+    def __init__(self, config: Configuration, folder: Path) -> None:
+        categories = config.categories("EvalDataset")
+        files = config.data("EvalDataset")
+        with no_prints():
+            dataset = create("EvalDataset")()
+            dataset.check_or_download_dataset()
+            dataset.parse_dataset()
+            sampler = paddle.io.BatchSampler(dataset, batch_size=_batch_size("EvalReader"))
+            self._loader = create("EvalReader")(dataset, _workers(), sampler)
+        self._metric = CocoFigures(files.annotations, categories, folder, config.has_masks())
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._loader)
+
+    def __call__(self, trainer: Trainer) -> Figures:
+        """COCO's figures of the model as it is."""
+        before, trainer._metrics = trainer._metrics, [self._metric]
+        mode = trainer.status.get("mode")
+        try:
+            with paddle.no_grad():
+                trainer._eval_with_loader(self._loader)
+        finally:
+            trainer._metrics = before
+            trainer.status["mode"] = mode
+        assert self._metric.figures is not None
+        return self._metric.figures
+
+
+def _batch_size(reader: str) -> int:
+    from ppdet.core.workspace import global_config
+
+    return int(global_config[reader]["batch_size"])
+
+
+def _workers() -> int:
+    from ppdet.core.workspace import global_config
+
+    return int(global_config.get("worker_num") or 0)

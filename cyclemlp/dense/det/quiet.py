@@ -1,0 +1,60 @@
+"""PaddleDetection without its remarks on trackers that nobody asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TextIO
+
+
+def import_engine() -> None:
+    """Import PaddleDetection; what it prints then, that lap, numba and motmetrics are missing, is left out."""
+    if "ppdet" in sys.modules:
+        return
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No ccache found")
+        importlib.import_module("ppdet")
+    # Its loggers took what stdout was at that moment.
+    for handler in _handlers():
+        if handler.stream is said:
+            handler.setStream(sys.stdout)
+
+
+@contextlib.contextmanager
+def warnings_only(stream: TextIO | None = None) -> Iterator[None]:
+    """Within it, the engine's loggers speak on `stream` (stderr by default), and from warnings on."""
+    before = [(logger, logger.level) for logger in _loggers()]
+    streams = [(handler, handler.setStream(stream or sys.stderr)) for handler in _handlers()]
+    for logger, _ in before:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in before:
+            logger.setLevel(level)
+        for handler, old in streams:
+            if old is not None:
+                handler.setStream(old)
+
+
+@contextlib.contextmanager
+def no_prints() -> Iterator[None]:
+    """Within it, `print` goes nowhere: pycocotools tells on stdout how long it read."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _loggers() -> list[logging.Logger]:
+    from ppdet.utils.logger import logger_initialized
+
+    return [logging.getLogger(name) for name in logger_initialized]
+
+
+def _handlers() -> list[logging.StreamHandler[TextIO]]:
+    return [h for logger in _loggers() for h in logger.handlers if type(h) is logging.StreamHandler]
