@@ -8,6 +8,7 @@ Each mend says what it mends, for which version, and how to see that it is no lo
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -160,7 +161,54 @@ _PADDLESEG = tuple(
 
 # ---- PaddleDetection
 
+_PPDET_2_6 = SpecifierSet(">=2.6.0,<2.7")
+
+
+class _ConcatOfScalars:
+    """Stands for the module `paddle` inside a module of the engine: `concat` takes tensors without an axis too."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("paddle"), name)
+
+    def concat(self, x: Any, axis: Any = 0, name: Any = None) -> Any:
+        import paddle
+
+        return paddle.concat([t.reshape([1]) if t.ndim == 0 else t for t in x], axis, name)
+
+
+def _det_concat(module: str) -> None:
+    """Counts and scales, a scalar a picture, are concatenated."""
+    importlib.import_module(module).paddle = _ConcatOfScalars()
+
+
+_PPDET = tuple(
+    Mend("ppdet", place, what, until, apply, _PPDET_2_6)
+    for place, what, until, apply in (
+        *(
+            (
+                module,
+                f"concat of tensors without an axis ({which}); they get one",
+                f"{where} of Mask R-CNN ends without ValueError",
+                functools.partial(_det_concat, module),
+            )
+            for module, which, where in (
+                (
+                    "ppdet.modeling.proposal_generator.rpn_head",
+                    "numbers of proposals",
+                    "a training step",
+                ),
+                (
+                    "ppdet.modeling.proposal_generator.target",
+                    "numbers of sampled proposals",
+                    "a training step",
+                ),
+                ("ppdet.modeling.post_process", "numbers of finds, scales", "a prediction"),
+            )
+        ),
+    )
+)
+
 
 # ---- the list
 
-MENDS: tuple[Mend, ...] = (*_PADDLESEG,)
+MENDS: tuple[Mend, ...] = (*_PADDLESEG, *_PPDET)
