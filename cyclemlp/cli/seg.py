@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli.common import choose_device, plain_warnings, whole_number, write_text
-from cyclemlp.errors import ConfigError
+from cyclemlp.cli.common import (
+    choose_device,
+    message,
+    output_folder,
+    plain_warnings,
+    whole_number,
+    write_text,
+)
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.report import format_table
 from cyclemlp.training.recipe import parse_assignments
+
+if TYPE_CHECKING:
+    from cyclemlp.dense.seg.check import PartReport
+    from cyclemlp.dense.seg.config import SegConfig
+    from cyclemlp.dense.seg.inference import Inference, Predictor
 
 EPILOG = """
 a configuration is PaddleSeg's own YAML, with two keys of ours beside its own: `classes` (names) and `run` (how often
@@ -25,6 +42,11 @@ examples:
   train, and go on after an interruption:
     cyclemlp seg train --config configs/seg/own_data.yaml --output runs/mine
     cyclemlp seg train --resume runs/mine
+  how good is its best model, and what does it see?
+    cyclemlp seg eval --weights runs/mine
+    cyclemlp seg predict photos/ --weights runs/mine --output seen
+  pictures much larger than in training, by a sliding window:
+    cyclemlp seg predict map.png --weights runs/mine --window 512
   for at most 20 minutes, with other values:
     cyclemlp seg train --config configs/seg/own_data.yaml --max-minutes 20 --set lr_scheduler.learning_rate=5e-4
   on 8 GPUs:
@@ -35,7 +57,11 @@ examples:
 ACTIONS = {
     "check": "look for mistakes in the data that a configuration names, and count its classes",
     "train": "train by PaddleSeg's own loop and leave a run's folder",
+    "eval": "measure mean IoU and the IoU of each class",
+    "predict": "segment pictures of any size: masks, and overlays with a legend",
 }
+#: Errors and warnings of `check` beyond this many are counted only; --json has all.
+MOST_SHOWN = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +155,70 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, with every finding")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="RUN|FILE",
+        help="a run's folder (its best model) or a .pdparams",
+    )
+    _add_config(parser, required=False)
+
+
+def _add_inference(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("inference (default: as the configuration's test_config says)")
+    group.add_argument(
+        "--window",
+        type=whole_number(1),
+        nargs="+",
+        metavar="PIXELS",
+        help="slide a window of this side, or of this width and height, over the picture",
+    )
+    group.add_argument(
+        "--stride",
+        type=whole_number(1),
+        nargs="+",
+        metavar="PIXELS",
+        help="by how much it moves (default: two thirds of it)",
+    )
+    group.add_argument(
+        "--scales", type=float, nargs="+", metavar="S", help="look at the picture at these scales"
+    )
+    group.add_argument("--flip", action="store_true", help="look at the mirrored picture too")
+    group.add_argument("--device", metavar="cpu|gpu|gpu:N", help="where to compute")
+    group.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    _add_weights(parser)
+    _add_inference(parser)
+    parser.add_argument("--workers", type=whole_number(0), default=0, metavar="N", help="processes that read")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, all else on stderr")
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE|FOLDER", help="what to segment")
+    _add_weights(parser)
+    _add_inference(parser)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where masks/ and overlays/ go (default: predictions in the run's folder)",
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be read")
+    parser.add_argument(
+        "--json", action="store_true", help="print each picture's class shares as JSON, all else on stderr"
+    )
+
+
 def _minutes(text: str) -> float:
     try:
         value = float(text)
@@ -180,18 +270,21 @@ def _train(args: argparse.Namespace) -> int:
     checkpoint = world.from_first(checkpoint)
     if checkpoint is not None:
         say(f"going on from {checkpoint}")
+    # What a backbone prints of its weights must not stand beside the JSON.
+    out = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
     try:
-        result = train(
-            config,
-            output,
-            world,
-            checkpoint=checkpoint,
-            max_minutes=args.max_minutes,
-            evaluate=not args.no_eval,
-            show_progress=world.is_first and not args.no_progress,
-            command=_command(args),
-            say=say,
-        )
+        with out:
+            result = train(
+                config,
+                output,
+                world,
+                checkpoint=checkpoint,
+                max_minutes=args.max_minutes,
+                evaluate=not args.no_eval,
+                show_progress=world.is_first and not args.no_progress,
+                command=_command(args),
+                say=say,
+            )
     except TrainingFailedError as error:
         print(f"cyclemlp seg train: failed: {error}", file=sys.stderr)
         return 1
@@ -258,5 +351,192 @@ def _command(args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-_ARGUMENTS = {"check": _add_config, "train": _add_train}
-_RUN = {"train": _train}
+# ---- check
+
+
+def _check(args: argparse.Namespace) -> int:
+    from cyclemlp.dense.seg.check import check
+    from cyclemlp.dense.seg.config import open_config
+
+    config = open_config(args.config, parse_assignments(args.set), data=args.data)
+    classes = config.class_names()
+    reports = check(config, show_progress=not args.no_progress)
+    errors = [error for report in reports for error in report.errors]
+    if args.json:
+        print(json.dumps({report.name: report.to_dict(classes) for report in reports}, indent=1))
+    else:
+        for report in reports:
+            print(_check_text(report, classes))
+        _print_some("error", errors)
+        _print_some("warning", [warning for report in reports for warning in report.warnings])
+        print(f"{len(errors)} errors" if errors else "no errors: the data are as the configuration says")
+    return 2 if errors else 0
+
+
+def _check_text(report: PartReport, classes: list[str]) -> str:
+    facts = report.to_dict(classes)
+    rows = [[row["name"], f"{100 * row['pixel_share']:.2f}", row["pictures"]] for row in facts["classes"]]
+    widths, heights = [size[0] for size in report.sizes], [size[1] for size in report.sizes]
+    sizes = f", {min(widths)}×{min(heights)} to {max(widths)}×{max(heights)} pixels" if widths else ""
+    head = f"{report.name} ({report.source}): {report.pictures} good pairs{sizes}"
+    rows.append(["(ignored)", f"{100 * facts['ignored_share']:.2f}", None])
+    return f"{head}\n{format_table(['class', '% of pixels', 'pictures'], rows)}\n"
+
+
+def _print_some(kind: str, findings: list[str]) -> None:
+    for finding in findings[:MOST_SHOWN]:
+        print(f"{kind}: {finding}")
+    if len(findings) > MOST_SHOWN:
+        print(f"… and {len(findings) - MOST_SHOWN} more {kind}s (--json prints all)")
+
+
+# ---- eval and predict
+
+
+def _open(args: argparse.Namespace) -> tuple[SegConfig, Inference]:
+    """The configuration, typed or the run's own, and how pictures go through the model."""
+    choose_device(args.device)
+    from cyclemlp.dense.seg.inference import Inference
+
+    config = _config_of_weights(args)
+    how = Inference.from_config(config)
+    if args.window is not None or args.stride is not None:
+        how = replace(how, window=_pair("--window", args.window), stride=_pair("--stride", args.stride))
+    if args.scales is not None:
+        how = replace(how, scales=tuple(args.scales))
+    return config, replace(how, flip=how.flip or args.flip)
+
+
+def _config_of_weights(args: argparse.Namespace) -> SegConfig:
+    from cyclemlp.dense.seg import run_folder
+    from cyclemlp.dense.seg.config import open_config
+
+    path, run = args.config, run_folder.run_of(args.weights)
+    if path is None:
+        if run is None:
+            raise ConfigError(f"{args.weights} does not lie in a run's folder: give --config FILE too")
+        path = run / run_folder.CONFIG
+    return open_config(path, parse_assignments(args.set), data=args.data)
+
+
+def _pair(option: str, values: list[int] | None) -> tuple[int, int] | None:
+    if values is None:
+        return None
+    if len(values) > 2:
+        raise ConfigError(f"{option} has {len(values)} numbers; give a side, or a width and a height")
+    return values[0], values[-1]
+
+
+def _eval(args: argparse.Namespace) -> int:
+    config, how = _open(args)
+    from cyclemlp.dense.seg.inference import evaluate
+
+    say = _say(args)
+    result = evaluate(
+        config, args.weights, how, workers=args.workers, show_progress=not args.no_progress, say=say
+    )
+    classes = config.class_names()
+    figures = result.to_dict(classes)
+    if result.absent:
+        present = result.class_iou[result.class_pixels > 0].mean()
+        say(
+            f"no label has {', '.join(classes[k] for k in result.absent)}; PaddleSeg counts them in the mean IoU, which "
+            f"without them is {100 * present:.2f} %"
+        )
+    if args.json:
+        print(json.dumps({**figures, "inference": str(how), "weights": str(args.weights)}))
+        return 0
+    rows = [
+        [row["name"], *(f"{100 * row[key]:.2f}" for key in ("iou", "precision", "recall")), row["pixels"]]
+        for row in figures["classes"]
+    ]
+    print(format_table(["class", "IoU %", "precision %", "recall %", "pixels in the labels"], rows))
+    print(
+        f"mean IoU {100 * result.mean_iou:.2f} %, pixel accuracy {100 * result.pixel_accuracy:.2f} %, "
+        f"kappa {result.kappa:.4f}, of {result.pictures} pictures; {how}"
+    )
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    config, how = _open(args)
+    from cyclemlp.data import PictureFiles
+    from cyclemlp.dense.seg import run_folder
+    from cyclemlp.dense.seg.inference import Predictor
+    from cyclemlp.report import progress
+
+    say, run = _say(args), run_folder.run_of(args.weights)
+    output = output_folder(args.output or (run or Path()) / run_folder.PREDICTIONS)
+    assert output is not None
+    files = PictureFiles(args.pictures)
+    paths = [Path(files.name(index)) for index in range(len(files))]
+    names = _output_names(paths, args.pictures)
+    predict = Predictor(config, args.weights, how, say=say)
+    results, bad = [], 0
+    for path, name in zip(
+        progress(paths, desc="predict", unit="img", disable=args.no_progress), names, strict=True
+    ):
+        try:
+            results.append(_predict_one(predict, path, output, name))
+        except DataError as error:
+            if not args.skip_bad:
+                raise
+            message(f"cyclemlp seg predict: skipped {error}")
+            bad += 1
+    if args.json:
+        print(json.dumps({"classes": predict.classes, "predictions": results}))
+    say(
+        f"{len(results)} pictures: masks (a palette PNG whose values are the classes) and overlays in {output}"
+    )
+    return 1 if bad else 0
+
+
+def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> dict[str, Any]:
+    """Write the mask and the overlay of a picture; its class shares as JSON values."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from cyclemlp.report import class_colour, overlay_masks
+
+    mask = predict(path)
+    with Image.open(path) as image:
+        picture = ImageOps.exif_transpose(image).convert("RGB")
+    places = {kind: output / f"{kind}s" / name for kind in ("mask", "overlay")}
+    for place in places.values():
+        place.parent.mkdir(parents=True, exist_ok=True)
+    drawn = Image.fromarray(mask)
+    if mask.dtype == np.uint8:
+        drawn.putpalette([part for index in range(256) for part in class_colour(index)])
+    drawn.save(places["mask"])
+    overlay_masks(picture, mask, predict.classes, ignore=None).save(places["overlay"])
+    counts = np.bincount(mask.ravel(), minlength=len(predict.classes)) / mask.size
+    shares = {label: float(share) for label, share in zip(predict.classes, counts, strict=True) if share}
+    return {"picture": str(path), **{kind: str(place) for kind, place in places.items()}, "shares": shares}
+
+
+def _output_names(paths: list[Path], given: list[Path]) -> list[Path]:
+    """A PNG's name for each picture: as below the folder that was given, made different where two are the same."""
+    folders = [folder for folder in given if folder.is_dir()]
+    names: list[Path] = []
+    for path in paths:
+        folder = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
+        name = path.relative_to(folder)
+        stems = (name.with_suffix(".png"), name.with_name(f"{name.name}.png"))
+        free = next((stem for stem in stems if stem not in names), None)
+        if free is None:
+            raise ConfigError(f"two pictures would get the name {stems[1]}: segment them in two commands")
+        names.append(free)
+    return names
+
+
+def _say(args: argparse.Namespace) -> Callable[[str], None]:
+    """What prints lines for people: beside the JSON, on stderr."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    return say
+
+
+_ARGUMENTS = {"check": _add_check, "train": _add_train, "eval": _add_eval, "predict": _add_predict}
+_RUN = {"check": _check, "train": _train, "eval": _eval, "predict": _predict}

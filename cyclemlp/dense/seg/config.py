@@ -11,6 +11,7 @@ Paths in a configuration are relative to the working directory, as PaddleSeg has
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -148,6 +149,12 @@ class SegConfig(Config):
                 f"{self.path}: classes gives {len(names)} names, and the model has {self.num_classes} classes"
             )
         return [str(name) for name in names]
+
+    def for_trained_weights(self) -> SegConfig:
+        """The same, building a model that loads nothing by itself: its weights are to come from a trained one."""
+        other = copy.copy(self)
+        other.dic = {**self.dic, "model": _without(self.dic["model"], "pretrained")}
+        return other
 
     def to_yaml(self) -> str:
         """The resolved configuration, which `open_config` and PaddleSeg's own tools read."""
@@ -310,6 +317,13 @@ def _moved(dataset: Mapping[str, Any], data: str) -> dict[str, Any]:
         if str(dataset.get(name, "")).startswith(old):
             moved[name] = str(Path(data, str(dataset[name]).removeprefix(old)))
     return moved
+
+
+def _without(value: Any, key: str) -> Any:
+    """A copy without a key, at every depth."""
+    if isinstance(value, dict):
+        return {name: _without(item, key) for name, item in value.items() if name != key}
+    return [_without(item, key) for item in value] if isinstance(value, list) else value
 
 
 def _copy(value: Any) -> Any:

@@ -1,0 +1,205 @@
+"""The data that a configuration names, looked through before hours of training: every line, picture and mask.
+
+Shapes: K classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
+from cyclemlp.report import Progress
+
+#: How a picture's EXIF says that it lies on its side.
+_TURNED = (5, 6, 7, 8)
+
+
+@dataclass
+class PartReport:
+    """What was found in one dataset of a configuration.
+
+    Attributes:
+        name: "train_dataset" or "val_dataset".
+        source: its list file or folder.
+        errors: what breaks training or falsifies it, each with file and line.
+        warnings: what may be meant.
+        pictures: how many pairs were read.
+        sizes: pictures by (width, height), in pixels.
+        class_pixels, class_pictures: [K] int, pixels of each class, and pictures that hold it.
+        ignored_pixels: pixels that count for nothing.
+        paths: picture files, for the comparison of two parts.
+    """
+
+    name: str
+    source: str
+    class_pixels: np.ndarray
+    class_pictures: np.ndarray
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    pictures: int = 0
+    ignored_pixels: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    paths: set[Path] = field(default_factory=set)
+
+    def to_dict(self, classes: list[str]) -> dict[str, Any]:
+        """As JSON values."""
+        total = max(int(self.class_pixels.sum()) + self.ignored_pixels, 1)
+        rows = zip(classes, self.class_pixels, self.class_pictures, strict=True)
+        return {
+            "source": self.source,
+            "pictures": self.pictures,
+            "ignored_share": self.ignored_pixels / total,
+            "classes": [
+                {"name": name, "pixel_share": int(pixels) / total, "pictures": int(pictures)}
+                for name, pixels, pictures in rows
+            ],
+            "errors": self.errors,
+            "warnings": self.warnings,
+        }
+
+
+def check(config: SegConfig, *, show_progress: bool = True) -> list[PartReport]:
+    """Read every picture and mask of the training and the evaluation data.
+
+    Args:
+        config: from `open_config`.
+        show_progress: a progress bar on stderr.
+
+    Returns:
+        A report of each dataset; the data are good if none has `errors`.
+
+    Raises:
+        DataError: a list or folder itself is missing.
+    """
+    keys = ["train_dataset", *(["val_dataset"] if config.val_dataset_cfg else [])]
+    reports = [_check_part(config, key, show_progress) for key in keys]
+    if len(reports) == 2 and (both := reports[0].paths & reports[1].paths):
+        reports[1].warnings.append(
+            f"{len(both)} pictures are trained on too, such as {sorted(both)[0]}: the evaluation will flatter"
+        )
+    return reports
+
+
+def _check_part(config: SegConfig, key: str, show_progress: bool) -> PartReport:
+    check_paths(config, key)
+    settings, classes = config.dic[key], config.num_classes
+    source = str(settings.get(f"{settings.get('mode', 'train')}_path", settings.get("dataset_root")))
+    report = PartReport(key, source, np.zeros(classes, np.int64), np.zeros(classes, np.int64))
+    pairs = list(_pairs(config, key, report))
+    bar: Progress[Any] = Progress(pairs, desc=f"check {key}", unit="img", disable=not show_progress)
+    for where, picture, mask in bar:
+        if picture.resolve() in report.paths:
+            report.warnings.append(f"{where}: {picture} was named before")
+        report.paths.add(picture.resolve())
+        _check_pair(config, where, picture, mask, report, shift=settings["type"] == "ADE20K")
+    if not report.pictures and not report.errors:
+        report.errors.append(f"{source}: holds no pictures")
+    names = config.class_names()
+    absent = [names[k] for k in np.flatnonzero(report.class_pictures == 0)]
+    if absent and report.pictures:
+        shown = ", ".join(absent[:10]) + (f" … ({len(absent)} in all)" if len(absent) > 10 else "")
+        report.warnings.append(f"{source}: no picture has a pixel of {shown}")
+    return report
+
+
+def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[str, Path, Path]]:
+    """(place for messages, picture, mask) of each entry; what is malformed goes into the report."""
+    settings = config.dic[key]
+    if settings["type"] != "Dataset":  # one of PaddleSeg's own, which finds its files itself
+        dataset = getattr(Builder(config), key)
+        for number, (picture, mask) in enumerate(dataset.file_list, 1):
+            yield f"{report.source}, entry {number}", Path(picture), Path(mask)
+        return
+    separator = settings.get("separator", " ")
+    root = Path(settings["dataset_root"])
+    text = Path(report.source).read_bytes().decode("utf-8", errors="surrogateescape")
+    for number, line in enumerate(text.splitlines(), 1):
+        where, parts = f"{report.source}:{number}", line.strip().split(separator)
+        if len(parts) == 2 and all(parts):
+            yield where, root / parts[0], root / parts[1]
+        elif not line.strip():
+            report.errors.append(f"{where}: is blank, which PaddleSeg does not read; delete the line")
+        else:
+            hint = "; are there spaces in names? Choose another `separator`" if len(parts) > 2 else ""
+            report.errors.append(
+                f"{where}: {line.strip()[:80]!r} has {len(parts)} parts; expected `picture{separator}mask`{hint}"
+            )
+
+
+def _check_pair(
+    config: SegConfig, where: str, picture: Path, mask: Path, report: PartReport, *, shift: bool
+) -> None:
+    """Read one picture and its mask; `shift` for labels that count from 1, with 0 to ignore, as ADE20K's."""
+    missing = [path for path in (picture, mask) if not path.is_file()]
+    report.errors += [f"{where}: {path} does not exist" for path in missing]
+    if missing:
+        return
+    size, labels = _read_size(picture), _read_labels(mask)
+    for path, found in ((picture, size), (mask, labels)):
+        if isinstance(found, str):
+            report.errors.append(f"{where}: {path} {found}")
+    if isinstance(size, str) or isinstance(labels, str):
+        return
+    if shift:
+        labels = labels - 1  # 8 bits: 0 becomes 255
+    if size != (labels.shape[1], labels.shape[0]):
+        report.errors.append(
+            f"{where}: {picture} is {size[0]}×{size[1]} pixels (width×height), its mask {mask} "
+            f"{labels.shape[1]}×{labels.shape[0]}; they must be the same"
+        )
+        return
+    values, counts = np.unique(labels, return_counts=True)
+    ignore, classes = config.ignore_index, config.num_classes
+    wrong = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if v != ignore and v >= classes]
+    if wrong:
+        told = ", ".join(f"{value} ({count} pixels)" for value, count in wrong[:5])
+        report.errors.append(
+            f"{where}: {mask} has labels {told}{' …' if len(wrong) > 5 else ''}; expected 0 to {classes - 1}, or "
+            f"{ignore} for pixels to ignore"
+        )
+        return
+    report.pictures += 1
+    report.sizes[size] += 1
+    for value, count in zip(values, counts, strict=True):
+        if value == ignore:
+            report.ignored_pixels += int(count)
+        else:
+            report.class_pixels[value] += count
+            report.class_pictures[value] += 1
+    if list(values) == [ignore]:
+        report.warnings.append(f"{where}: {mask} has no pixel that counts")
+
+
+def _read_size(path: Path) -> tuple[int, int] | str:
+    """Width and height as PaddleSeg will see them, which turns a picture as its EXIF says; or what is wrong."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            width, height = image.size
+            turned = image.getexif().get(0x0112) in _TURNED
+    except Exception as error:  # Pillow raises several kinds
+        return f"cannot be read: {error}"
+    return (height, width) if turned else (width, height)
+
+
+def _read_labels(path: Path) -> np.ndarray | str:
+    """The mask as PaddleSeg reads it, [H, W]; or what is wrong."""
+    try:
+        with Image.open(path) as image:
+            labels = np.asarray(image)
+            mode = image.mode
+    except Exception as error:
+        return f"cannot be read: {error}"
+    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
+        return (
+            f"is a picture of mode {mode}, not a mask: expected one number a pixel (an 8-bit grey or palette PNG whose "
+            "values are the classes)"
+        )
+    return labels.astype(np.int64) if labels.dtype != np.uint8 else labels
