@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import select
 import struct
 import termios
 import time
@@ -86,7 +87,11 @@ def test_a_real_terminal_gets_a_bar_even_if_it_says_it_has_no_size(size):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     with open(theirs, "w") as out:  # noqa: PTH123
         list(progress(range(3), desc="train", file=out))
-        assert "train: 100%|" in os.read(ours, 100_000).decode()
+        shown = ""
+        # A terminal hands over in pieces.
+        while "100%" not in shown and select.select([ours], [], [], 10)[0]:
+            shown += os.read(ours, 100_000).decode()
+        assert "train: 100%|" in shown
     os.close(ours)
 
 
