@@ -162,13 +162,16 @@ def test_the_truth_has_no_scores_and_masks_are_tinted(written):
     assert (drawn[150, 250] == 100).all()
 
 
-def test_the_surest_object_lies_on_top():
+def test_the_surest_object_lies_on_top_and_has_the_first_place_for_its_name(written):
     masks = np.zeros((2, 300, 500), dtype=bool)
     masks[:, 100:200, 100:200] = True
     boxes = [[100, 100, 199, 199]] * 2
     for scores, top in (([0.9, 0.1], 1), ([0.1, 0.9], 2)):
         drawn = draw_detections(GREY, boxes, [1, 2], scores, CLASSES, masks)
         assert drawn.getpixel((150, 199)) == class_colour(top)
+        above = [text for text, (_, y), _ in written if y < 99]
+        assert above == [f"{CLASSES[top]} 0.90"]
+        written.clear()
 
 
 def test_names_stay_in_the_picture_and_apart(written):
