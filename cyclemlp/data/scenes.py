@@ -248,7 +248,7 @@ def write_scenes(
     output = Path(output)
     _check_output(output, force)
     output.parent.mkdir(parents=True, exist_ok=True)
-    counts = {}
+    counts: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as place:
         folder = Path(place) / "new"
         for name in (IMAGES, LABELS, ANNOTATIONS):
@@ -430,7 +430,7 @@ def _clouds(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 def _photograph(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """A random part of one of the photographs, mirrored, lighter or darker at random."""
     photographs = _photographs()
-    photograph = photographs[rng.integers(len(photographs))]
+    photograph = photographs[int(rng.integers(len(photographs)))]
     most = min(photograph.width / width, photograph.height / height)
     scale = most * rng.uniform(0.4, 1)
     w, h = width * scale, height * scale
