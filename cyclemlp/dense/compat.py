@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,6 +181,31 @@ def _det_concat(module: str) -> None:
     importlib.import_module(module).paddle = _ConcatOfScalars()
 
 
+def _det_rle() -> None:
+    """The targets of masks are drawn from polygons only, although the readers pass COCO's run lengths on."""
+    import numpy as np
+    import paddle
+    from pycocotools import mask as coco_mask
+
+    target = importlib.import_module("ppdet.modeling.proposal_generator.target")
+    from_polygons = target.rasterize_polygons_within_box
+
+    def rasterize(segmentation: Any, box: Any, resolution: int) -> Any:
+        if not isinstance(segmentation, Mapping):
+            return from_polygons(segmentation, box, resolution)
+        if isinstance(segmentation["counts"], list):
+            segmentation = coco_mask.frPyObjects(segmentation, *segmentation["size"])
+        mask = coco_mask.decode(segmentation)
+        # The pixel under the centre of each cell of the box, as polygons are drawn; nothing outside the picture.
+        cells = (np.arange(resolution) + 0.5) / resolution
+        x, y = (np.floor(box[i] + cells * (box[i + 2] - box[i])).astype(int) for i in (0, 1))
+        inside = ((y >= 0) & (y < mask.shape[0]))[:, None] & ((x >= 0) & (x < mask.shape[1]))
+        drawn = mask[y.clip(0, mask.shape[0] - 1)][:, x.clip(0, mask.shape[1] - 1)] * inside
+        return paddle.to_tensor(drawn, dtype="int32")
+
+    target.rasterize_polygons_within_box = rasterize
+
+
 _PPDET = tuple(
     Mend("ppdet", place, what, until, apply, _PPDET_2_6)
     for place, what, until, apply in (
@@ -204,6 +229,12 @@ _PPDET = tuple(
                 ),
                 ("ppdet.modeling.post_process", "numbers of finds, scales", "a prediction"),
             )
+        ),
+        (
+            "ppdet.modeling.proposal_generator.target.rasterize_polygons_within_box",
+            "masks given as COCO's run lengths (RLE) end in an error; targets are drawn from them too",
+            "Mask R-CNN takes a training step on a data set whose masks are run lengths",
+            _det_rle,
         ),
     )
 )

@@ -14,14 +14,17 @@ COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230)}
 IDS = {"red": 3, "green": 7, "blue": 11}
 
 
-def make_tiny_coco(folder: Path, *, pictures: int = 6, size: tuple[int, int] = (96, 64), seed: int = 0) -> Path:
+def make_tiny_coco(
+    folder: Path, *, pictures: int = 6, size: tuple[int, int] = (96, 64), rle: bool = False
+) -> Path:
     """Write `images/`, `annotations/train.json` and `annotations/val.json`, which hold the same.
 
     Args:
         pictures: how many; the last has no object in it.
         size: width and height in pixels.
+        rle: the masks as run lengths instead of polygons.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
     images: list[dict[str, Any]] = []
@@ -42,7 +45,9 @@ def make_tiny_coco(folder: Path, *, pictures: int = 6, size: tuple[int, int] = (
                     "bbox": [x, y, w, h],
                     "area": w * h,
                     "iscrowd": 0,
-                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                    "segmentation": _runs(x, y, w, h, size)
+                    if rle
+                    else [[x, y, x + w, y, x + w, y + h, x, y + h]],
                 }
             )
         images.append({"id": number + 10, "file_name": f"{number}.png", "width": width, "height": height})
@@ -55,3 +60,11 @@ def make_tiny_coco(folder: Path, *, pictures: int = 6, size: tuple[int, int] = (
     for split in ("train", "val"):
         (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
     return folder
+
+
+def _runs(x: int, y: int, w: int, h: int, size: tuple[int, int]) -> dict[str, Any]:
+    width, height = size
+    counts = [x * height + y]  # by columns, in turn of zeros and ones
+    for column in range(w):
+        counts += [h, height - h if column < w - 1 else (width - x - w) * height + height - y - h]
+    return {"size": [height, width], "counts": counts}
