@@ -1,8 +1,8 @@
 """Semantic FPN: a feature pyramid whose levels are brought to stride 4 and summed.
 
-PaddleSeg's own `PFPNNet` has this name in its documentation but not this architecture: one width for the pyramid and
-the head, the coarsest level read only through the others, and layers that no output depends on (which
-data-parallel training refuses). The published parameter counts need the architecture below.
+PaddleSeg's own `PFPNNet` differs: it has one width for the pyramid and the head, its head does not read the coarsest
+level, and a fifth of its parameters belong to layers that no output depends on. No setting of it gives the published
+parameter counts, so here is the architecture that does.
 
 Shapes: B batch, K classes, H height, W width of the picture; Cᵢ, sᵢ width and stride of the backbone's map i.
 
