@@ -6,11 +6,16 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.cli.common import choose_device, plain_warnings, whole_number
+from cyclemlp.cli.common import choose_device, output_folder, plain_warnings, whole_number
 from cyclemlp.errors import ConfigError
+from cyclemlp.report import Progress, format_table, progress
+
+#: Of the errors of one file, so many are shown unless all are asked for.
+MOST_SHOWN = 20
 
 EPILOG = """examples:
   cyclemlp det check   --config configs/det/bccd.yaml
@@ -71,6 +76,14 @@ def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder of the data set: dataset_dir of TrainDataset, EvalDataset and TestDataset",
+    )
+
+
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
@@ -93,6 +106,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.epilog = TRAIN_EPILOG
     _add_config(parser, required=True)
+    _add_data(parser)
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME OF THE CONFIG)"
     )
@@ -128,12 +142,53 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    _add_weights(parser)
+    _add_data(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="for bbox.json, mask.json (default: beside the weights)"
+    )
+    _add_device(parser)
+    _add_reporting(parser)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture files of any size, and folders"
+    )
+    _add_weights(parser)
+    parser.set_defaults(data=None)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: predictions/ beside the weights")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="objects of a lower score are left out (default: %(default)s)",
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="write predictions.json and .csv only")
+    _add_device(parser)
+    _add_reporting(parser)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser, required=True)
+    _add_data(parser)
+    parser.add_argument("--all", action="store_true", help=f"show every error, not {MOST_SHOWN} of a file")
+    _add_reporting(parser)
+
+
+def _add_reporting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout, all else on stderr")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
 # ---- commands
 
 
 def _train(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.engine import engine
-    from cyclemlp.dense.det.train import train
+    from cyclemlp.dense.det.train import in_words, train
     from cyclemlp.training import TrainingFailedError, TrainingStoppedError
     from cyclemlp.training.distributed import faults_told_apart, join
 
@@ -185,13 +240,126 @@ def _train(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(figures))
     elif result.best:
-        main = ", ".join(
-            f"{k.replace('_', ' ')} {v:.3f}" for k, v in result.best.items() if k.endswith(("ap", "ap50"))
-        )
-        say(f"best: {main} after epoch {result.best_epoch}; everything is in {output}")
+        say(f"best: {in_words(result.best)} after epoch {result.best_epoch}; everything is in {output}")
     else:
         say(f"done; everything is in {output}")
     return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from cyclemlp.dense.det.engine import Evaluation, engine, find_weights
+    from cyclemlp.dense.det.predict import Detector
+
+    config, weights = _config(args), find_weights(args.weights)
+    device = choose_device(args.device)
+    output = output_folder(args.output or weights.parent)
+    assert output is not None
+    with engine(_say()):
+        detector = Detector(config, weights, device=device)
+        evaluation = Evaluation(config, output)
+        with _bar(args, "evaluation", len(evaluation), "batch") as bar:
+            figures = evaluation(detector.trainer, on_batch=lambda: bar.update(1))
+    if args.json:
+        content = {
+            "weights": str(weights),
+            "pictures": figures.pictures,
+            **figures.values,
+            "per_class": figures.per_class,
+        }
+        print(json.dumps(content, ensure_ascii=False))
+        return 0
+    kinds = [kind for kind in ("bbox", "mask") if f"{kind}_ap" in figures.values]
+    columns = [f"{kind}_{name}" for kind in kinds for name in ("ap", "ap50")]
+    rows = [[name, *(row[c] for c in ("objects", *columns))] for name, row in figures.per_class.items()]
+    rows.append(["all", figures.objects, *(figures.values[c] for c in columns)])
+    print(format_table(["class", "objects", *(c.replace("_", " ") for c in columns)], rows))
+    others = [(k.replace("_", " "), v) for k, v in figures.values.items() if k not in columns]
+    print("\n" + format_table(["figure", "value"], others))
+    print(
+        f"\n{figures.pictures} pictures; every find is in {output}/bbox.json"
+        + (" and mask.json" if "mask" in kinds else "")
+    )
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from cyclemlp.data import PictureFiles
+    from cyclemlp.dense.det.engine import engine, find_categories, find_weights
+    from cyclemlp.dense.det.predict import Detector, predict_files
+
+    if not 0 <= args.threshold <= 1:
+        raise ConfigError(f"--threshold is {args.threshold}; give a score from 0 to 1")
+    config, weights = _config(args), find_weights(args.weights)
+    categories = find_categories(config, weights)
+    pictures = PictureFiles(args.pictures)
+    device = choose_device(args.device)
+    output = output_folder(args.output or weights.parent / "predictions")
+    assert output is not None
+    with engine(_say()):
+        detector = Detector(config, weights, device=device)
+        with _bar(args, "predict", len(pictures), "picture") as bar:
+            counts = predict_files(
+                detector,
+                categories,
+                [pictures.path(i) for i in range(len(pictures))],
+                output,
+                threshold=args.threshold,
+                draw=not args.no_pictures,
+                on_file=lambda: bar.update(1),
+            )
+    if args.json:
+        print(
+            json.dumps(
+                {"output": str(output), "pictures": len(pictures), "objects": counts}, ensure_ascii=False
+            )
+        )
+    else:
+        print(format_table(["class", "objects"], list(counts.items())))
+        print(f"\n{len(pictures)} pictures, {sum(counts.values())} objects; everything is in {output}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from cyclemlp.dense.det.check import check, count_pictures
+
+    config = _config(args)
+    with _bar(args, "check", count_pictures(config), "picture") as bar:
+        reports = check(config, on_picture=lambda: bar.update(1))
+    failed = any(report.errors for report in reports)
+    if args.json:
+        keys = ("key", "path", "pictures", "empty_pictures", "crowds", "objects", "errors", "remarks")
+        found = [
+            {key: getattr(report, key) for key in keys} | {"path": str(report.path)} for report in reports
+        ]
+        print(json.dumps(found, ensure_ascii=False))
+        return 2 if failed else 0
+    for report in reports:
+        counts = sum(report.objects.values())
+        print(
+            f"{report.key}: {report.path}: {report.pictures} pictures, {counts} objects, {report.crowds} crowds"
+        )
+        print(format_table(["class", "objects"], list(report.objects.most_common())) + "\n")
+        for remark in report.remarks:
+            print(f"remark: {remark}")
+        shown = report.errors if args.all else report.errors[:MOST_SHOWN]
+        for error in shown:
+            print(f"error: {error}", file=sys.stderr)
+        if len(report.errors) > len(shown):
+            print(f"error: … and {len(report.errors) - len(shown)} more; --all shows them", file=sys.stderr)
+    if failed:
+        print(f"cyclemlp det check: {sum(len(r.errors) for r in reports)} errors", file=sys.stderr)
+        return 2
+    print("no errors")
+    return 0
+
+
+def _bar(args: argparse.Namespace, what: str, total: int, unit: str) -> Progress[Any]:
+    return progress(desc=what, total=total, unit=unit, disable=args.no_progress, leave=False)
+
+
+def _say() -> Callable[[str], None]:
+    """What is not the result: on stderr."""
+    return lambda text: print(text, file=sys.stderr, flush=True)
 
 
 def _config(args: argparse.Namespace, *, epochs: int | None = None) -> Any:
@@ -205,13 +373,21 @@ def _config(args: argparse.Namespace, *, epochs: int | None = None) -> Any:
         path = folder / CONFIG
         if not path.is_file():
             raise ConfigError(f"{args.weights} has no {CONFIG} beside it; say by --config what it is")
-    return Configuration.load(path, parse_assignments(args.set), epochs=epochs)
+    overrides = parse_assignments(args.set)
+    if args.data is not None:
+        overrides = {f"{key}Dataset.dataset_dir": args.data for key in ("Train", "Eval", "Test")} | overrides
+    return Configuration.load(path, overrides, epochs=epochs)
 
 
-COMMANDS = {
+COMMANDS: dict[
+    str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
+] = {
+    "check": ("look through a data set: files, sizes, boxes, masks, classes", _add_check, _check),
     "train": (
-        "train a detector; the run's folder has checkpoints, a log, the best model and curves",
+        "train a detector; the run's folder has checkpoints, a log, the best model, curves",
         _add_train,
         _train,
     ),
+    "eval": ("measure COCO's average precision of a trained detector", _add_eval, _eval),
+    "predict": ("find objects in pictures, and draw them", _add_predict, _predict),
 }

@@ -159,12 +159,12 @@ class Configuration:
             ConfigError: the data set is not described, or not in COCO's form.
             DataError: a file or folder does not exist.
         """
-        annotations, root = self._path(key, "anno_path"), Path(self._option(key, "dataset_dir") or "")
+        annotations, root = self._path(key, "anno_path"), Path(self.option(key, "dataset_dir") or "")
         if annotations is None:
             raise ConfigError(
                 f"{self.path}: {key} has no anno_path, a COCO JSON file relative to dataset_dir"
             )
-        files = CocoFiles(key, annotations, root / (self._option(key, "image_dir") or ""))
+        files = CocoFiles(key, annotations, root / (self.option(key, "image_dir") or ""))
         if not root.is_dir():
             raise DataError(
                 f"{self.path}: {key}.dataset_dir is {str(root)!r}, which does not exist; put the data there, or say "
@@ -204,10 +204,10 @@ class Configuration:
 
     def _path(self, key: str, option: str) -> Path | None:
         """A file that a data set's option names, relative to its `dataset_dir`."""
-        name = self._option(key, option)
-        return None if not name else Path(self._option(key, "dataset_dir") or "") / name
+        name = self.option(key, option)
+        return None if not name else Path(self.option(key, "dataset_dir") or "") / name
 
-    def _option(self, key: str, option: str) -> Any:
+    def option(self, key: str, option: str) -> Any:
         """Of a data set: a mapping with `name`, or an object that a YAML tag such as !COCODataSet made."""
         dataset = self.values.get(key)
         if dataset is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import nn
+from ppdet.core.config.schema import SchemaDict
 from ppdet.core.workspace import create
 from ppdet.engine import Trainer, set_random_seed
+from ppdet.engine.callbacks import Callback
 from ppdet.metrics import COCOMetric
 
 from cyclemlp.dense.compat import apply_mends
@@ -28,39 +30,48 @@ CATEGORIES = "categories.json"
 
 
 @contextlib.contextmanager
-def engine(say: Any = None) -> Iterator[None]:
-    """Within it, the engine works under this Paddle and is quiet; its mends are told to `say`, a line each."""
-    for mend in apply_mends("ppdet"):
-        if say:
-            say(f"mend of {mend.engine}: {mend.place}: {mend.what}")
+def engine(say: Callable[[str], None]) -> Iterator[None]:
+    """Within it, the engine works under this Paddle, and speaks from warnings on, on stderr.
+
+    Args:
+        say: takes a sentence on what was mended for that.
+    """
+    if mends := apply_mends("ppdet"):
+        say(f"PaddleDetection, mended for this Paddle in {', '.join(mend.place for mend in mends)}")
     with warnings_only():
         yield
 
 
-def make_trainer(config: Configuration, mode: str, *, device: str = "cpu", seed: int = 0) -> Trainer:
+def make_trainer(
+    config: Configuration, mode: str, *, device: str = "cpu", seed: int = 0, pretrained: bool = True
+) -> Trainer:
     """The engine's trainer with its model; data sets are read where the mode needs them.
 
     Args:
         mode: "train" or "test" (no data set is read).
         device: what Paddle computes on, such as "gpu:0".
         seed: of the weights, of the order of the pictures and of their augmentation.
+        pretrained: give the backbone its `pretrained` weights; False where others take their place at once.
 
     Raises:
         ConfigError: the engine cannot build what is configured.
     """
     cfg = config.activate()
     cfg.use_gpu = device.startswith("gpu")
+    if not pretrained:
+        for module in cfg.values():
+            if isinstance(module, SchemaDict) and "pretrained" in module:
+                module["pretrained"] = None
     set_random_seed(seed)
     # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
     with paddle.utils.unique_name.guard():
-        cfg.model = build_model(config)
+        with contextlib.nullcontext() if pretrained else no_prints():  # it tells how the backbone begins
+            cfg.model = build_model(config)
         try:
             with no_prints():
-                trainer = Trainer(cfg, mode=mode)
+                return Trainer(cfg, mode=mode)
         except AssertionError as error:  # of the engine's readers
             raise ConfigError(f"{config.path}: PaddleDetection refuses it: {error}") from None
-    trainer.model.load_meanstd(cfg.TestReader["sample_transforms"])
-    return trainer
 
 
 def build_model(config: Configuration) -> nn.Layer:
@@ -167,20 +178,19 @@ def find_categories(config: Configuration, weights: Path) -> list[Category]:
 
 @dataclass(frozen=True)
 class Figures:
-    """COCO's average precision, each from 0 to 1; nan where the truth has no object of a kind.
+    """COCO's average precision, each from 0 to 1; None where the truth has no object of a kind.
 
     Attributes:
         values: name → figure: bbox_ap (over IoU 0.50 to 0.95), bbox_ap50, bbox_ap75, bbox_ap_small, _medium, _large
             and bbox_ar (recall with 100 finds a picture), and the same with mask_ where there are masks.
-        per_class: class name → {"bbox_ap", "bbox_ap50", "mask_ap", …, "objects"}.
-        pictures: how many were looked at.
-        finds: how many objects were found in them, of any score.
+        per_class: class name → {"objects", "bbox_ap", "bbox_ap50", "mask_ap", "mask_ap50"}.
+        pictures, objects: how many there are.
     """
 
-    values: dict[str, float]
-    per_class: dict[str, dict[str, float]]
+    values: dict[str, float | None]
+    per_class: dict[str, dict[str, float | None]]
     pictures: int
-    finds: int
+    objects: int
 
 
 _STATS = {"ap": 0, "ap50": 1, "ap75": 2, "ap_small": 3, "ap_medium": 4, "ap_large": 5, "ar": 8}
@@ -207,10 +217,21 @@ class CocoFigures(COCOMetric):
         with no_prints():
             self._truth = COCO(str(annotations))
 
+    def update(self, inputs: Any, outputs: Any) -> None:
+        """Take the finds of a batch; the engine's RetinaNet leaves boxes that reach outside of the picture."""
+        known = len(self.results["bbox"])
+        super().update(inputs, outputs)
+        for find in self.results["bbox"][known:]:
+            image = self._truth.imgs[find["image_id"]]
+            x, y, w, h = find["bbox"]
+            x0, x1 = (min(max(v, 0.0), float(image["width"])) for v in (x, x + w))
+            y0, y1 = (min(max(v, 0.0), float(image["height"])) for v in (y, y + h))
+            find["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+
     def accumulate(self) -> None:
         """Measure all that `update` was given."""
-        values: dict[str, float] = {}
-        per_class: dict[str, dict[str, float]] = {
+        values: dict[str, float | None] = {}
+        per_class: dict[str, dict[str, float | None]] = {
             category["name"]: {"objects": len(self._truth.getAnnIds(catIds=[category["id"]], iscrowd=False))}
             for category in self._truth.dataset["categories"]
         }
@@ -218,14 +239,19 @@ class CocoFigures(COCOMetric):
             path = self._folder / f"{kind}.json"
             path.write_text(json.dumps(self.results[kind]), encoding="utf-8")
             self._measure(kind, style, values, per_class)
-        pictures = len(self._truth.getImgIds())
-        self.figures = Figures(values, per_class, pictures, len(self.results["bbox"]))
+        self.figures = Figures(
+            values, per_class, len(self._truth.getImgIds()), len(self._truth.getAnnIds(iscrowd=False))
+        )
         self.eval_results = {
             kind: [values[f"{kind}_ap"]] for kind in ("bbox", "mask") if f"{kind}_ap" in values
         }
 
     def _measure(
-        self, kind: str, style: str, values: dict[str, float], per_class: dict[str, dict[str, float]]
+        self,
+        kind: str,
+        style: str,
+        values: dict[str, float | None],
+        per_class: dict[str, dict[str, float | None]],
     ) -> None:
         from pycocotools.cocoeval import COCOeval
 
@@ -237,16 +263,16 @@ class CocoFigures(COCOMetric):
                 measure.accumulate()
                 measure.summarize()
         for name, place in _STATS.items():
+            # Without finds COCO's program stops before it looks whether there are objects.
             figure = float(measure.stats[place]) if finds else 0.0
-            values[f"{kind}_{name}"] = figure if figure >= 0 else float("nan")
+            values[f"{kind}_{name}"] = figure if figure >= 0 else None
         for k, category in enumerate(self._truth.dataset["categories"]):
             row = per_class[category["name"]]
             # precision: IoU thresholds, recall levels, classes, areas, most finds a picture
             precision = measure.eval["precision"][:, :, k, 0, -1] if finds else np.zeros((10, 101))
             for name, part in (("ap", precision), ("ap50", precision[0])):
                 known = part[part > -1]
-                none = float("nan") if finds or not row["objects"] else 0.0
-                row[f"{kind}_{name}"] = float(known.mean()) if known.size and row["objects"] else none
+                row[f"{kind}_{name}"] = float(known.mean()) if known.size and row["objects"] else None
 
 
 class Evaluation:
@@ -272,18 +298,27 @@ class Evaluation:
         """Number of batches."""
         return len(self._loader)
 
-    def __call__(self, trainer: Trainer) -> Figures:
-        """COCO's figures of the model as it is."""
-        before, trainer._metrics = trainer._metrics, [self._metric]
-        mode = trainer.status.get("mode")
+    def __call__(self, trainer: Trainer, *, on_batch: Callable[[], object]) -> Figures:
+        """COCO's figures of the model as it is; `on_batch` is called after each batch."""
+        before = trainer._metrics, trainer._compose_callback, trainer.status
+        trainer._metrics, trainer._compose_callback = [self._metric], _EachBatch(on_batch)
+        trainer.status = {}
         try:
             with paddle.no_grad():
                 trainer._eval_with_loader(self._loader)
         finally:
-            trainer._metrics = before
-            trainer.status["mode"] = mode
+            trainer._metrics, trainer._compose_callback, trainer.status = before
         assert self._metric.figures is not None
         return self._metric.figures
+
+
+class _EachBatch(Callback):
+    def __init__(self, on_batch: Callable[[], object]) -> None:
+        super().__init__(None)
+        self._on_batch = on_batch
+
+    def on_step_end(self, status: dict[str, Any]) -> None:
+        self._on_batch()
 
 
 def _batch_size(reader: str) -> int:

@@ -15,7 +15,7 @@ import copy
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from cyclemlp.dense.det.engine import (
 )
 from cyclemlp.dense.guard import FiniteGuard
 from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
-from cyclemlp.report import JsonLines, format_duration, progress, read_json_lines
+from cyclemlp.report import JsonLines, Progress, format_duration, progress, read_json_lines
 from cyclemlp.report.dense_curves import plot_dense_curves
 from cyclemlp.training import TrainingStoppedError
 from cyclemlp.training.distributed import ALONE, World
@@ -61,7 +61,7 @@ class Result:
 
     output: Path
     epochs: int
-    best: dict[str, float] | None
+    best: dict[str, float | None] | None
     best_epoch: int | None
     seconds: float
 
@@ -108,7 +108,7 @@ def train(
             "PaddleDetection numbers the classes: make the lists in both files the same"
         )
     folder = _Folder(output, resume=resume, force=force)
-    trainer = make_trainer(config, "train", device=device, seed=seed)
+    trainer = make_trainer(config, "train", device=device, seed=seed, pretrained=folder.checkpoint is None)
     if len(trainer.loader) == 0:
         raise DataError(
             f"{config.path}: TrainDataset has {len(trainer.dataset)} pictures with objects, fewer than one step takes "
@@ -227,9 +227,8 @@ class _Run(Callback):
         self._steps = len(trainer.loader)
         self._best = -1.0
         self._best_epoch: int | None = None
-        self._best_figures: dict[str, float] | None = None
+        self._best_figures: dict[str, float | None] | None = None
         self._begin = self._train_before = self._aside = 0.0
-        self._evaluating = False
         self._epochs = self._done = 0  # whole epochs and steps, of all starts
         self._bar: Any = None
         self._log: JsonLines | None = None
@@ -242,20 +241,15 @@ class _Run(Callback):
     # ---- the engine's moments
 
     def on_epoch_begin(self, status: dict[str, Any]) -> None:
-        if not self._evaluating:
-            epoch, of = status["epoch_id"] + 1, self._trainer.cfg.epoch
-            self._bar = progress(
-                desc=f"epoch {epoch}/{of}",
-                total=self._steps,
-                unit="step",
-                disable=not self._show,
-                leave=False,
-            )
+        self._bar = progress(
+            desc=f"epoch {status['epoch_id'] + 1}/{self._trainer.cfg.epoch}",
+            total=self._steps,
+            unit="step",
+            disable=not self._show,
+            leave=False,
+        )
 
     def on_step_end(self, status: dict[str, Any]) -> None:
-        if self._evaluating:
-            self._bar.update(1)
-            return
         self._done = step = status["epoch_id"] * self._steps + status["step_id"] + 1
         self._bar.figures(loss=float(self._losses["loss"]), lr=status["learning_rate"])
         self._bar.update(1)
@@ -269,8 +263,6 @@ class _Run(Callback):
             raise _Stop
 
     def on_epoch_end(self, status: dict[str, Any]) -> None:
-        if self._evaluating:
-            return
         self._bar.close()
         self._epochs = status["epoch_id"] + 1
         if self._epochs % self._trainer.cfg.snapshot_epoch == 0 or self._epochs == self._trainer.cfg.epoch:
@@ -362,22 +354,17 @@ class _Run(Callback):
                 per_class=figures.per_class,
                 best=is_best,
             )
-            shown = ", ".join(
-                f"{k.replace('_', ' ')} {figures.values[k]:.3f}" for k in _shown(figures.values)
+            self._say(
+                f"epoch {self._epochs}: {in_words(figures.values)}{' (best so far)' if is_best else ''}"
             )
-            self._say(f"epoch {self._epochs}: {shown}{' (best so far)' if is_best else ''}")
 
     def _measure(self) -> Figures:
         assert self._evaluation is not None
-        self._evaluating = True
-        self._bar = progress(
+        bar: Progress[Any] = progress(
             desc="evaluation", total=len(self._evaluation), unit="batch", disable=not self._show, leave=False
         )
-        try:
-            return self._evaluation(self._trainer)
-        finally:
-            self._evaluating = False
-            self._bar.close()
+        with bar:
+            return self._evaluation(self._trainer, on_batch=lambda: bar.update(1))
 
     # ---- details
 
@@ -422,14 +409,20 @@ class _Run(Callback):
             self._say(f"{CURVES} was not drawn: {error}")
 
 
-def _score(figures: dict[str, float]) -> float:
+def _score(figures: dict[str, float | None]) -> float:
     """By what the best model is chosen."""
-    return figures.get("mask_ap", figures["bbox_ap"])
+    return figures.get("mask_ap", figures["bbox_ap"]) or 0.0
 
 
-def _shown(figures: dict[str, float]) -> list[str]:
+def in_words(figures: Mapping[str, float | None]) -> str:
+    """The main figures in a line."""
+    values = [(key.replace("_", " "), figures[key]) for key in _shown(figures)]
+    return ", ".join(f"{name} {'–' if value is None else f'{value:.3f}'}" for name, value in values)
+
+
+def _shown(figures: Mapping[str, float | None]) -> list[str]:
     return [k for k in ("bbox_ap", "bbox_ap50", "mask_ap", "mask_ap50") if k in figures]
 
 
-def _figures_of(record: dict[str, Any]) -> dict[str, float]:
+def _figures_of(record: dict[str, Any]) -> dict[str, float | None]:
     return {k: v for k, v in record.items() if k.startswith(("bbox_", "mask_"))}

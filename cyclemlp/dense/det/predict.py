@@ -1,0 +1,239 @@
+"""A trained detector as a callable from a picture to the objects in it, and files of what was found.
+
+Shapes: N objects, H and W the picture's height and width.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from PIL import Image, ImageOps
+from ppdet.core.workspace import create
+
+from cyclemlp.data.pictures import open_picture
+from cyclemlp.dense.det.configuration import Category, Configuration
+from cyclemlp.dense.det.engine import load_all, make_trainer
+from cyclemlp.report import draw_detections
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects that were found in a picture, the surest first.
+
+    Attributes:
+        boxes: float32 [N, 4], x0 y0 x1 y1 in pixels, inside the picture.
+        labels: int64 [N], classes from 0.
+        scores: float32 [N] in [0, 1].
+        masks: bool [N, H, W], or None from a detector without masks.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    masks: np.ndarray | None
+
+    def above(self, threshold: float) -> Detections:
+        """Those with at least this score."""
+        keep = self.scores >= threshold
+        masks = None if self.masks is None else self.masks[keep]
+        return Detections(self.boxes[keep], self.labels[keep], self.scores[keep], masks)
+
+
+class Preparation:
+    """How a picture becomes the engine's input: "TestReader" of the active configuration, without its decoding."""
+
+    def __init__(self) -> None:
+        reader = create("TestReader")
+        self._each = [t for t in reader._sample_transforms.transforms_cls if type(t).__name__ != "Decode"]
+        self._batch = reader._batch_transforms
+
+    def __call__(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+        """RGB uint8 [H, W, 3] → `image` [1, 3, h, w], `im_shape` [1, 2] and `scale_factor` [1, 2], float32."""
+        height, width = picture.shape[:2]
+        sample: dict[str, Any] = {
+            "image": picture,
+            "im_id": np.array([0]),
+            "h": height,
+            "w": width,
+            "im_shape": np.array([height, width], dtype=np.float32),
+            "scale_factor": np.ones(2, dtype=np.float32),
+        }
+        for transform in self._each:
+            sample = transform(sample)
+        batch = self._batch([sample])
+        return {name: np.asarray(batch[name], np.float32) for name in ("image", "im_shape", "scale_factor")}
+
+
+class Detector:
+    """A detector with its weights.
+
+    Args:
+        config: its configuration, which is made the active one.
+        weights: a .pdparams file with all its tensors.
+        device: what Paddle computes on.
+
+    Raises:
+        ConfigError, WeightsError: from building it and from its weights.
+    """
+
+    def __init__(self, config: Configuration, weights: Path, *, device: str = "cpu") -> None:
+        self.config = config
+        self.trainer = make_trainer(config, "test", device=device, pretrained=False)
+        load_all(self.trainer.model, weights)
+        self.trainer.model.eval()
+        self._prepare = Preparation()
+
+    def __call__(self, picture: np.ndarray) -> Detections:
+        """What is in a picture, RGB uint8 [H, W, 3] of any size."""
+        batch = {name: paddle.to_tensor(value) for name, value in self._prepare(picture).items()}
+        with paddle.no_grad():
+            outputs = self.trainer.model(batch)
+        return to_detections({k: v.numpy() for k, v in outputs.items()}, picture.shape[:2])
+
+
+def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, ...]) -> Detections:
+    """The engine's outputs for one picture → objects.
+
+    Args:
+        outputs: `bbox` [N, 6] of class, score, x0, y0, x1, y1 in the picture's pixels, and perhaps `mask` [N, H, W],
+            1 in the object; a class of -1 stands for no object.
+        size: (H, W).
+    """
+    rows = outputs["bbox"].reshape([-1, 6])
+    height, width = size
+    boxes = rows[:, 2:].clip(0, np.array([width, height, width, height], dtype=np.float32))
+    good = (rows[:, 0] >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    order = np.flatnonzero(good)[np.argsort(-rows[good, 1], kind="stable")]
+    masks = outputs["mask"][order, :height, :width] == 1 if "mask" in outputs else None
+    return Detections(boxes[order], rows[order, 0].astype(np.int64), rows[order, 1], masks)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A picture as RGB uint8 [H, W, 3], turned as its EXIF data say, as the engine's own reader turns it.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return np.asarray(ImageOps.exif_transpose(open_picture(path, str(path))).convert("RGB"))
+
+
+def predict_files(
+    detector: Callable[[np.ndarray], Detections],
+    categories: Sequence[Category],
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    threshold: float,
+    draw: bool = True,
+    on_file: Callable[[], object] = lambda: None,
+) -> dict[str, int]:
+    """Find the objects in pictures; write the pictures with them drawn in, predictions.json and predictions.csv.
+
+    The JSON is in COCO's form, `images`, `categories` and `annotations`, each of which has a `score` besides; masks
+    are run lengths.
+
+    Args:
+        detector: picture → its objects.
+        categories: the classes in the order of its outputs.
+        paths: the pictures.
+        output: an existing folder.
+        threshold: objects of a lower score are left out.
+        on_file: called after each picture.
+
+    Returns:
+        Class name → number of objects.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    names = [category.name for category in categories]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (path, drawn) in enumerate(zip(paths, _names_for(paths), strict=True), start=1):
+        picture = read_picture(path)
+        found = detector(picture).above(threshold)
+        height, width = picture.shape[:2]
+        images.append({"id": number, "file_name": str(path), "width": width, "height": height})
+        for i in range(len(found.labels)):
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, **_annotation(found, i, categories)}
+            )
+        if draw:
+            image = draw_detections(
+                Image.fromarray(picture), found.boxes, found.labels, found.scores, names, found.masks
+            )
+            image.save(output / drawn)
+        on_file()
+    content = {
+        "images": images,
+        "categories": [{"id": c.id, "name": c.name} for c in categories],
+        "annotations": annotations,
+    }
+    _write(output / "predictions.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    _write(output / "predictions.csv", _table(images, annotations, categories))
+    names_by_id = {c.id: c.name for c in categories}
+    counts = dict.fromkeys(names, 0)
+    for annotation in annotations:
+        counts[names_by_id[annotation["category_id"]]] += 1
+    return counts
+
+
+def _annotation(found: Detections, i: int, categories: Sequence[Category]) -> dict[str, Any]:
+    x0, y0, x1, y1 = (round(float(v), 2) for v in found.boxes[i])
+    entry: dict[str, Any] = {
+        "category_id": categories[found.labels[i]].id,
+        "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
+        "score": round(float(found.scores[i]), 5),
+        "area": round((x1 - x0) * (y1 - y0), 2),
+        "iscrowd": 0,
+    }
+    if found.masks is not None:
+        from pycocotools import mask as coco_mask
+
+        runs = coco_mask.encode(np.asfortranarray(found.masks[i], dtype=np.uint8))
+        entry["segmentation"] = {"size": runs["size"], "counts": runs["counts"].decode("ascii")}
+        entry["area"] = int(found.masks[i].sum())
+    return entry
+
+
+def _table(
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Sequence[Category],
+) -> str:
+    names, files = {c.id: c.name for c in categories}, {i["id"]: i["file_name"] for i in images}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["picture", "class", "score", "x", "y", "width", "height"])
+    writer.writerows(
+        [files[a["image_id"]], names[a["category_id"]], a["score"], *a["bbox"]] for a in annotations
+    )
+    return text.getvalue()
+
+
+def _names_for(paths: Sequence[Path]) -> list[str]:
+    """A file name for each drawing: the picture's own, with a number where two pictures have the same."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        name, again = f"{path.stem}.png", 1
+        while name in taken:
+            again += 1
+            name = f"{path.stem}_{again}.png"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
