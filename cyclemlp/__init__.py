@@ -12,12 +12,15 @@ from cyclemlp._tune import SWITCH, tune
 from cyclemlp._version import __version__
 
 if TYPE_CHECKING:
+    from cyclemlp.deploy import export_model, load_exported
     from cyclemlp.models import create_model, list_models, load_model, load_weights, model_info, save_model
 
 __all__ = [
     "__version__",
     "create_model",
+    "export_model",
     "list_models",
+    "load_exported",
     "load_model",
     "load_weights",
     "model_info",
@@ -30,6 +33,10 @@ if os.environ.get(SWITCH) == "1":
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("export_model", "load_exported"):
+        from cyclemlp import deploy
+
+        return getattr(deploy, name)
     if name in __all__:
         from cyclemlp import models
 

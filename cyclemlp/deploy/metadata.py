@@ -48,6 +48,7 @@ class ExportMetadata:
         model: name of the model.
         preprocessing: how pictures become its input.
         classes: names of the classes in the order of the logits, if known.
+        num_classes: length of the logits; None if there are none.
         task: "classification", "features", or another word of who exported it, such as "segmentation".
         outputs: in the order of the file.
         min_size: least height and width of a picture, in pixels.
@@ -59,6 +60,7 @@ class ExportMetadata:
     model: str
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: list[str] | None = None
+    num_classes: int | None = None
     task: str = "classification"
     outputs: list[Output] = field(default_factory=list)
     min_size: int = 1

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.deploy.metadata import ExportError
+from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata
 from cyclemlp.deploy.runtimes import require
 
 #: The newest operator set that is written.
@@ -72,6 +72,28 @@ def check_onnx(path: str | os.PathLike[str], *, newest_opset: int = NEWEST_OPSET
             f"{path}: has operators that ONNX does not define, which few runtimes know: "
             + ", ".join(foreign or [function.name for function in model.functions])
         )
+
+
+def annotate_onnx(path: str | os.PathLike[str], metadata: ExportMetadata) -> None:
+    """Give a file's outputs their names, and put the metadata into it.
+
+    Raises:
+        ExportError: the metadata name another number of outputs than there are.
+    """
+    import onnx
+
+    model = onnx.load(os.fspath(path))
+    graph, names = model.graph, [output.name for output in metadata.outputs]
+    if len(names) != len(graph.output):
+        raise ExportError(f"the model gives {len(graph.output)} outputs, and {len(names)} are named: {names}")
+    new = dict(zip([output.name for output in graph.output], names, strict=True))
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for output, name in zip(graph.output, names, strict=True):
+        output.name = name
+    onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
+    onnx.save(model, os.fspath(path))
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

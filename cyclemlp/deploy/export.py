@@ -1,0 +1,215 @@
+"""Export: a layer, its input and what is known of it → a folder that a runtime reads.
+
+Shapes: B batch, C channels, H height, W width, K classes; batch, height and width stay free in what is exported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from cyclemlp._version import __version__
+from cyclemlp.deploy.form import export_form
+from cyclemlp.deploy.metadata import ExportError, ExportMetadata, Output
+from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, paddle_to_onnx
+from cyclemlp.deploy.runtimes import FILES, require
+from cyclemlp.errors import ModelError
+from cyclemlp.network import CycleMLP
+
+__all__ = ["FORMATS", "export_form", "export_layer", "export_model"]
+
+FORMATS = ("onnx", "openvino", "paddle")
+
+
+def export_model(
+    model: CycleMLP,
+    path: str | os.PathLike[str],
+    format: str = "onnx",
+    *,
+    with_maps: bool = False,
+    calibration: Iterable[np.ndarray] | None = None,
+    opset: int = NEWEST_OPSET,
+    force: bool = False,
+) -> ExportMetadata:
+    """Export a classifier, a network without a head, or a feature form, with its metadata.
+
+    Args:
+        model: from `create_model` or `load_model`; it is left as it is.
+        path: the folder to make.
+        format: one of `FORMATS`.
+        with_maps: give a second output, the class maps `[B, K, H / 32, W / 32]`: where the network saw what. For
+            average pooling and a linear head they are Grad-CAM's before its ReLU, times a constant.
+        calibration: batches, float32 `[B, C, H, W]`, prepared as the model's preprocessing says: quantise the model
+            to int8 with the ranges of values that it has on them. Not with "paddle".
+        opset: ONNX operator set, for "onnx".
+        force: replace an exported model that is there.
+
+    Returns:
+        What was written about the model.
+
+    Raises:
+        ExportError: the folder exists, or the model cannot be exported like this.
+        ModelError: the class maps of a model without head are asked for.
+        MissingDependencyError: a library of the format is not installed.
+    """
+    config = model.config
+    if with_maps and (config.features_only or not config.num_classes):
+        raise ModelError("class maps need a classification head; this model has none")
+    if model.metadata is None:
+        raise ExportError("the model has no metadata; make it with create_model or load_model")
+    if config.features_only:
+        strides = dict(zip(config.out_indices, model.feature_strides, strict=True))
+        outputs = [Output(f"stage{i + 1}", "features", stride) for i, stride in strides.items()]
+    elif not config.num_classes:
+        outputs = [Output("features", "features")]
+    else:
+        outputs = [Output("logits", "logits")]
+    if with_maps:
+        outputs.append(Output("class_maps", "class maps", config.strides[-1]))
+    metadata = ExportMetadata(
+        model=model.metadata.model,
+        preprocessing=model.metadata.preprocessing,
+        classes=model.metadata.classes,
+        num_classes=config.num_classes if outputs[0].kind == "logits" else None,
+        task="classification" if outputs[0].kind == "logits" else "features",
+        outputs=outputs,
+        min_size=config.min_size,
+    )
+    layer = _WithMaps(model) if with_maps else model
+    export_layer(layer, path, format, metadata=metadata, calibration=calibration, opset=opset, force=force)
+    return metadata
+
+
+def export_layer(
+    layer: nn.Layer,
+    path: str | os.PathLike[str],
+    format: str,
+    *,
+    metadata: ExportMetadata,
+    input_spec: Sequence[Any] | None = None,
+    calibration: Iterable[np.ndarray] | None = None,
+    opset: int = NEWEST_OPSET,
+    force: bool = False,
+) -> None:
+    """Export any layer; every CycleMLP in it takes its form for export.
+
+    Args:
+        layer: gives a tensor, or a list or tuple of them.
+        path: the folder to make; complete or not at all.
+        format: one of `FORMATS`.
+        metadata: its `outputs` name the layer's, in order; its `precision` and `version` are filled in here.
+        input_spec: of `paddle.static.InputSpec`; default: a picture `[B, C, H, W]`, float32, batch, height and width
+            free, with as many channels as the preprocessing has.
+        calibration, opset, force: as for `export_model`.
+
+    Raises:
+        ExportError: as for `export_model`, or the layer does not trace, or gives another number of outputs.
+    """
+    if format not in FORMATS:
+        raise ExportError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
+    if calibration is not None and format == "paddle":
+        raise ExportError("int8 is made for onnx and openvino; Paddle Inference runs float32")
+    if format != "paddle":
+        for module in ("paddle2onnx", "onnx", *(["openvino"] if format == "openvino" else [])):
+            require(module)
+    spec = input_spec or [
+        paddle.static.InputSpec([None, metadata.preprocessing.channels, None, None], "float32", "image")
+    ]
+    metadata.version = __version__
+    metadata.precision = "float32" if calibration is None else "int8"
+    with _new_folder(Path(path), force) as folder:
+        if format == "paddle":
+            _trace(export_form(layer, channels_first=False), folder / "model", spec)
+            (folder / "metadata.json").write_text(metadata.to_json() + "\n", "utf-8")
+            return
+        with tempfile.TemporaryDirectory(prefix="cyclemlp_export_") as scratch:
+            traced, onnx_file = Path(scratch) / "model", Path(scratch) / "model.onnx"
+            _trace(export_form(layer, channels_first=True), traced, spec)
+            paddle_to_onnx(traced, onnx_file, opset=opset)
+            if calibration is not None:
+                from cyclemlp.deploy.int8 import quantise
+
+                metadata.extra["calibration_pictures"] = quantise(onnx_file, calibration)
+            annotate_onnx(onnx_file, metadata)
+            if format == "onnx":
+                shutil.copyfile(onnx_file, folder / "model.onnx")
+            else:
+                _to_openvino(onnx_file, folder / "model.xml", metadata)
+
+
+class _WithMaps(nn.Layer):
+    """A classifier whose second output are the class maps."""
+
+    def __init__(self, model: CycleMLP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """`[B, C, H, W]` → logits `[B, K]` and class maps `[B, K, h, w]`."""
+        features = self.model.forward_features(image)
+        maps = paddle.matmul(features.transpose([0, 2, 3, 1]), self.model.head.weight)
+        return self.model.forward_head(features), maps.transpose([0, 3, 1, 2])
+
+
+def _trace(layer: nn.Layer, prefix: Path, spec: Sequence[Any]) -> None:
+    try:
+        # Without full_graph the input_spec has no effect.
+        static = paddle.jit.to_static(layer, input_spec=list(spec), full_graph=True)
+        paddle.jit.save(static, str(prefix))
+    except Exception as error:  # tracing runs anybody's code
+        raise ExportError(f"{type(layer).__name__} cannot be traced: {error}") from error
+
+
+def _to_openvino(onnx_file: Path, path: Path, metadata: ExportMetadata) -> None:
+    import openvino
+
+    from cyclemlp.deploy.metadata import KEY
+
+    model = openvino.Core().read_model(str(onnx_file))
+    model.set_rt_info(metadata.to_json(), [KEY])
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path, force: bool) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` once all is in it.
+
+    Raises:
+        ExportError: `path` exists and is not to be replaced, or holds more than an exported model.
+    """
+    ours = {name for names in FILES.values() for name in names}
+    if path.exists():
+        if not path.is_dir():
+            raise ExportError(f"{path} is a file; name a folder")
+        there = {entry.name for entry in path.iterdir()}
+        if there - ours:
+            raise ExportError(
+                f"{path} holds other things than an exported model ({sorted(there - ours)[0]}); name a new folder"
+            )
+        if there and not force:
+            raise ExportError(f"{path} holds an exported model; --force (force=True) replaces it")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if path.exists():
+            old = part.with_suffix(".old")
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+        else:
+            part.rename(path)
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
