@@ -47,6 +47,8 @@ examples:
     cyclemlp seg predict photos/ --weights runs/mine --output seen
   pictures much larger than in training, by a sliding window:
     cyclemlp seg predict map.png --weights runs/mine --window 512
+  for another program, with ONNX Runtime, OpenVINO or Paddle Inference:
+    cyclemlp seg export --weights runs/mine --output exported/
   for at most 20 minutes, with other values:
     cyclemlp seg train --config configs/seg/own_data.yaml --max-minutes 20 --set lr_scheduler.learning_rate=5e-4
   on 8 GPUs:
@@ -59,6 +61,7 @@ ACTIONS = {
     "train": "train by PaddleSeg's own loop and leave a run's folder",
     "eval": "measure mean IoU and the IoU of each class",
     "predict": "segment pictures of any size: masks, and overlays with a legend",
+    "export": "write a trained model for Paddle Inference and ONNX, and compare its results",
 }
 #: Errors and warnings of `check` beyond this many are counted only; --json has all.
 MOST_SHOWN = 30
@@ -217,6 +220,33 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print each picture's class shares as JSON, all else on stderr"
     )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    _add_weights(parser)
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder for the files; others of it stay"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("paddle", "onnx", "both"),
+        default="both",
+        help="paddle: model.json and model.pdiparams; onnx: model.onnx too (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--result",
+        choices=("logits", "softmax", "argmax"),
+        default="logits",
+        help="what it gives for each pixel: K logits, K probabilities, or the class (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=whole_number(1),
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="for pictures of this size only (default: any size)",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
 def _minutes(text: str) -> float:
@@ -439,9 +469,10 @@ def _eval(args: argparse.Namespace) -> int:
     figures = result.to_dict(classes)
     if result.absent:
         present = result.class_iou[result.class_pixels > 0].mean()
+        absent = ", ".join(classes[k] for k in result.absent)
         say(
-            f"no label has {', '.join(classes[k] for k in result.absent)}; PaddleSeg counts them in the mean IoU, which "
-            f"without them is {100 * present:.2f} %"
+            f"no label has {absent}; PaddleSeg counts them in the mean IoU, which without them is "
+            f"{100 * present:.2f} %"
         )
     if args.json:
         print(json.dumps({**figures, "inference": str(how), "weights": str(args.weights)}))
@@ -529,6 +560,31 @@ def _output_names(paths: list[Path], given: list[Path]) -> list[Path]:
     return names
 
 
+# ---- export
+
+
+def _export(args: argparse.Namespace) -> int:
+    from cyclemlp.dense.seg.export import export
+
+    choose_device("cpu")  # where the files are compared
+    config, say = _config_of_weights(args), _say(args)
+    files = export(
+        config,
+        args.weights,
+        args.output,
+        formats=("paddle",) if args.format == "paddle" else ("paddle", "onnx"),
+        result=args.result,
+        size=None if args.size is None else tuple(args.size),
+        say=say,
+    )
+    if args.json:
+        print(json.dumps([{"file": str(f.path), "difference": f.difference} for f in files]))
+    what = "share of pixels of another class" if args.result == "argmax" else "largest difference"
+    for file in files:
+        say(f"{file.path}: {what} from PaddleSeg's own result {file.difference:.2g}")
+    return 0
+
+
 def _say(args: argparse.Namespace) -> Callable[[str], None]:
     """What prints lines for people: beside the JSON, on stderr."""
 
@@ -538,5 +594,11 @@ def _say(args: argparse.Namespace) -> Callable[[str], None]:
     return say
 
 
-_ARGUMENTS = {"check": _add_check, "train": _add_train, "eval": _add_eval, "predict": _add_predict}
-_RUN = {"check": _check, "train": _train, "eval": _eval, "predict": _predict}
+_ARGUMENTS = {
+    "check": _add_check,
+    "train": _add_train,
+    "eval": _add_eval,
+    "predict": _add_predict,
+    "export": _add_export,
+}
+_RUN = {"check": _check, "train": _train, "eval": _eval, "predict": _predict, "export": _export}

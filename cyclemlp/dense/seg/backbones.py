@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import paddle
 from paddleseg.cvlibs import manager
 
 from cyclemlp.dense.backbone import BACKBONES, DenseBackbone
 
 
 class SegBackbone(DenseBackbone):
-    """A variant as PaddleSeg wants its backbones: `feat_channels`, and a list of maps from a batch of pictures.
+    """A variant as PaddleSeg wants its backbones: a batch `[B, in_channels, H, W]` gives a list of maps
+    `[B, Cᵢ, H / sᵢ, W / sᵢ]`, and `feat_channels` says how wide they are.
 
     Args:
         in_channels: of the picture, PaddleSeg's word for it.
@@ -27,10 +27,6 @@ class SegBackbone(DenseBackbone):
     def __init__(self, in_channels: int = 3, **options: Any) -> None:
         super().__init__(self.variant, in_chans=in_channels, **options)
         self.feat_channels = list(self.feature_channels)
-
-    def forward(self, x: paddle.Tensor) -> list[paddle.Tensor]:
-        """`[B, in_channels, H, W]` → list of `[B, Cᵢ, H / sᵢ, W / sᵢ]`."""
-        return list(super().forward(x))
 
 
 #: Registered name → class.

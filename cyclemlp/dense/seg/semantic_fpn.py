@@ -52,11 +52,11 @@ class FeaturePyramid(nn.Layer):
 
     def forward(self, maps: Sequence[paddle.Tensor]) -> list[paddle.Tensor]:
         """`[B, Cᵢ, H / sᵢ, W / sᵢ]`, finest first → the same with `channels` each."""
-        merged = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        merged = [lateral(maps[i]) for i, lateral in enumerate(self.lateral)]  # tracing knows no strict zip
         for i in range(len(merged) - 1, 0, -1):
             finer = merged[i - 1]
             merged[i - 1] = finer + F.interpolate(merged[i], paddle.shape(finer)[2:], mode="nearest")
-        return [output(x) for output, x in zip(self.output, merged, strict=True)]
+        return [output(merged[i]) for i, output in enumerate(self.output)]
 
 
 class SemanticHead(nn.Layer):
@@ -85,9 +85,9 @@ class SemanticHead(nn.Layer):
         """`[B, in_channels, H / sᵢ, W / sᵢ]`, finest first → `[B, channels, H / s₀, W / s₀]`."""
         total = self.scales[0](maps[0])
         size = paddle.shape(total)[2:]
-        for scale, x in zip(self.scales[1:], maps[1:], strict=True):
+        for i in range(1, len(self.scales)):
             # Of a picture whose sides 32 does not divide, twice a coarse map is a little larger than the finer one.
-            total = total + F.interpolate(scale(x), size, mode="bilinear", align_corners=False)
+            total = total + F.interpolate(self.scales[i](maps[i]), size, mode="bilinear", align_corners=False)
         return total
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import paddle
+from paddle.utils import unique_name
 from paddleseg.utils import utils
 
 from cyclemlp._version import __version__
@@ -119,7 +120,12 @@ def train(
     with Interruption() as interruption, JsonLines(log_path) as log, bar, _without_remarks():
         watcher.begin(log, bar, interruption, FiniteGuard(model))
         watcher.write("start", time=now(), command=command, resumed_from=checkpoint, **_versions())
-        with _watched(watcher, model, losses, optimizer), contextlib.suppress(_StopRun):
+        # The optimizer's state is saved under names that count up in the process, and found by them.
+        with (
+            _watched(watcher, model, losses, optimizer),
+            unique_name.guard(),
+            contextlib.suppress(_StopRun),
+        ):
             if start < config.iters:
                 importlib.import_module(ENGINE).train(
                     model,

@@ -1,0 +1,99 @@
+"""PaddleSeg's mends: each place breaks without its own, and gives the right figures with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import pytest
+
+from cyclemlp.dense.compat import MENDS, apply_mends
+
+#: Place of a mend → what breaks there without it.
+BREAKS = {
+    "paddleseg.core.train.loss_computation": "loss_computation([logits], labels, None, losses)[0].numpy()[0]",
+    "paddleseg.utils.metrics.calculate_area": "calculate_area(paddle.zeros([1, 4, 4]), labels[:, :4, :4], 3)",
+    "paddleseg.models.losses.CrossEntropyLoss._post_process_loss": "CrossEntropyLoss()(logits, labels)",
+}
+PROBE = """
+import sys
+import paddle
+import cyclemlp.dense.seg
+from cyclemlp.dense.compat import apply_mends
+from paddleseg.core.train import loss_computation
+from paddleseg.models.losses import CrossEntropyLoss
+from paddleseg.utils.metrics import calculate_area
+logits, labels = paddle.randn([2, 3, 8, 8]), paddle.randint(0, 3, [2, 8, 8])
+losses = {"types": [lambda logits, labels: logits.mean()], "coef": [1]}
+for code in sys.argv[1:]:
+    try:
+        eval(code)
+    except Exception as error:
+        print("breaks:", code)
+    else:
+        print("works:", code)
+"""
+
+
+def test_each_place_breaks_without_its_mend_and_importing_ours_mends_nothing() -> None:
+    mends = [mend for mend in MENDS if mend.engine == "paddleseg"]
+    assert [mend.place for mend in mends] == list(BREAKS)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROBE, *BREAKS.values()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines() == [f"breaks: {code}" for code in BREAKS.values()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _mended() -> None:
+    assert len(apply_mends("paddleseg")) == len(BREAKS)
+
+
+def test_areas_are_counts_of_pixels() -> None:
+    from paddleseg.utils import metrics
+
+    draw = np.random.default_rng(0)
+    pred, label = draw.integers(0, 4, (2, 9, 7)), draw.integers(0, 5, (2, 9, 7))
+    label[label == 4] = 255
+    found = metrics.calculate_area(paddle.to_tensor(pred[:, None]), paddle.to_tensor(label), 4)
+    for k in range(4):
+        assert int(found[0][k]) == np.sum((pred == k) & (label == k))
+        assert int(found[1][k]) == np.sum((pred == k) & (label != 255))
+        assert int(found[2][k]) == np.sum(label == k)
+    nothing = metrics.calculate_area(paddle.to_tensor(pred), paddle.full([2, 9, 7], 255), 4)
+    assert [area.tolist() for area in nothing] == [[0] * 4] * 3
+    with pytest.raises(ValueError, match="differ in size"):
+        metrics.calculate_area(paddle.to_tensor(pred), paddle.to_tensor(label[:1]), 4)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0, 0.5]])
+def test_cross_entropy_is_the_weighted_mean_over_labelled_pixels(
+    weights: list[float] | None, share: float
+) -> None:
+    from paddleseg.models.losses import CrossEntropyLoss
+
+    draw = np.random.default_rng(1)
+    logits, label = draw.normal(size=(2, 3, 6, 5)).astype("float32"), draw.integers(0, 4, (2, 6, 5))
+    label[label == 3] = 255
+    found = CrossEntropyLoss(weight=weights, top_k_percent_pixels=share)(
+        paddle.to_tensor(logits), paddle.to_tensor(label)
+    )
+
+    log = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    counted = label != 255
+    picked = np.take_along_axis(log, np.where(counted, label, 0)[:, None], axis=1)[:, 0]
+    class_weight = np.array(weights or [1.0] * 3)[np.where(counted, label, 0)]
+    loss = -picked * class_weight * counted
+    if share == 1.0:
+        expected = loss.sum() / (class_weight * counted).sum()
+    else:
+        hardest = np.argsort(-loss.ravel())[: int(share * loss.size)]
+        # PaddleSeg weighs a pixel without a label like class 0 here, or as 1 without weights.
+        expected = loss.ravel()[hardest].sum() / class_weight.ravel()[hardest].sum()
+    np.testing.assert_allclose(float(found), expected, rtol=1e-5)
