@@ -154,6 +154,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--runtime`, `--precision`, `--threads`: how an exported model runs."""
+    from cyclemlp.deploy import PRECISIONS, RUNTIMES
+
+    group = parser.add_argument_group("runtime, where MODEL is what `cyclemlp export` wrote")
+    group.add_argument("--runtime", choices=RUNTIMES, help="what runs it (default: by its files)")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="in which it computes; bfloat16: in OpenVINO, where `cyclemlp info` says that the processor can "
+        "(default: the file's own)",
+    )
+    group.add_argument(
+        "--threads", type=whole_number(1), metavar="N", help="threads (default: the runtime's own choice)"
+    )
+
+
 # ---- what was typed → the thing
 
 
@@ -286,6 +303,36 @@ def open_model(args: argparse.Namespace) -> Any:
     return _model_with_weights(name, args.weights, args.layout)
 
 
+def open_classifier(args: argparse.Namespace) -> tuple[Any, Callable[[Any], Any], str]:
+    """The model that the model and runtime arguments name, in Paddle or, exported, in a runtime.
+
+    Returns:
+        What has its `metadata`; a function from a batch to logits; and what it computes on, in words.
+
+    Raises:
+        ConfigError: as `open_model`; runtime arguments for a model that is not exported, or others for one that is.
+        ExportError, MissingDependencyError: from `load_exported`.
+    """
+    from cyclemlp.deploy import is_exported, load_exported
+    from cyclemlp.evaluation import as_callable
+
+    given = args.model_or_file
+    if args.model is None and given is not None and is_exported(given):
+        for option in ("weights", "pretrained", "layout", "device"):
+            if getattr(args, option):
+                raise ConfigError(f"--{option} is not for an exported model such as {given}")
+        exported = load_exported(given, args.runtime, args.precision, args.threads)
+        return exported, exported.logits, f"{exported.runtime} in {exported.precision}"
+    for option in ("runtime", "precision", "threads"):
+        if getattr(args, option) is not None:
+            raise ConfigError(
+                f"--{option} is for a model that `cyclemlp export` wrote; export {given or args.model} first"
+            )
+    device = choose_device(args.device)
+    model = open_model(args)
+    return model, as_callable(model), device
+
+
 def _model_with_weights(name: str, path: Path, layout: str | None) -> Any:
     """A model for use as it is: with the file's number of classes, and nothing left as initialised."""
     import cyclemlp
@@ -314,7 +361,13 @@ def _is_model_name(text: str) -> bool:
 
 
 def model_class_count(model: Any) -> int:
-    """Number of the model's classes. Raises ModelError if it has no head."""
+    """Number of the model's classes, exported or not. Raises ModelError if it has no head."""
+    from cyclemlp.deploy import ExportedModel
+
+    if isinstance(model, ExportedModel):
+        if model.metadata.num_classes is None:
+            raise ModelError(f"{model.path} was exported without a classification head")
+        return model.metadata.num_classes
     classes = int(model.config.num_classes)
     if classes == 0 or model.config.features_only:
         raise ModelError("this model has no classification head (num_classes=0 or features_only)")

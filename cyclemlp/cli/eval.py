@@ -24,6 +24,8 @@ examples:
       published weights on ImageNet: expect top-1 78.8
   cyclemlp eval --model cyclemlp_b1 --pretrained --data imagenet/val --json
       the same, fetched; the folders are named by WordNet ids; only JSON on stdout
+  cyclemlp eval exported/digits --data digits --runtime openvino
+      a model that `cyclemlp export` wrote, in OpenVINO
 
 Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
 """
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_data_arguments(parser)
     common.add_preprocessing_arguments(parser)
     common.add_running_arguments(parser, batch_size=64)
+    common.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
     group.add_argument("--output", type=Path, metavar="DIR", help="write the figures to DIR/eval.json")
     group.add_argument(
@@ -53,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     with common.plain_warnings("eval"):
         from cyclemlp.data import build_loader, evaluation_transform
-        from cyclemlp.evaluation import as_callable, evaluate, write_evaluation_csv
+        from cyclemlp.deploy import ExportedModel
+        from cyclemlp.evaluation import evaluate, write_evaluation_csv
 
         if args.predictions and args.output is None:
             raise ConfigError("--predictions needs --output DIR, where the CSV is written")
@@ -62,8 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 "--classes names the classes in the CSV of --predictions; without it, it has no effect"
             )
         output = common.output_folder(args.output)
-        device = common.choose_device(args.device)
-        model = common.open_model(args)
+        model, classify, device = common.open_classifier(args)
         classes = common.model_class_names(model, args.classes)
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
@@ -72,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
             evaluation_transform(preprocessing),
             batch_size=args.batch_size,
             num_workers=common.choose_workers(args.workers, source),
-            tensors=True,
+            tensors=not isinstance(model, ExportedModel),
         )
         try:
-            result = evaluate(as_callable(model), loader, keep=args.predictions)
+            result = evaluate(classify, loader, keep=args.predictions)
         except FloatingPointError as error:
             print(f"cyclemlp eval: error: {error}", file=sys.stderr)
             return 1

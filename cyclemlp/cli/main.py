@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "classify pictures and write CSV and JSON",
     "seg": "semantic segmentation with PaddleSeg: check, train, eval, predict, export",
     "det": "detection and instance segmentation with PaddleDetection: check, train, eval, predict, export",
+    "export": "write a trained model for ONNX Runtime, OpenVINO or Paddle Inference, in float32 or int8",
     "data": "make data sets that need no download",
     "show-data": "draw a batch of training pictures as the network gets them, with their soft labels",
     "plot": "draw the curves of one or several training runs in one picture",

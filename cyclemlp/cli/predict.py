@@ -33,6 +33,8 @@ EXAMPLES = """examples:
       a list with lines `name label`: the true class is shown beside the predicted ones
   cyclemlp predict runs/digits --data digits
       the held-out digits
+  cyclemlp predict exported/pets holiday/ --runtime openvino --precision bfloat16
+      a model that `cyclemlp export` wrote, in OpenVINO
 
 Exit code: 0 done; 1 pictures were skipped, or the model gives no finite numbers; 2 something to mend in what was asked.
 """
@@ -69,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     common.add_preprocessing_arguments(parser)
     common.add_running_arguments(parser, batch_size=32)
+    common.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
     group.add_argument(
         "--top",
@@ -102,11 +105,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     from cyclemlp.data import build_loader, evaluation_transform
-    from cyclemlp.evaluation import PredictionFiles, as_callable, outcome_to_dict, predict, prediction_to_dict
+    from cyclemlp.deploy import ExportedModel
+    from cyclemlp.evaluation import PredictionFiles, outcome_to_dict, predict, prediction_to_dict
 
     output = common.output_folder(args.output)
-    device = common.choose_device(args.device)
-    model = common.open_model(args)
+    model, classify, device = common.open_classifier(args)
     classes = common.model_class_names(model, args.classes)
     source = _open_source(args, model)
     preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
@@ -121,7 +124,7 @@ def _predict(args: argparse.Namespace) -> int:
         evaluation_transform(preprocessing),
         batch_size=args.batch_size,
         num_workers=common.choose_workers(args.workers, source),
-        tensors=True,
+        tensors=not isinstance(model, ExportedModel),
         on_failure=skip if args.skip_bad else None,
     )
     topk = min(args.top, len(classes))
@@ -138,7 +141,7 @@ def _predict(args: argparse.Namespace) -> int:
     complete = False
     try:
         with files or nullcontext():
-            for prediction in predict(as_callable(model), loader, topk=topk):
+            for prediction in predict(classify, loader, topk=topk):
                 if files is not None:
                     files.write(prediction)
                 if args.json or files is None or count < MOST_SHOWN:

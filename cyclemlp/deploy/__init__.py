@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.deploy.metadata import ExportError, ExportMetadata, Output
-from cyclemlp.deploy.runtimes import PRECISIONS, RUNTIMES, ExportedModel, is_exported, load_exported
+from cyclemlp.deploy.runtimes import PRECISIONS, RUNS, RUNTIMES, ExportedModel, is_exported, load_exported
 
 if TYPE_CHECKING:
-    from cyclemlp.deploy.export import export_form, export_layer, export_model
+    from cyclemlp.deploy.export import export_form, export_layer, export_model, feature_form
 
 __all__ = [
     "PRECISIONS",
+    "RUNS",
     "RUNTIMES",
     "ExportError",
     "ExportMetadata",
@@ -20,6 +21,7 @@ __all__ = [
     "export_form",
     "export_layer",
     "export_model",
+    "feature_form",
     "is_exported",
     "load_exported",
 ]

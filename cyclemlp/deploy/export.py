@@ -26,7 +26,7 @@ from cyclemlp.deploy.runtimes import FILES, require
 from cyclemlp.errors import ModelError
 from cyclemlp.network import CycleMLP
 
-__all__ = ["FORMATS", "export_form", "export_layer", "export_model"]
+__all__ = ["FORMATS", "export_form", "export_layer", "export_model", "feature_form"]
 
 FORMATS = ("onnx", "openvino", "paddle")
 
@@ -145,6 +145,26 @@ def export_layer(
                 shutil.copyfile(onnx_file, folder / "model.onnx")
             else:
                 _to_openvino(onnx_file, folder / "model.xml", metadata)
+
+
+def feature_form(model: CycleMLP) -> CycleMLP:
+    """The feature form of a classifier, with its weights: normalised maps of all stages.
+
+    The last map is the classifier's own before pooling. It has no norms for the first three, whose scale and shift
+    are 1 and 0, as training of a dense model starts.
+    """
+    if model.config.features_only:
+        return model
+    features = CycleMLP(model.config.replace({"features_only": True}))
+    own = model.state_dict()
+    last = f"norm{2 * (model.config.stages - 1)}."
+    for name, tensor in features.state_dict().items():
+        if name.startswith(last):
+            name = name.replace(last, "norm.")
+        if name in own:
+            tensor.set_value(own[name])
+    features.metadata = model.metadata
+    return features
 
 
 class _WithMaps(nn.Layer):

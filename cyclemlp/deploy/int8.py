@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,10 +30,23 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
         MissingDependencyError: onnxruntime is not installed.
     """
     require("onnxruntime")
+    import onnx
     from onnxruntime import quantization as tool
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    reader = _reader(batches, path)
+    class Reader(tool.CalibrationDataReader):  # its base is there only with onnxruntime
+        def __init__(self) -> None:
+            self.name = onnx.load(str(path), load_external_data=False).graph.input[0].name
+            self.batches, self.pictures = iter(batches), 0
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            if batch is None:
+                return None
+            self.pictures += len(batch)
+            return {self.name: np.ascontiguousarray(batch, dtype=np.float32)}
+
+    reader = Reader()
     with tempfile.TemporaryDirectory(prefix="cyclemlp_int8_") as scratch:
         prepared = Path(scratch) / "prepared.onnx"
         # Folds constants and fuses biases; symbolic shape inference does not know LayerNormalization.
