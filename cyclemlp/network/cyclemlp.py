@@ -21,6 +21,7 @@ from cyclemlp.errors import ModelError
 from cyclemlp.network.block import CycleBlock
 from cyclemlp.network.config import CycleMLPConfig
 from cyclemlp.network.init import init_conv, init_linear_or_norm
+from cyclemlp.network.layers import Conv2D, LayerNorm, Linear
 
 
 class PatchEmbed(nn.Layer):
@@ -34,7 +35,7 @@ class PatchEmbed(nn.Layer):
     def __init__(self, in_chans: int, channels: int, patch_size: int, stride: int) -> None:
         super().__init__()
         padding = (patch_size - stride + 1) // 2  # 2 for 7 and 4: H pixels give about H / stride rows
-        self.proj = nn.Conv2D(in_chans, channels, patch_size, stride, padding=padding)
+        self.proj = Conv2D(in_chans, channels, patch_size, stride, padding=padding)
         init_conv(self.proj)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -51,7 +52,7 @@ class Downsample(nn.Layer):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2D(channels, out, 3, 2, padding=1)
+        self.proj = Conv2D(channels, out, 3, 2, padding=1)
         init_conv(self.proj)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -109,10 +110,10 @@ class CycleMLP(nn.Layer):
         self.network = nn.LayerList(network)
         if config.features_only:
             for i in config.out_indices:
-                self.add_sublayer(f"norm{2 * i}", nn.LayerNorm(dims[i], epsilon=1e-5))
+                self.add_sublayer(f"norm{2 * i}", LayerNorm(dims[i], epsilon=1e-5))
         else:
-            self.norm = nn.LayerNorm(dims[-1], epsilon=1e-5)
-            self.head = nn.Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
+            self.norm = LayerNorm(dims[-1], epsilon=1e-5)
+            self.head = Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
         self.apply(init_linear_or_norm)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor | list[paddle.Tensor]:
@@ -162,7 +163,7 @@ class CycleMLP(nn.Layer):
         if self.config.features_only:
             raise ModelError("a model made with features_only=True has no head to reset")
         self.config = self.config.replace({"num_classes": num_classes})
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         init_linear_or_norm(self.head)
         if self.metadata is not None:
             self.metadata.classes = None

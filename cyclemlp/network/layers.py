@@ -1,0 +1,221 @@
+"""The network's layers on a processor: Paddle's own, computed in another way where Paddle's is slow; and the shift.
+
+Shapes: N rows (positions), C channels in, O channels out.
+
+In Paddle 3 on a CPU the matrix products run at the processor's speed, and what stands between them does not.
+Measured in docs/speed.md for a map of 6.4 MB: a broadcast over the batch takes fifty times an addition, the
+gradient of a bias five times its product, the gradient of a layer norm ten times its forward. Each has an exact
+equivalent that is a product with ones, an operation on equal shapes, or another norm:
+
+* a row of values is spread over all rows, and a sum is taken over all rows, as a product with a column of ones;
+* a layer norm is a batch norm over positions instead of channels, then scale and bias;
+* a shift is a sum over its offsets of the map moved as a whole, times 0 or 1 by channel.
+
+The layers are Paddle's, with its names, parameters and hooks. `rewritten(x)` says where this applies: in eager
+mode on a CPU without mixed precision. Everywhere else, tracing and export among it, they are Paddle's entirely.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+from paddle.autograd import PyLayer
+
+
+def rewritten(x: paddle.Tensor) -> bool:
+    """Whether operations on this tensor are computed in this module's way."""
+    if not paddle.in_dynamic_mode():
+        return False
+    return bool(
+        x.place.is_cpu_place()
+        and paddle.device.get_device() == "cpu"  # where Paddle knows no autocast, either
+        and x.dtype in (paddle.float32, paddle.float64)
+    )
+
+
+def _wants_gradient(x: paddle.Tensor) -> bool:
+    return paddle.is_grad_enabled() and not x.stop_gradient
+
+
+# ---- one row and all rows
+
+
+def _ones(rows: int, like: paddle.Tensor) -> paddle.Tensor:
+    return paddle.ones([rows, 1], dtype=like.dtype)
+
+
+def spread(row: paddle.Tensor, rows: int) -> paddle.Tensor:
+    """`[…, 1, C]` → `[…, N, C]`, each row the same."""
+    return paddle.matmul(_ones(rows, row), row)
+
+
+def mean_of_rows(x: paddle.Tensor) -> paddle.Tensor:
+    """`[…, N, C]` → `[…, 1, C]`."""
+    rows = x.shape[-2]
+    return paddle.matmul(paddle.full([1, rows], 1 / rows, dtype=x.dtype), x)
+
+
+def add_row(x: paddle.Tensor, row: paddle.Tensor) -> paddle.Tensor:
+    """`[…, N, C]` plus `[…, 1, C]`."""
+    return x + spread(row, x.shape[-2])
+
+
+def scale_by_row(x: paddle.Tensor, row: paddle.Tensor) -> paddle.Tensor:
+    """`[…, N, C]` times `[…, 1, C]`."""
+    return _ScaleByRow.apply(x, row)
+
+
+class _ScaleByRow(PyLayer):
+    """By hand only so that the row spread over all rows is not kept for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, row: paddle.Tensor) -> paddle.Tensor:
+        ctx.save_for_backward(
+            x.contiguous(), row.contiguous()
+        )  # Paddle's recompute mistakes a view for its whole
+        ctx.wanted = not x.stop_gradient, not row.stop_gradient
+        return spread(row, x.shape[-2]).multiply_(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor | None, paddle.Tensor | None]:
+        x, row = ctx.saved_tensor()
+        rows = x.shape[-2]
+        of_x = spread(row, rows).multiply_(grad) if ctx.wanted[0] else None
+        of_row = paddle.matmul(_ones(rows, x), grad * x, transpose_x=True) if ctx.wanted[1] else None
+        return of_x, of_row
+
+
+def linear(
+    x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor | None, transpose: bool = False
+) -> paddle.Tensor:
+    """`[…, C]` → `[…, O]`: product with a weight `[C, O]`, or `[O, C]` if `transpose`, plus a bias."""
+    y = paddle.matmul(x, weight, transpose_y=transpose)
+    if bias is None:
+        return y
+    if not rewritten(x):
+        return y + bias
+    shape = y.shape
+    return add_row(y.reshape([-1, shape[-1]]), bias.unsqueeze(0)).reshape(shape)
+
+
+# ---- layers
+
+
+class Linear(nn.Linear):
+    """Paddle's, with the gradient of the bias as a product."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[…, C]` → `[…, O]`."""
+        return linear(x, self.weight, self.bias) if rewritten(x) else super().forward(x)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Paddle's over the last axis, with scale and bias; its gradient as that of a batch norm over rows."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[…, C]` → `[…, C]`."""
+        if not _wants_gradient(x) or not rewritten(x):
+            return super().forward(x)
+        channels = x.shape[-1]
+        rows = x.size // channels
+        unused = paddle.zeros([rows], x.dtype), paddle.zeros([rows], x.dtype)  # running mean and variance
+        y = F.batch_norm(x.reshape([1, rows, channels]), *unused, None, None, True, epsilon=self._epsilon)
+        y = scale_by_row(y.reshape([rows, channels]), self.weight.unsqueeze(0))
+        return add_row(y, self.bias.unsqueeze(0)).reshape(x.shape)
+
+
+class Conv2D(nn.Conv2D):
+    """Paddle's, with the bias added as a product."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, C, H, W]` → `[B, O, H', W']`."""
+        if self.bias is None or not rewritten(x):
+            return super().forward(x)
+        y = F.conv2d(x, self.weight, None, self._stride, self._padding, self._dilation, self._groups)
+        batch, _, height, width = y.shape
+        bias = self.bias.tile([batch]).unsqueeze(1)  # a row here is one position of all the maps
+        return y + paddle.matmul(bias, _ones(height * width, y), transpose_y=True).reshape(y.shape)
+
+
+def gelu(x: paddle.Tensor) -> paddle.Tensor:
+    """x·Φ(x), Φ the normal distribution's (GELU by erf)."""
+    if not rewritten(x):
+        return F.gelu(x)
+    return _Gelu.apply(x) if _wants_gradient(x) else _normal(x).multiply_(x)
+
+
+def _normal(x: paddle.Tensor) -> paddle.Tensor:
+    """Φ(x)."""
+    return paddle.erf(paddle.scale(x, math.sqrt(0.5))).scale_(0.5, 0.5)
+
+
+class _Gelu(PyLayer):
+    """Keeps the derivative, Φ(x) + x·φ(x), in place of x: the gradient is then one product."""
+
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor) -> paddle.Tensor:
+        normal = _normal(x)
+        derivative = (x * x).scale_(-0.5, -0.5 * math.log(2 * math.pi)).exp_().multiply_(x).add_(normal)
+        ctx.save_for_backward(derivative)
+        return normal.multiply_(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: paddle.Tensor) -> paddle.Tensor:
+        (derivative,) = ctx.saved_tensor()
+        return derivative * grad
+
+
+# ---- the shift
+
+
+#: An offset along an axis, in positions, and which channels have it: a row `[1, C]` of 0 and 1.
+Moves = Sequence[tuple[int, paddle.Tensor]]
+
+
+def shift(x: paddle.Tensor, moves: Moves, axis: int) -> paddle.Tensor:
+    """`[B, H, W, C]` → `[B, H, W, C]`: each channel read at its offset further along `axis` (1 or 2), zero outside."""
+    return _Shift.apply(x, moves, axis) if _wants_gradient(x) else _shifted(x, moves, axis, 1)
+
+
+class _Shift(PyLayer):
+    """By hand because the gradient is the shift by the opposite offsets and needs nothing kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, moves: Moves, axis: int) -> paddle.Tensor:
+        ctx.moves, ctx.axis = moves, axis
+        return _shifted(x, moves, axis, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: paddle.Tensor) -> paddle.Tensor:
+        return _shifted(grad, ctx.moves, ctx.axis, -1)
+
+
+def _shifted(x: paddle.Tensor, moves: Moves, axis: int, sign: int) -> paddle.Tensor:
+    shape, channels = x.shape, x.shape[-1]
+    length = shape[axis]
+    ones = _ones(x.size // channels, x)
+    # [positions before the axis, along it, after it with channels]: whole rows are moved.
+    x = x.reshape([-1, length, channels if axis == 2 else shape[2] * channels])
+    total = None
+    for offset, chosen in moves:
+        if abs(offset) < length:
+            moved = _moved(x, sign * offset).reshape([-1, channels])
+            part = paddle.matmul(ones, chosen).multiply_(moved)
+            total = part if total is None else total.add_(part)
+    return (paddle.zeros_like(x) if total is None else total).reshape(shape)
+
+
+def _moved(x: paddle.Tensor, offset: int) -> paddle.Tensor:
+    """`[A, n, R]` → the same shape: position i read at i + offset, zero outside."""
+    if offset == 0:
+        return x
+    rows, length, width = x.shape
+    border = paddle.zeros([rows, abs(offset), width], x.dtype)
+    if offset > 0:
+        return paddle.concat([paddle.split(x, [offset, length - offset], axis=1)[1], border], axis=1)
+    return paddle.concat([border, paddle.split(x, [length + offset, -offset], axis=1)[0]], axis=1)
