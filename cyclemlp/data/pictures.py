@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +46,14 @@ PLAIN_JPEGS = {
 }
 
 
+class UnknownPictureError(DataError):
+    """A file that is not a picture, or of no format that may be read."""
+
+
+class HugePictureError(DataError):
+    """A picture with so many pixels that it may be a decompression bomb."""
+
+
 def open_picture(path: Path, location: str) -> Image.Image:
     """Decode a whole picture, in its own mode; arguments and errors are `PictureFile`'s."""
     return PictureFile(path, location).decode()
@@ -59,27 +67,37 @@ class PictureFile:
     Args:
         path: the file.
         location: what to call it in a message, e.g. "val.txt:12".
+        content: the file's content, where it is known; `path` is then only its name.
+        formats: names of the formats, as Pillow has them, that may be read; None for all.
 
     Attributes:
         size: width and height in pixels.
 
     Raises:
-        DataError: here or while decoding: no such file, not a picture, truncated, or so large that it may be a
-            decompression bomb (above `PIL.Image.MAX_IMAGE_PIXELS`).
+        DataError: here or while decoding: no such file, not a picture (`UnknownPictureError`), truncated, or so large
+            that it may be a decompression bomb (above `PIL.Image.MAX_IMAGE_PIXELS`: `HugePictureError`).
     """
 
-    def __init__(self, path: Path, location: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        location: str,
+        content: bytes | None = None,
+        formats: Sequence[str] | None = None,
+    ) -> None:
         self.path, self.location = path, location
         self._jpeg: bytes | None = None  # the file's content, if it is one
         self._colours: str | None = None  # what simplejpeg decodes it to
         self._opened: Image.Image | None = None  # by Pillow
-        if not path.is_file():
+        if content is None and not path.is_file():
             found = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
             raise DataError(f"{location}: the picture {str(path)!r} {found}")
-        if simplejpeg is not None and self._read_plain_jpeg():
+        if simplejpeg is not None and self._read_plain_jpeg(content):
             return
+        if content is None:
+            content = self._jpeg
         self._opened = self._guarded(
-            lambda: Image.open(path if self._jpeg is None else io.BytesIO(self._jpeg))
+            lambda: Image.open(path if content is None else io.BytesIO(content), formats=formats)
         )
         self.size: tuple[int, int] = self._opened.size
 
@@ -122,14 +140,13 @@ class PictureFile:
         """Whether it can be decoded at a scale."""
         return self._colours is not None or getattr(self._opened, "format", None) == "JPEG"
 
-    def _read_plain_jpeg(self) -> bool:
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                if file.read(len(JPEG_MAGIC)) != JPEG_MAGIC:
-                    return False
-                self._jpeg = JPEG_MAGIC + file.readall()
-        except OSError:
-            return False  # Pillow's errors say what is wrong
+    def _read_plain_jpeg(self, content: bytes | None) -> bool:
+        if content is not None:
+            self._jpeg = content if content.startswith(JPEG_MAGIC) else None
+        else:
+            self._jpeg = self._read_jpeg()
+        if self._jpeg is None:
+            return False
         try:
             height, width, *form = simplejpeg.decode_jpeg_header(self._jpeg)
         except ValueError:
@@ -141,6 +158,15 @@ class PictureFile:
             return False
         self._colours, self.size = colours, (width, height)
         return True
+
+    def _read_jpeg(self) -> bytes | None:
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                if file.read(len(JPEG_MAGIC)) != JPEG_MAGIC:
+                    return None
+                return JPEG_MAGIC + file.readall()
+        except OSError:
+            return None  # Pillow's errors say what is wrong
 
     def _decode_plain_jpeg(self, scale: int, rows: int | None = None) -> np.ndarray | None:
         """uint8 [H, W, 3] or [H, W, 1], perhaps no more than `rows` of the whole picture, at the scale; None if it is
@@ -182,11 +208,11 @@ class PictureFile:
                 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
                 return work()
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise DataError(
+            raise HugePictureError(
                 f"{location}: the picture {str(path)!r} is too large ({error}); if you trust it, make it smaller first"
             ) from error
         except Image.UnidentifiedImageError as error:
-            raise DataError(f"{location}: {str(path)!r} is not a picture that Pillow can read") from error
+            raise UnknownPictureError(f"{location}: {str(path)!r} is not a picture that Pillow can read") from error
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
             raise DataError(f"{location}: the picture {str(path)!r} cannot be decoded: {error}") from error
 
