@@ -47,7 +47,7 @@ examples:
     cyclemlp seg predict photos/ --weights runs/mine --output seen
   pictures much larger than in training, by a sliding window:
     cyclemlp seg predict map.png --weights runs/mine --window 512
-  for another program, with ONNX Runtime, OpenVINO or Paddle Inference:
+  for another program, with ONNX Runtime:
     cyclemlp seg export --weights runs/mine --output exported/
   for at most 20 minutes, with other values:
     cyclemlp seg train --config configs/seg/own_data.yaml --max-minutes 20 --set lr_scheduler.learning_rate=5e-4
@@ -61,7 +61,7 @@ ACTIONS = {
     "train": "train by PaddleSeg's own loop and leave a run's folder",
     "eval": "measure mean IoU and the IoU of each class",
     "predict": "segment pictures of any size: masks, and overlays with a legend",
-    "export": "write a trained model for Paddle Inference and ONNX, and compare its results",
+    "export": "write a trained model for ONNX Runtime, OpenVINO or Paddle Inference, and compare its results",
 }
 #: Errors and warnings of `check` beyond this many are counted only; --json has all.
 MOST_SHOWN = 30
@@ -224,14 +224,12 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder for the files; others of it stay"
-    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to make")
     parser.add_argument(
         "--format",
-        choices=("paddle", "onnx", "both"),
-        default="both",
-        help="paddle: model.json and model.pdiparams; onnx: model.onnx too (default: %(default)s)",
+        choices=("onnx", "openvino", "paddle"),
+        default="onnx",
+        help="for ONNX Runtime, OpenVINO or Paddle Inference (default: %(default)s)",
     )
     parser.add_argument(
         "--result",
@@ -246,6 +244,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help="for pictures of this size only (default: any size)",
     )
+    parser.add_argument("--force", action="store_true", help="replace an exported model that is there")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
@@ -566,22 +565,22 @@ def _output_names(paths: list[Path], given: list[Path]) -> list[Path]:
 def _export(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg.export import export
 
-    choose_device("cpu")  # where the files are compared
-    config, say = _config_of_weights(args), _say(args)
-    files = export(
-        config,
+    choose_device("cpu")  # where the results are compared
+    say = _say(args)
+    difference = export(
+        _config_of_weights(args),
         args.weights,
         args.output,
-        formats=("paddle",) if args.format == "paddle" else ("paddle", "onnx"),
+        args.format,
         result=args.result,
         size=None if args.size is None else tuple(args.size),
+        force=args.force,
         say=say,
     )
     if args.json:
-        print(json.dumps([{"file": str(f.path), "difference": f.difference} for f in files]))
-    what = "share of pixels of another class" if args.result == "argmax" else "largest difference"
-    for file in files:
-        say(f"{file.path}: {what} from PaddleSeg's own result {file.difference:.2g}")
+        print(json.dumps({"output": str(args.output), "format": args.format, "difference": difference}))
+    what = "share of pixels of another class than" if args.result == "argmax" else "largest difference from"
+    say(f"{args.output}: {what} PaddleSeg's own result: {difference:.2g}")
     return 0
 
 

@@ -59,6 +59,14 @@ class FeaturePyramid(nn.Layer):
         return [output(merged[i]) for i, output in enumerate(self.output)]
 
 
+class _Double(nn.Layer):
+    """Bilinear enlargement by 2; by size, since paddle2onnx does not translate a factor."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, C, h, w]` → `[B, C, 2 h, 2 w]`."""
+        return F.interpolate(x, 2 * paddle.shape(x)[2:], mode="bilinear", align_corners=False)
+
+
 class SemanticHead(nn.Layer):
     """Brings every level to the finest one's size, a factor of 2 a step, and sums them.
 
@@ -77,7 +85,7 @@ class SemanticHead(nn.Layer):
                 width = channels if step else in_channels
                 steps.append(layers.ConvBNReLU(width, channels, 3, padding=1, bias_attr=False))
                 if level:
-                    steps.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+                    steps.append(_Double())
             scales.append(nn.Sequential(*steps))
         self.scales = nn.LayerList(scales)
 

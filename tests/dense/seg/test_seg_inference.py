@@ -44,7 +44,7 @@ def picture(config: SegConfig, index: int) -> Path:
     [
         Inference(),
         Inference(window=(32, 32), stride=(16, 24)),
-        Inference(scales=(0.75, 1.0), flip=True, window=(40, 40)),
+        Inference(scales=(0.75, 1.0), flip=True),
     ],
     ids=str,
 )
