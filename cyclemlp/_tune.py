@@ -243,5 +243,10 @@ def _cpu_facts(path: str = "/proc/cpuinfo") -> _Cpu:
     return _Cpu(first.get("vendor_id", "unknown"), frozenset(first.get("flags", "").split()), len(cores))
 
 
+def bfloat16_instructions() -> list[str]:
+    """The processor's instructions for products in bfloat16, of which runtimes make use; empty if it has none."""
+    return sorted({"avx512_bf16", "amx_bf16"} & _cpu_facts().flags)
+
+
 def _paddle_is_loaded() -> bool:
     return "paddle" in sys.modules

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from cyclemlp._tune import tuning_facts, tuning_json
+from cyclemlp._tune import bfloat16_instructions, tuning_facts, tuning_json
 from cyclemlp._version import __version__
 from cyclemlp.errors import ModelError
 from cyclemlp.report import format_table
@@ -120,6 +120,7 @@ def _versions() -> dict[str, Any]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "bfloat16": ", ".join(bfloat16_instructions()) or "not in this processor",
         "gpus": gpus,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,13 +32,19 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
     """
     require("onnxruntime")
     import onnx
+    import onnxruntime
     from onnxruntime import quantization as tool
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(tool.CalibrationDataReader):  # its base is there only with onnxruntime
+    rest = iter(batches)
+    first = next(rest, None)
+    if first is None or not len(first):
+        raise ExportError("there are no calibration pictures")
+
+    class Reader(tool.CalibrationDataReader):
         def __init__(self) -> None:
             self.name = onnx.load(str(path), load_external_data=False).graph.input[0].name
-            self.batches, self.pictures = iter(batches), 0
+            self.batches, self.pictures = itertools.chain([first], rest), 0
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
@@ -47,6 +54,7 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
             return {self.name: np.ascontiguousarray(batch, dtype=np.float32)}
 
     reader = Reader()
+    onnxruntime.set_default_logger_severity(3)  # errors: it warns of every constant that it folds
     with tempfile.TemporaryDirectory(prefix="cyclemlp_int8_") as scratch:
         prepared = Path(scratch) / "prepared.onnx"
         # Folds constants and fuses biases; symbolic shape inference does not know LayerNormalization.
@@ -62,6 +70,4 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
             weight_type=tool.QuantType.QInt8,
             calibrate_method=tool.CalibrationMethod.MinMax,
         )
-    if not reader.pictures:
-        raise ExportError("there are no calibration pictures")
     return reader.pictures

@@ -185,6 +185,9 @@ def require(module: str) -> None:
         )
 
 
+#: Of ONNX Runtime's log levels.
+_ERRORS = 3
+
 # ---- the runtimes: file, precision, threads → the metadata's text (empty if there is none), and what runs it
 
 
@@ -193,7 +196,7 @@ def _open_onnxruntime(file: Path, precision: str | None, threads: int | None) ->
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = _ERRORS
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
