@@ -100,7 +100,12 @@ def linear(
     if not rewritten(x):
         return y + bias
     shape = y.shape
-    return add_row(y.reshape([-1, shape[-1]]), bias.unsqueeze(0)).reshape(shape)
+    y, bias = y.reshape([-1, shape[-1]]), bias.unsqueeze(0)
+    if paddle.is_grad_enabled():
+        return add_row(y, bias).reshape(shape)
+    return y.addmm_(_ones(y.shape[0], y), bias).reshape(
+        shape
+    )  # in one pass; but it would keep y for the gradient
 
 
 # ---- layers
