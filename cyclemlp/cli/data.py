@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ examples:
     cyclemlp data scenes
   small scenes of three digits, and a picture of some of them:
     cyclemlp data scenes --output data/three --digits 0,1,2 --size 160x120 --max-size 80 --preview
+  more objects in the scenes for training, from which more is learnt in the same time:
+    cyclemlp data scenes --train 3000 --train-objects 7-14
   many small objects:
     cyclemlp data scenes --output data/crowd --objects 15-30 --max-size 40
 """
@@ -81,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many in a scene (default: 3-8)",
     )
     group.add_argument(
+        "--train-objects",
+        type=_objects,
+        metavar="MIN-MAX",
+        help="how many in a scene for training, if others: more teach more in the same time (default: as --objects)",
+    )
+    group.add_argument(
         "--min-size",
         type=count,
         default=12,
@@ -108,12 +117,20 @@ def run(args: argparse.Namespace) -> int:
         sizes=(args.min_size, args.max_size),
         seed=args.seed,
     )
-    counts = write_scenes(args.output, options, train=args.train, val=args.val, force=args.force)
+    counts = write_scenes(
+        args.output,
+        options,
+        train=args.train,
+        val=args.val,
+        train_objects=args.train_objects,
+        force=args.force,
+    )
     train, val = counts["train"], counts["val"]
     rows = [[value, name, train[name], val[name]] for value, name in enumerate(options.classes) if value]
     rows.append([None, "all", train.total(), val.total()])
     print(
-        f"in {args.output}/: {args.train} scenes for training, {args.val} for validation, {_words(options)}\n"
+        f"in {args.output}/: {args.train} scenes for training, {args.val} for validation, "
+        f"{_words(options, args.train_objects)}\n"
     )
     print(format_table(["class", "digit", "objects, train", "val"], rows))
     if args.preview:
@@ -137,25 +154,26 @@ def preview(options: SceneOptions, path: Path) -> None:
     picture_sheet(pictures, columns=4).save(path)
 
 
-def _words(options: SceneOptions) -> str:
+def _words(options: SceneOptions, train_objects: tuple[int, int] | None) -> str:
     (least, most), (small, large) = options.objects, options.sizes
-    return f"{options.width}x{options.height} pixels, each with {least} to {most} digits of {small} to {large} pixels"
+    training = f" ({train_objects[0]} to {train_objects[1]} in training)" if train_objects else ""
+    return (
+        f"{options.width}x{options.height} pixels, each with {least} to {most} digits{training} of {small} to {large} "
+        "pixels"
+    )
 
 
 def _next(output: Path, options: SceneOptions) -> str:
-    lines = [
-        "next:",
-        "  cyclemlp seg train --config configs/seg/scenes.yaml",
-        "  cyclemlp det train --config configs/det/scenes.yaml",
-    ]
-    changed = []
-    if output != DEFAULT_OUTPUT:
-        changed.append(f"the folder, {output} instead of {DEFAULT_OUTPUT}")
-    if len(options.digits) != 10:
-        changed.append(f"the classes, {len(options.digits)} digits instead of 10")
-    if changed:
-        lines[0] = f"next, with copies of these files in which you change {' and '.join(changed)}:"
-    return "\n".join(lines)
+    data = "" if output == DEFAULT_OUTPUT else f" --data {shlex.quote(str(output))}"
+    count = len(options.digits)
+    change = "" if count == 10 else f", with copies of these files in which the classes are {count} digits"
+    return "\n".join(
+        [
+            f"next{change}:",
+            f"  cyclemlp seg train --config configs/seg/scenes.yaml{data}",
+            f"  cyclemlp det train --config configs/det/scenes.yaml{data}",
+        ]
+    )
 
 
 # ---- types of arguments

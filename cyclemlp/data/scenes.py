@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -79,11 +79,7 @@ class SceneOptions:
             or not set(self.digits) <= set(range(10))
         ):
             raise ConfigError(f"--digits: {list(self.digits)}; give some of 0 to 9, each once")
-        least, most = self.objects
-        if not 1 <= least <= most:
-            raise ConfigError(
-                f"--objects: {least}-{most}; give the fewest (at least 1) and the most, e.g. 3-8"
-            )
+        _check_objects("--objects", self.objects)
         small, large = self.sizes
         if not SMALLEST_SIZE <= small <= large <= min(self.width, self.height):
             raise ConfigError(
@@ -217,6 +213,7 @@ def write_scenes(
     *,
     train: int,
     val: int,
+    train_objects: tuple[int, int] | None = None,
     force: bool = False,
     show_progress: bool = True,
 ) -> dict[str, Counter[str]]:
@@ -235,6 +232,7 @@ def write_scenes(
         output: the folder.
         options: what the scenes are made of.
         train, val: how many of each.
+        train_objects: fewest and most in a scene for training; None: as in the options.
         force: replace a folder that this function wrote; no other is ever replaced.
         show_progress: a bar on stderr.
 
@@ -242,10 +240,13 @@ def write_scenes(
         Split → name of class → number of its objects.
 
     Raises:
-        ConfigError: the folder holds something; see also `Scenes`.
+        ConfigError: the folder holds something; see also `SceneOptions` and `Scenes`.
         MissingDependencyError: scikit-learn is not installed.
     """
     output = Path(output)
+    if train_objects is not None:
+        _check_objects("--train-objects", train_objects)
+    by_split = {"train": replace(options, objects=train_objects or options.objects), "val": options}
     _check_output(output, force)
     output.parent.mkdir(parents=True, exist_ok=True)
     counts: dict[str, Counter[str]] = {}
@@ -256,7 +257,7 @@ def write_scenes(
         lines = [f"{value} {name}" for value, name in enumerate(options.classes)]
         (folder / CLASSES).write_text("\n".join(lines) + "\n", encoding="utf-8")
         for split, count in zip(SPLITS, (train, val), strict=True):
-            counts[split] = _write_split(folder, Scenes(options, split), count, show_progress)
+            counts[split] = _write_split(folder, Scenes(by_split[split], split), count, show_progress)
         if output.exists():
             output.rename(Path(place) / "old")
         folder.rename(output)
@@ -272,6 +273,12 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
 
 
 # ---- writing
+
+
+def _check_objects(option: str, objects: tuple[int, int]) -> None:
+    least, most = objects
+    if not 1 <= least <= most:
+        raise ConfigError(f"{option}: {least}-{most}; give the fewest (at least 1) and the most, e.g. 3-8")
 
 
 def _check_output(output: Path, force: bool) -> None:

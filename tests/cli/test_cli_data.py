@@ -31,21 +31,20 @@ def scenes(capsys):
 
 def test_it_says_what_is_there_and_what_to_do_next(scenes, tmp_path):
     folder = tmp_path / "few"
-    code, out, err = scenes("--output", folder, *SMALL, "--digits", "0,1,2", "--seed", 5, "--preview")
+    words = ("--digits", "0,1,2", "--train-objects", "4-5", "--seed", 5, "--preview")
+    code, out, err = scenes("--output", folder, *SMALL, *words)
     assert code == 0, err
     assert (
-        f"in {folder}/: 3 scenes for training, 2 for validation, 96x64 pixels, each with 2 to 3 digits of 12 to 40"
-        in out
+        f"in {folder}/: 3 scenes for training, 2 for validation, 96x64 pixels, each with 2 to 3 digits (4 to 5 in "
+        "training) of 12 to 40 pixels" in out
     )
     annotations = [json.loads(p.read_text()) for p in sorted((folder / "annotations").iterdir())]
     train, val = (len(content["annotations"]) for content in annotations)
     assert re.search(rf"all +{train} +{val}\n", out)
     assert [c["name"] for c in annotations[0]["categories"]] == ["zero", "one", "two"]
-    assert "cyclemlp seg train --config configs/seg/scenes.yaml" in out
-    assert "cyclemlp det train --config configs/det/scenes.yaml" in out
-    assert (
-        f"change the folder, {folder} instead of data/scenes and the classes, 3 digits instead of 10" in out
-    )
+    assert f"cyclemlp seg train --config configs/seg/scenes.yaml --data {folder}\n" in out
+    assert f"cyclemlp det train --config configs/det/scenes.yaml --data {folder}\n" in out
+    assert "next, with copies of these files in which the classes are 3 digits:\n" in out
     sheet = np.asarray(Image.open(folder / "preview.png"))
     assert sheet.shape[1] > 4 * 480
     assert sheet.std() > 20

@@ -75,6 +75,15 @@ def test_boxes_are_tight_and_areas_counted(split):
             assert max(w, h) == annotation["size"]
 
 
+def test_training_scenes_may_hold_more_than_validation_scenes(written, tmp_path):
+    write_scenes(tmp_path / "more", OPTIONS, train=4, val=6, train_objects=(9, 12), show_progress=False)
+    train, val = (COCO(tmp_path / "more/annotations" / f"instances_{s}.json") for s in ("train", "val"))
+    assert all(9 <= len(train.getAnnIds(imgIds=image)) <= 12 for image in train.imgs)
+    assert val.dataset == COCO(written[0] / "annotations/instances_val.json").dataset
+    with pytest.raises(ConfigError, match="--train-objects: 5-2"):
+        write_scenes(tmp_path / "none", OPTIONS, train=1, val=1, train_objects=(5, 2))
+
+
 def test_objects_hide_parts_of_others(written):
     coco = COCO(written[0] / "annotations" / "instances_train.json")
     shares = [annotation["visible"] for annotation in coco.anns.values()]
