@@ -11,6 +11,9 @@ equivalent that is a product with ones, an operation on equal shapes, or another
 * a layer norm is a batch norm over positions instead of channels, then scale and bias;
 * a shift is a sum over its offsets of the map moved as a whole, times 0 or 1 by channel.
 
+Gradients are Paddle's, or by hand (`PyLayer`) for functions of one tensor: with two, `paddle.grad` for one of them
+would fail.
+
 The layers are Paddle's, with its names, parameters and hooks. `rewritten(x)` says where this applies: in eager
 mode on a CPU without mixed precision. Everywhere else, tracing and export among it, they are Paddle's entirely.
 """
@@ -67,27 +70,7 @@ def add_row(x: paddle.Tensor, row: paddle.Tensor) -> paddle.Tensor:
 
 def scale_by_row(x: paddle.Tensor, row: paddle.Tensor) -> paddle.Tensor:
     """`[…, N, C]` times `[…, 1, C]`."""
-    return _ScaleByRow.apply(x, row)
-
-
-class _ScaleByRow(PyLayer):
-    """By hand only so that the row spread over all rows is not kept for the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor, row: paddle.Tensor) -> paddle.Tensor:
-        ctx.save_for_backward(
-            x.contiguous(), row.contiguous()
-        )  # Paddle's recompute mistakes a view for its whole
-        ctx.wanted = not x.stop_gradient, not row.stop_gradient
-        return spread(row, x.shape[-2]).multiply_(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor | None, paddle.Tensor | None]:
-        x, row = ctx.saved_tensor()
-        rows = x.shape[-2]
-        of_x = spread(row, rows).multiply_(grad) if ctx.wanted[0] else None
-        of_row = paddle.matmul(_ones(rows, x), grad * x, transpose_x=True) if ctx.wanted[1] else None
-        return of_x, of_row
+    return x * spread(row, x.shape[-2])
 
 
 def linear(

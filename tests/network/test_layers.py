@@ -85,6 +85,15 @@ def test_a_frozen_part_of_a_norm_gets_no_gradient(frozen):
         assert (tensor.grad is None) == tensor.stop_gradient
 
 
+def test_a_gradient_for_the_picture_alone():
+    """As explanations want it; a gradient written by hand for several tensors would fail here."""
+    model, x = create_model("cyclemlp_nano"), paddle.randn([1, 3, 64, 64])
+    x.stop_gradient = False
+    (alone,) = paddle.grad(model(x).sum(), [x])
+    model(x).sum().backward()
+    assert_same([alone.numpy()], [x.grad.numpy()])
+
+
 # ---- the mixer's forms
 
 
