@@ -66,6 +66,31 @@ def test_it_builds_and_learns_and_has_the_parameters_that_it_says(name: str) -> 
         assert f"{millions:.2f} M" in text
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("head", "built", "unused"),
+    [
+        ({"type": "PFPNNet", "channels": 256, "fpn_inplanes": [64, 128, 320, 512]}, 23.84, 4.76),
+        ({"type": "PFPNNet", "channels": 128, "fpn_inplanes": [64, 128, 320, 512]}, 17.03, 1.20),
+        ({"type": "UPerNet", "channels": 512, "enable_auxiliary_loss": True}, 46.98, 9.52),
+    ],
+    ids=["PFPNNet-256", "PFPNNet-128", "UPerNet"],
+)
+def test_heads_of_paddleseg_have_layers_that_no_output_depends_on(
+    head: dict[str, Any], built: float, unused: float
+) -> None:
+    model_values = {"num_classes": 150, "backbone_indices": [0, 1, 2, 3], "backbone": {"type": "CycleMLP_B1"}}
+    config = open_config(
+        ROOT / "configs/seg/semantic_fpn_cyclemlp_b1_ade20k.yaml", {"model": {**model_values, **head}}
+    )
+    model = Builder(config).model
+    model.train()
+    paddle.add_n([logits.mean() for logits in model(paddle.randn([2, 3, 64, 64]))]).backward()
+    parameters = [p for p in model.parameters() if not p.stop_gradient]
+    assert sum(p.size for p in parameters) / 1e6 == pytest.approx(built, abs=0.005)
+    assert sum(p.size for p in parameters if p.grad is None) / 1e6 == pytest.approx(unused, abs=0.005)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_semantic_fpn_is_set_as_in_the_paper(name: str) -> None:
     config = open_config(ROOT / f"configs/seg/{name}.yaml")

@@ -13,7 +13,7 @@ from cyclemlp.dense.seg.config import open_config
 from cyclemlp.dense.seg.inference import Inference, evaluate
 from cyclemlp.report import read_json_lines
 
-TRAIN = ("-m", "cyclemlp", "seg", "train", "--device", "cpu", "--no-progress")
+TRAIN = (str(Path(sys.executable).with_name("cyclemlp")), "seg", "train", "--device", "cpu", "--no-progress")
 
 
 @pytest.mark.heavy
