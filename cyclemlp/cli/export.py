@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--int8 and --calibration PICTURES go together")
     if args.features and args.with_maps:
         raise ConfigError("--with-maps is of a classifier's logits; --features gives none")
+    os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle warns of its own way of tracing
     with common.plain_warnings("export"):
         from cyclemlp.deploy import RUNS, export_model, feature_form
 
