@@ -192,18 +192,8 @@ def _shifted(x: paddle.Tensor, moves: Moves, axis: int, sign: int) -> paddle.Ten
     total = None
     for offset, chosen in moves:
         if abs(offset) < length:
-            moved = _moved(x, sign * offset).reshape([-1, channels])
-            part = paddle.matmul(ones, chosen).multiply_(moved)
+            # Position i read at i + offset: cut off on one side, zeros on the other.
+            moved = F.pad(x, [-sign * offset, sign * offset], data_format="NLC") if offset else x
+            part = paddle.matmul(ones, chosen).multiply_(moved.reshape([-1, channels]))
             total = part if total is None else total.add_(part)
     return (paddle.zeros_like(x) if total is None else total).reshape(shape)
-
-
-def _moved(x: paddle.Tensor, offset: int) -> paddle.Tensor:
-    """`[A, n, R]` → the same shape: position i read at i + offset, zero outside."""
-    if offset == 0:
-        return x
-    rows, length, width = x.shape
-    border = paddle.zeros([rows, abs(offset), width], x.dtype)
-    if offset > 0:
-        return paddle.concat([paddle.split(x, [offset, length - offset], axis=1)[1], border], axis=1)
-    return paddle.concat([border, paddle.split(x, [length + offset, -offset], axis=1)[0]], axis=1)
