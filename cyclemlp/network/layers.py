@@ -3,9 +3,9 @@
 Shapes: N rows (positions), C channels in, O channels out.
 
 In Paddle 3 on a CPU the matrix products run at the processor's speed, and what stands between them does not.
-A broadcast over the batch takes thirty times an addition, the gradient of a layer norm twenty times its forward, a bias
-with its gradient as long as the forward of its product (docs/speed.md). Each has an exact equivalent that is a product with
-ones, an operation on equal shapes, or another norm:
+A broadcast over the batch takes thirty times an addition, the gradient of a layer norm twenty times its forward,
+a bias with its gradient as long as the forward of its product (docs/speed.md). Each has an exact equivalent that
+is a product with ones, an operation on equal shapes, or another norm:
 
 * a row of values is spread over all rows, and a sum is taken over all rows, as a product with a column of ones;
 * a layer norm is a batch norm over positions instead of channels, then scale and bias;
