@@ -178,6 +178,13 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_reporting(parser)
 
 
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    _add_weights(parser)
+    parser.set_defaults(data=None)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--force", action="store_true", help="replace what is in --output")
+
+
 def _add_reporting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout, all else on stderr")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -353,6 +360,20 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from cyclemlp.dense.det.engine import engine, find_categories, find_weights
+    from cyclemlp.dense.det.export import export
+
+    config, weights = _config(args), find_weights(args.weights)
+    categories = find_categories(config, weights)
+    with engine(_say()):
+        export(config, weights, categories, args.output, force=args.force)
+    print(
+        f"{config.architecture} in {args.output}: " + ", ".join(sorted(p.name for p in args.output.iterdir()))
+    )
+    return 0
+
+
 def _bar(args: argparse.Namespace, what: str, total: int, unit: str) -> Progress[Any]:
     return progress(desc=what, total=total, unit=unit, disable=args.no_progress, leave=False)
 
@@ -390,4 +411,5 @@ COMMANDS: dict[
     ),
     "eval": ("measure COCO's average precision of a trained detector", _add_eval, _eval),
     "predict": ("find objects in pictures, and draw them", _add_predict, _predict),
+    "export": ("write a trained detector for Paddle Inference", _add_export, _export),
 }

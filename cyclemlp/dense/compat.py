@@ -173,12 +173,64 @@ class _ConcatOfScalars:
     def concat(self, x: Any, axis: Any = 0, name: Any = None) -> Any:
         import paddle
 
-        return paddle.concat([t.reshape([1]) if t.ndim == 0 else t for t in x], axis, name)
+        if isinstance(x, list | tuple):  # and not the array of a traced loop, which has no end
+            x = [t.reshape([1]) if t.ndim == 0 else t for t in x]
+        return paddle.concat(x, axis, name)
 
 
 def _det_concat(module: str) -> None:
     """Counts and scales, a scalar a picture, are concatenated."""
     importlib.import_module(module).paddle = _ConcatOfScalars()
+
+
+def _det_proposals_for_export() -> None:
+    """For one picture, as in export, the number of proposals has no axis."""
+    head = importlib.import_module("ppdet.modeling.proposal_generator.rpn_head").RPNHead
+    generate = head._gen_proposal
+
+    def generate_proposals(self: Any, scores: Any, deltas: Any, anchors: Any, inputs: Any) -> Any:
+        rois, count = generate(self, scores, deltas, anchors, inputs)
+        return rois, count.reshape([-1])
+
+    head._gen_proposal = generate_proposals
+
+
+def _det_nms() -> None:
+    """Non-maximum suppression adds its operator to a program of the old kind when it is traced."""
+    import paddle
+
+    ops = importlib.import_module("ppdet.modeling.ops")
+
+    def multiclass_nms(
+        bboxes: Any,
+        scores: Any,
+        score_threshold: float,
+        nms_top_k: int,
+        keep_top_k: int,
+        nms_threshold: float = 0.3,
+        normalized: bool = True,
+        nms_eta: float = 1.0,
+        background_label: int = -1,
+        return_index: bool = False,
+        return_rois_num: bool = True,
+        rois_num: Any = None,
+        name: str | None = None,
+    ) -> tuple[Any, Any, Any]:
+        found, index, count = paddle._C_ops.multiclass_nms3(
+            bboxes,
+            scores,
+            rois_num,
+            float(score_threshold),
+            nms_top_k,
+            keep_top_k,
+            float(nms_threshold),
+            normalized,
+            float(nms_eta),
+            background_label,
+        )
+        return found, count if return_rois_num else None, index if return_index else None
+
+    ops.multiclass_nms = paddle.jit.not_to_static(multiclass_nms)
 
 
 def _det_rle() -> None:
@@ -229,6 +281,18 @@ _PPDET = tuple(
                 ),
                 ("ppdet.modeling.post_process", "numbers of finds, scales", "a prediction"),
             )
+        ),
+        (
+            "ppdet.modeling.proposal_generator.rpn_head.RPNHead._gen_proposal",
+            "in export, a number of proposals without an axis; it gets one",
+            "Mask R-CNN is exported without IndexError",
+            _det_proposals_for_export,
+        ),
+        (
+            "ppdet.modeling.ops.multiclass_nms",
+            "traced for export, its operator is added to a program of the old kind; it is called",
+            "RetinaNet is exported without AttributeError",
+            _det_nms,
         ),
         (
             "ppdet.modeling.proposal_generator.target.rasterize_polygons_within_box",

@@ -227,6 +227,11 @@ class Configuration:
         if self.architecture not in modules:
             hint = did_you_mean(self.architecture, modules)
             raise ConfigError(f"{self.path}: PaddleDetection has no architecture {self.architecture!r}{hint}")
+        if self.has_masks() and (self.values.get("EvalReader") or {}).get("batch_size", 1) != 1:
+            raise ConfigError(
+                f"{self.path}: EvalReader.batch_size must be 1: the engine's {self.architecture} mixes the masks of "
+                "several pictures up if one of them has no find"
+            )
         for key, value in self.values.items():
             if key in TOP_KEYS or key not in modules:
                 if key not in TOP_KEYS and key[:1].isupper():

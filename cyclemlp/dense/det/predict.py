@@ -104,13 +104,13 @@ def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, ...]) -> D
 
     Args:
         outputs: `bbox` [N, 6] of class, score, x0, y0, x1, y1 in the picture's pixels, and perhaps `mask` [N, H, W],
-            1 in the object; a class of -1 stands for no object.
+            1 in the object. A class of -1 or a score of 0 stands for no object.
         size: (H, W).
     """
     rows = outputs["bbox"].reshape([-1, 6])
     height, width = size
     boxes = rows[:, 2:].clip(0, np.array([width, height, width, height], dtype=np.float32))
-    good = (rows[:, 0] >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    good = (rows[:, 0] >= 0) & (rows[:, 1] > 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     order = np.flatnonzero(good)[np.argsort(-rows[good, 1], kind="stable")]
     masks = outputs["mask"][order, :height, :width] == 1 if "mask" in outputs else None
     return Detections(boxes[order], rows[order, 0].astype(np.int64), rows[order, 1], masks)

@@ -1,0 +1,270 @@
+"""Finding objects in files, export, and the look through a data set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from conftest import BOXES, CONFIGS, MASKS, small_overrides
+from PIL import Image
+from pycocotools.coco import COCO
+
+from cyclemlp.dense.det.check import check
+from cyclemlp.dense.det.configuration import Category, Configuration
+from cyclemlp.dense.det.engine import build_model, engine
+from cyclemlp.dense.det.export import ExportedDetector, export
+from cyclemlp.dense.det.predict import (
+    Detections,
+    Detector,
+    Preparation,
+    predict_files,
+    read_picture,
+    to_detections,
+)
+from cyclemlp.errors import ConfigError, DataError
+
+CATEGORIES = [Category(3, "red"), Category(7, "green"), Category(11, "blue")]
+
+
+def untrained(tiny: Path, folder: Path, kind: str) -> tuple[Configuration, Path]:
+    """A detector that finds something everywhere, as its threshold is low and its scores are spread."""
+    if kind == "boxes":
+        overrides: dict[str, Any] = BOXES | {
+            "RetinaHead.nms.score_threshold": 0.01,
+            "RetinaHead.nms.keep_top_k": 20,
+        }
+        config = Configuration.load(CONFIGS / "scenes.yaml", small_overrides(tiny) | overrides)
+    else:
+        overrides = MASKS | {
+            "BBoxPostProcess.nms.score_threshold": 0.01,
+            "BBoxPostProcess.nms.keep_top_k": 20,
+        }
+        config = Configuration.load(CONFIGS / "scenes_mask_rcnn.yaml", small_overrides(tiny) | overrides)
+    config.activate()
+    paddle.seed(1)
+    model = build_model(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("retina_cls.weight", "bbox_score.weight", "mask_fcn_logits.weight")):
+            parameter.set_value(parameter * 20)
+    paddle.save(model.state_dict(), str(folder / "weights.pdparams"))
+    return config, folder / "weights.pdparams"
+
+
+@pytest.mark.parametrize("kind", ["boxes", pytest.param("masks", marks=pytest.mark.heavy)])
+def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Path, kind: str) -> None:
+    config, weights = untrained(tiny, tmp_path, kind)
+    folder = tmp_path / "exported"
+    pictures = [read_picture(tiny / "images/0.png"), read_picture(tiny / "images/1.png")[:50]]
+    with engine(lambda text: None):
+        detector = Detector(config, weights)
+        expected = [detector(picture) for picture in pictures]
+        export(config, weights, CATEGORIES, folder)
+        exported = ExportedDetector(folder, config)
+        for picture, theirs in zip(pictures, expected, strict=True):
+            ours = exported(picture)
+            assert len(theirs.labels) >= 3
+            np.testing.assert_array_equal(ours.labels, theirs.labels)
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+            np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-4 * 96)  # of the picture's size
+            if kind == "masks":
+                assert ours.masks is not None
+                assert theirs.masks is not None
+                assert theirs.masks.any()
+                assert (ours.masks != theirs.masks).mean() <= 1e-4
+        with pytest.raises(ConfigError, match="not empty"):
+            export(config, weights, CATEGORIES, folder)
+    facts = json.loads((folder / "metadata.json").read_text())
+    assert facts["inputs"][0]["shape"][0] == ("B" if kind == "boxes" else 1)
+    assert [c["name"] for c in facts["categories"]] == ["red", "green", "blue"]
+    assert (folder / "infer_cfg.yml").exists()
+
+
+def test_preparation_reads_rgb_in_the_weights_normalisation(tiny: Path) -> None:
+    Configuration.load(CONFIGS / "scenes.yaml", small_overrides(tiny) | BOXES).activate()
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:] = (255, 51, 0)
+    prepared = Preparation()(picture)
+    expected = (np.array([1, 0.2, 0]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(prepared["image"][0, :, 30, 40], expected, atol=1e-5)
+    np.testing.assert_array_equal(prepared["scale_factor"], [[1, 1]])
+
+
+def test_the_engine_s_own_reader_prepares_the_same(tiny: Path) -> None:
+    from ppdet.core.workspace import create
+
+    Configuration.load(CONFIGS / "scenes.yaml", small_overrides(tiny) | BOXES).activate()
+    dataset = create("EvalDataset")()
+    loader = create("EvalReader")(dataset, 0, paddle.io.BatchSampler(dataset, batch_size=1))
+    theirs = next(iter(loader))
+    ours = Preparation()(read_picture(tiny / "images/0.png"))
+    np.testing.assert_allclose(ours["image"], theirs["image"].numpy(), atol=1e-6)
+    np.testing.assert_array_equal(ours["scale_factor"], theirs["scale_factor"].numpy())
+
+
+def test_outputs_become_objects_inside_the_picture() -> None:
+    rows = [
+        [1, 0.4, -5, 2, 20, 30],
+        [0, 0.9, 1, 1, 9, 9],
+        [-1, 0.8, 0, 0, 5, 5],
+        [2, 0, 0, 0, 1, 1],
+        [2, 0.7, 99, 1, 120, 9],
+    ]
+    found = to_detections(
+        {"bbox": np.array(rows, np.float32), "mask": np.ones((5, 40, 50), np.int32)}, (40, 50)
+    )
+    np.testing.assert_array_equal(found.labels, [0, 1])
+    np.testing.assert_array_equal(found.boxes, [[1, 1, 9, 9], [0, 2, 20, 30]])
+    assert found.masks is not None
+    assert found.masks.shape == (2, 40, 50)
+    assert len(found.above(0.5).labels) == 1
+    none = to_detections({"bbox": np.zeros((0, 6), np.float32)}, (40, 50))
+    assert len(none.labels) == 0
+
+
+def test_files_of_finds_read_back(tiny: Path, tmp_path: Path) -> None:
+    mask = np.zeros((1, 64, 96), bool)
+    mask[0, 10:20, 30:60] = True
+    found = Detections(
+        np.array([[30, 10, 60, 20]], np.float32), np.array([2]), np.array([0.75], np.float32), mask
+    )
+    (tmp_path / "a").mkdir()
+    shutil.copy(tiny / "images/0.png", tmp_path / "a/0.png")
+    output = tmp_path / "out"
+    output.mkdir()
+    paths = [tiny / "images/0.png", tmp_path / "a/0.png"]
+    counts = predict_files(lambda picture: found, CATEGORIES, paths, output, threshold=0.5)
+    assert counts == {"red": 0, "green": 0, "blue": 2}
+    assert {p.name for p in output.iterdir()} == {"0.png", "0_2.png", "predictions.json", "predictions.csv"}
+    coco = COCO(str(output / "predictions.json"))
+    (entry,) = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
+    assert (entry["category_id"], entry["bbox"], entry["area"], entry["score"]) == (
+        11,
+        [30, 10, 30, 10],
+        300,
+        0.75,
+    )
+    np.testing.assert_array_equal(coco.annToMask(entry), mask[0])
+    rows = list(csv.reader((output / "predictions.csv").open()))
+    assert rows[1] == [str(paths[0]), "blue", "0.75", "30.0", "10.0", "30.0", "10.0"]
+    assert Image.open(output / "0.png").size == (480, 320)  # enlarged, to be legible
+
+
+def test_picture_is_turned_as_its_exif_data_say(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert read_picture(tmp_path / "a.jpg").shape == (40, 20, 3)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"b\.jpg"):
+        read_picture(tmp_path / "b.jpg")
+
+
+# ---- check
+
+
+def checked(folder: Path, change: Any = None, config_file: str = "scenes_mask_rcnn.yaml") -> list[str]:
+    """Errors of the training set after `change` of its content."""
+    path = folder / "annotations/train.json"
+    if change is not None:
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+    small = MASKS if "mask" in config_file else BOXES
+    return check(Configuration.load(CONFIGS / config_file, small_overrides(folder) | small))[0].errors
+
+
+@pytest.fixture
+def copied(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "copied"))
+
+
+def test_good_data_have_no_error(tiny: Path) -> None:
+    reports = check(Configuration.load(CONFIGS / "scenes_mask_rcnn.yaml", small_overrides(tiny) | MASKS))
+    assert [r.errors for r in reports] == [[], []]
+    assert (reports[0].pictures, reports[0].empty_pictures, sum(reports[0].objects.values())) == (6, 1, 10)
+    assert any("1 of 6 pictures have no object; they are left out" in remark for remark in reports[0].remarks)
+    assert any(
+        "1 of 6 pictures have no object; they are trained on" in remark for remark in reports[1].remarks
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c["images"][0].update(file_name="none.png"), r"images\[0\]: there is no file .*none\.png"),
+        (
+            lambda c: c["images"][0].update(width=90),
+            r"images\[0\]: .*0\.png is 96×64 pixels, and the file says 90×64",
+        ),
+        (lambda c: c["images"][1].update(id=10), r"images\[1\]: another picture has the id 10 too"),
+        (
+            lambda c: c["images"][1].update(file_name="0.png"),
+            r"images\[1\]: the file 0\.png is picture 10 already",
+        ),
+        (lambda c: c["images"][1].pop("width"), r"images\[1\] has no width"),
+        (
+            lambda c: c["annotations"][2].update(bbox=[1, 2, 0, 5]),
+            r"annotations\[2\] \(id 3, image 11\): .*no area",
+        ),
+        (lambda c: c["annotations"][2].update(bbox=[50, 2, 60, 5]), r"partly outside of the picture, 96×64"),
+        (lambda c: c["annotations"][2].update(bbox=[200, 2, 60, 5]), r"lies outside of the picture"),
+        (lambda c: c["annotations"][2].update(bbox=[1, 2]), r"its bbox is \[1, 2\]"),
+        (
+            lambda c: c["annotations"][2].update(category_id=99),
+            r"there is no category 99; the file has \[3, 7, 11\]",
+        ),
+        (lambda c: c["annotations"][2].update(image_id=99), r"there is no picture 99"),
+        (lambda c: c["annotations"][2].update(id=1), r"the id 1 is there twice"),
+        (lambda c: c["annotations"][2].update(area=0), r"its area is 0"),
+        (lambda c: c["annotations"][2].pop("segmentation"), r"it has no segmentation"),
+        (
+            lambda c: c["annotations"][2].update(segmentation=[[1, 2, 3, 4]]),
+            r"has 4 numbers; three points are 6",
+        ),
+        (
+            lambda c: c["annotations"][2].update(segmentation={"size": [64, 96], "counts": [5, 5]}),
+            r"run lengths .* do not add up",
+        ),
+        (
+            lambda c: c["annotations"][2].update(segmentation={"size": [96, 64], "counts": "a"}),
+            r"size is \[96, 64\]; \[height, width\] of the picture is \[64, 96\]",
+        ),
+        (lambda c: c["categories"].pop(), r"2 categories, and num_classes of .* is 3"),
+        (lambda c: c["categories"][1].update(name="red"), r"categories\[1\]: the name 'red' is there twice"),
+        (lambda c: c.pop("annotations"), r"has no list 'annotations'"),
+    ],
+)
+def test_each_fault_is_named_with_file_and_entry(copied: Path, change: Any, says: str) -> None:
+    import re
+
+    errors = checked(copied, change)
+    assert any(re.search(says, error) for error in errors), errors
+    assert all(str(copied / "annotations/train.json") in error for error in errors)
+
+
+def test_boxes_alone_need_no_masks(copied: Path) -> None:
+    assert checked(copied, lambda c: [a.pop("segmentation") for a in c["annotations"]], "scenes.yaml") == []
+
+
+def test_a_picture_cut_short_is_found(copied: Path) -> None:
+    picture = copied / "images/2.png"
+    picture.write_bytes(picture.read_bytes()[:2000])
+    (error,) = checked(copied)
+    assert "images[2]" in error
+    assert "2.png cannot be read" in error
+
+
+def test_categories_in_another_order_are_an_error(copied: Path) -> None:
+    path = copied / "annotations/val.json"
+    content = json.loads(path.read_text())
+    content["categories"].reverse()
+    path.write_text(json.dumps(content))
+    config = Configuration.load(CONFIGS / "scenes_mask_rcnn.yaml", small_overrides(copied) | MASKS)
+    assert any("in the same order" in error for error in check(config)[1].errors)

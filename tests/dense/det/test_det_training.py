@@ -1,0 +1,204 @@
+"""Runs of the engine's trainer: what they leave, resuming, stopping in time, numbers that are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from conftest import BOXES, CONFIGS, MASKS, small_overrides
+from tiny_coco import make_tiny_coco
+
+from cyclemlp.dense.det.configuration import Configuration
+from cyclemlp.dense.det.engine import Evaluation, engine, find_weights, load_start
+from cyclemlp.dense.det.predict import Detector
+from cyclemlp.dense.det.train import Result, train
+from cyclemlp.errors import ConfigError, DataError, WeightsError
+from cyclemlp.report import read_json_lines
+from cyclemlp.training import TrainingFailedError
+
+
+def boxes_config(tiny: Path, **more: Any) -> Configuration:
+    return Configuration.load(CONFIGS / "scenes.yaml", small_overrides(tiny) | BOXES | more)
+
+
+def masks_config(tiny: Path, **more: Any) -> Configuration:
+    return Configuration.load(CONFIGS / "scenes_mask_rcnn.yaml", small_overrides(tiny) | MASKS | more)
+
+
+def start(config: Configuration, output: Path, said: list[str] | None = None, **options: Any) -> Result:
+    with engine(lambda text: None):
+        return train(
+            config, output, show_progress=False, say=(said if said is not None else []).append, **options
+        )
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs, each evaluated."""
+    output = tmp_path_factory.mktemp("runs") / "boxes"
+    start(boxes_config(tiny, epoch=2, snapshot_epoch=1, log_iter=1), output)
+    return output
+
+
+def weights_of(path: Path) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in paddle.load(str(path)).items()}
+
+
+def test_run_folder_holds_all_that_a_run_is(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {
+        *("config.yaml", "log.jsonl", "categories.json", "curves.png", "best_model.pdparams", "bbox.json"),
+        *(f"epoch_000{epoch}.{kind}" for epoch in (1, 2) for kind in ("pdparams", "pdopt")),
+    }
+    records = read_json_lines(run / "log.jsonl")
+    assert [r["event"] for r in records] == [
+        "start",
+        "step",
+        "step",
+        "evaluation",
+        "step",
+        "step",
+        "evaluation",
+        "end",
+    ]
+    assert [r["step"] for r in records] == [0, 1, 2, 2, 3, 4, 4, 4]
+    assert {"loss", "loss_cls", "loss_reg", "lr", "seconds", "epoch"} <= set(records[1])
+    assert 0 <= records[3]["bbox_ap"] <= records[3]["bbox_ap50"] <= 1
+    assert set(records[3]["per_class"]) == {"red", "green", "blue"}
+    assert records[-1]["stopped_by"] is None
+
+
+def test_resumed_run_goes_on_as_if_it_had_not_stopped(tiny: Path, run: Path, tmp_path: Path) -> None:
+    # Nothing random but the order of the pictures, which an epoch has of itself.
+    config = boxes_config(tiny, epoch=2, snapshot_epoch=1, log_iter=1)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    start(config, whole, evaluate=False)
+    start(boxes_config(tiny, epoch=1, log_iter=1), parts, evaluate=False)
+    said: list[str] = []
+    start(config, parts, said, evaluate=False, resume=True)
+    assert "going on from epoch_0001, after 1 epochs" in said
+    one, other = (weights_of(folder / "epoch_0002.pdparams") for folder in (whole, parts))
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    rates = [
+        [r["lr"] for r in read_json_lines(f / "log.jsonl") if r["event"] == "step"] for f in (whole, parts)
+    ]
+    assert rates[0] == rates[1]
+
+
+def test_a_run_that_is_there_is_not_overwritten(tiny: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is not empty.*--resume.*--force"):
+        start(boxes_config(tiny), run)
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="not a run of"):
+        start(boxes_config(tiny), tmp_path / "else", resume=True)
+
+
+def test_time_limit_ends_with_an_evaluation_and_a_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    result = start(boxes_config(tiny, epoch=500), tmp_path / "run", said, max_minutes=1e-4)
+    records = read_json_lines(tmp_path / "run/log.jsonl")
+    assert [r["event"] for r in records] == ["start", "step", "evaluation", "end"]
+    assert records[-1]["stopped_by"] == "time"
+    assert result.best is not None
+    assert (tmp_path / "run/best_model.pdparams").exists()
+    assert (tmp_path / "run/epoch_0000.pdopt").exists()
+    assert any("of training are up" in text for text in said)
+
+
+def test_loss_that_is_no_number_stops_with_its_tensor(tiny: Path, tmp_path: Path) -> None:
+    config = boxes_config(tiny, **{"LearningRate.base_lr": float("inf"), "epoch": 3})
+    with pytest.raises(TrainingFailedError, match=r"step 2: loss_cls is nan.*[Tt]he parameter"):
+        start(config, tmp_path / "run", evaluate=False)
+
+
+def test_masks_from_polygons_and_from_run_lengths_train_alike(tiny: Path, tmp_path: Path) -> None:
+    runs = make_tiny_coco(tmp_path / "rle", rle=True)
+    found = []
+    for data in (tiny, runs):
+        output = tmp_path / f"run_{data.name}"
+        result = start(masks_config(data, epoch=1, log_iter=1), output)
+        assert set(json.loads((output / "mask.json").read_text()) or [{}]) is not None
+        assert {"mask_ap", "mask_ap50", "bbox_ap"} <= set(result.best or {})
+        found.append([r["loss"] for r in read_json_lines(output / "log.jsonl") if r["event"] == "step"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3)
+
+
+def test_weights_of_another_detector_start_what_fits(tiny: Path, run: Path, tmp_path: Path) -> None:
+    config = boxes_config(tiny, pretrain_weights=str(run / "best_model.pdparams"), epoch=1)
+    said: list[str] = []
+    start(config, tmp_path / "run", said, evaluate=False)
+    assert any(text.startswith(f"{len(weights_of(find_weights(run)))} of ") for text in said)
+    with engine(lambda text: None):
+        model = Detector(masks_config(tiny), _random_weights(masks_config(tiny), tmp_path)).trainer.model
+        told = load_start(model, run / "best_model.pdparams")
+    assert "not used: head." in told
+    assert "not in the file, left as initialised: rpn_head." in told
+
+
+def _random_weights(config: Configuration, folder: Path) -> Path:
+    from ppdet.core.workspace import create
+
+    config.activate()
+    paddle.save(create(config.architecture).state_dict(), str(folder / "random.pdparams"))
+    return folder / "random.pdparams"
+
+
+def test_weights_of_another_shape_are_refused(tiny: Path, run: Path) -> None:
+    wider = boxes_config(tiny, **{"CycleMLP_Micro.embed_dims": [8, 12, 16, 32]})
+    with engine(lambda text: None), pytest.raises(WeightsError, match=r"backbone\."):
+        Detector(wider, find_weights(run))
+
+
+def test_fewer_pictures_than_a_step_takes_is_an_error(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 5 pictures with objects, fewer than one step"):
+        start(boxes_config(tiny, **{"TrainReader.batch_size": 9}), tmp_path / "run")
+
+
+def test_perfect_finds_have_ap_one_and_half_of_them_half(tiny: Path, tmp_path: Path) -> None:
+    """COCO's figures, from the truth itself as what was found."""
+    from cyclemlp.dense.det.engine import CocoFigures
+
+    config = masks_config(tiny)
+    truth = json.loads((tiny / "annotations/val.json").read_text())
+    metric = CocoFigures(tiny / "annotations/val.json", config.categories("EvalDataset"), tmp_path, True)
+    from pycocotools import mask as coco_mask
+
+    for kind in ("bbox", "mask"):
+        for a in truth["annotations"]:
+            find = {
+                "image_id": a["image_id"],
+                "category_id": a["category_id"],
+                "score": 0.9,
+                "bbox": a["bbox"],
+            }
+            if kind == "mask":
+                runs = coco_mask.frPyObjects(a["segmentation"], 64, 96)[0]
+                find["segmentation"] = {"size": runs["size"], "counts": runs["counts"].decode()}
+            metric.results[kind].append(find)
+    metric.accumulate()
+    assert metric.figures is not None
+    assert metric.figures.values["bbox_ap"] == pytest.approx(1)
+    assert metric.figures.values["mask_ap"] == pytest.approx(1)
+    assert metric.figures.values["bbox_ap_large"] is None
+    assert metric.figures.objects == len(truth["annotations"])
+
+    metric.results["bbox"] = [f for f in metric.results["bbox"] if f["category_id"] != 3]
+    metric.accumulate()
+    assert metric.figures.per_class["red"]["bbox_ap"] == 0
+    assert metric.figures.per_class["blue"]["bbox_ap"] == pytest.approx(1)
+    assert metric.figures.values["bbox_ap"] == pytest.approx(2 / 3)
+
+
+def test_evaluation_of_the_best_model_gives_the_logged_figures(tiny: Path, run: Path, tmp_path: Path) -> None:
+    config = Configuration.load(run / "config.yaml")
+    with engine(lambda text: None):
+        detector = Detector(config, find_weights(run))
+        figures = Evaluation(config, tmp_path)(detector.trainer, on_batch=lambda: None)
+    best = [r for r in read_json_lines(run / "log.jsonl") if r.get("best")][-1]
+    assert figures.values["bbox_ap"] == pytest.approx(best["bbox_ap"], abs=1e-6)
+    assert figures.pictures == 6
