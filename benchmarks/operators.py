@@ -22,7 +22,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from cyclemlp.network import CycleShift, layers
+from cyclemlp.network import VARIANTS, CycleShift, layers
 
 BATCH, SIDE, CHANNELS = 8, 56, 64
 ROWS = SIDE * SIDE
@@ -38,7 +38,10 @@ def least(work: Callable[[], Any], rounds: int) -> float:
     return 1000 * best
 
 
-def measure(name: str, work: Callable[..., paddle.Tensor], inputs: list[paddle.Tensor], rounds: int) -> None:
+def measure(
+    name: str, work: Callable[..., paddle.Tensor], inputs: list[paddle.Tensor], rounds: int
+) -> tuple[float, float]:
+    """Prints and returns milliseconds forward, and forward with the gradient."""
     with paddle.no_grad():
         forward = least(lambda: work(*inputs), rounds)
     tensors = [x.detach() for x in inputs]
@@ -47,6 +50,7 @@ def measure(name: str, work: Callable[..., paddle.Tensor], inputs: list[paddle.T
     grad = paddle.ones_like(work(*tensors))
     both = least(lambda: paddle.grad(work(*tensors), tensors, grad), rounds)
     print(f"{name:52} {forward:8.2f} {both:8.2f}", flush=True)
+    return forward, both
 
 
 def main() -> None:
@@ -88,6 +92,14 @@ def main() -> None:
     measure("shift along W: temporal_shift", temporal, [square], rounds)
     measure("shift along W: ours", CycleShift(CHANNELS, (1, 3)), [square], rounds)
     measure("shift along H: ours", CycleShift(CHANNELS, (3, 1)), [square], rounds)
+    config = VARIANTS["cyclemlp_b1"].config
+    total = 0.0
+    for stage, (channels, depth) in enumerate(zip(config.embed_dims, config.depths, strict=True)):
+        x = paddle.randn([BATCH, SIDE >> stage, SIDE >> stage, channels])
+        for step in config.step_sizes:
+            name = f"shift by {step} in stage {stage + 1}, {depth} of them"
+            total += depth * measure(name, CycleShift(channels, step), [x], rounds)[1]
+    print(f"all shifts of a training step of B1, eight pictures: {total:.0f}")
 
 
 if __name__ == "__main__":
