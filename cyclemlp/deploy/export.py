@@ -20,7 +20,7 @@ from paddle import nn
 
 from cyclemlp._version import __version__
 from cyclemlp.deploy.form import export_form
-from cyclemlp.deploy.metadata import ExportError, ExportMetadata, Output
+from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata, Output
 from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, paddle_to_onnx
 from cyclemlp.deploy.runtimes import FILES, require
 from cyclemlp.errors import ModelError
@@ -192,8 +192,6 @@ def _trace(layer: nn.Layer, prefix: Path, spec: Sequence[Any]) -> None:
 
 def _to_openvino(onnx_file: Path, path: Path, metadata: ExportMetadata) -> None:
     import openvino
-
-    from cyclemlp.deploy.metadata import KEY
 
     model = openvino.Core().read_model(str(onnx_file))
     model.set_rt_info(metadata.to_json(), [KEY])

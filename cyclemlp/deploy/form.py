@@ -2,15 +2,16 @@
 
 Shapes: B batch, H height, W width, C channels, K branches, S step size.
 
-What runtimes do well decides, measured by `benchmarks/runtimes.py` (docs/export.md has the figures):
+What runtimes do well decides, measured (docs/export.md has the figures):
 
 * ONNX Runtime and OpenVINO are built for convolutions over `[B, C, H, W]`. With the shift as a depthwise convolution
   of one-hot kernels and each channel FC as a 1×1 convolution, a stage is a chain of them and costs what plain channel
   FCs cost.
-* Paddle Inference is faster with matrix products over `[B, H, W, C]`, transposed around the shift alone.
-* Slices that are padded and concatenated, with the channels sorted once by their offset, were slower in all of them,
-  and so was the product with per-picture weights that folds the gate into the projection, except for one picture
-  in Paddle without oneDNN.
+* Paddle Inference is better with matrix products over `[B, H, W, C]`, transposed around the shift alone, from a few
+  pictures on.
+* Slices that are padded and concatenated, with the channels sorted once by their offset, were no faster. With the gate
+  folded into per-picture products as well, Paddle gained a sixth for eight pictures and the others lost; it is left
+  out for its size.
 """
 
 from __future__ import annotations

@@ -28,9 +28,10 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
 
     Raises:
         ExportError: there are none.
-        MissingDependencyError: onnxruntime is not installed.
+        MissingDependencyError: onnxruntime, or what it quantises with, is not installed.
     """
-    require("onnxruntime")
+    for module in ("onnxruntime", "onnx", "ml_dtypes"):
+        require(module)
     import onnx
     import onnxruntime
     from onnxruntime import quantization as tool
