@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageFile, ImageOps
-
 from cyclemlp.dense.det.configuration import CocoFiles, Configuration, read_categories, read_coco
+from cyclemlp.dense.det.pictures import read_picture
 from cyclemlp.errors import DataError
 
 #: Boxes may reach so far outside of their picture, in pixels: annotation programs round.
@@ -126,7 +125,7 @@ def _check_images(
             report.errors.append(f"{place}: the file {name} is picture {seen[name]} already")
         seen[name], sizes[entry["id"]] = entry["id"], stated
         try:
-            found = _size_of(files.pictures / name)
+            found = read_picture(files.pictures / name).size
         except DataError as error:
             report.errors.append(f"{place}: {error}")
             continue
@@ -137,21 +136,6 @@ def _check_images(
                 f"{stated[0]}×{stated[1]}"
             )
     return sizes
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, all of which was decoded, turned as the engine turns it."""
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # the engine sets it
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image).size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
 
 
 def _check_annotations(

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import paddle
-from PIL import Image, ImageOps
 from ppdet.core.workspace import create
 
-from cyclemlp.data.pictures import open_picture
 from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.engine import load_all, make_trainer
+from cyclemlp.dense.det.pictures import read_picture
 from cyclemlp.report import draw_detections
 
 
@@ -116,15 +115,6 @@ def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, ...]) -> D
     return Detections(boxes[order], rows[order, 0].astype(np.int64), rows[order, 1], masks)
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """A picture as RGB uint8 [H, W, 3], turned as its EXIF data say, as the engine's own reader turns it.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    return np.asarray(ImageOps.exif_transpose(open_picture(path, str(path))).convert("RGB"))
-
-
 def predict_files(
     detector: Callable[[np.ndarray], Detections],
     categories: Sequence[Category],
@@ -159,17 +149,15 @@ def predict_files(
     annotations: list[dict[str, Any]] = []
     for number, (path, drawn) in enumerate(zip(paths, _names_for(paths), strict=True), start=1):
         picture = read_picture(path)
-        found = detector(picture).above(threshold)
-        height, width = picture.shape[:2]
+        found = detector(np.asarray(picture)).above(threshold)
+        width, height = picture.size
         images.append({"id": number, "file_name": str(path), "width": width, "height": height})
         for i in range(len(found.labels)):
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, **_annotation(found, i, categories)}
             )
         if draw:
-            image = draw_detections(
-                Image.fromarray(picture), found.boxes, found.labels, found.scores, names, found.masks
-            )
+            image = draw_detections(picture, found.boxes, found.labels, found.scores, names, found.masks)
             image.save(output / drawn)
         on_file()
     content = {

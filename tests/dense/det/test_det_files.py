@@ -19,15 +19,20 @@ from cyclemlp.dense.det.check import check
 from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.engine import build_model, engine
 from cyclemlp.dense.det.export import ExportedDetector, export
+from cyclemlp.dense.det.pictures import read_picture as read_image
 from cyclemlp.dense.det.predict import (
     Detections,
     Detector,
     Preparation,
     predict_files,
-    read_picture,
     to_detections,
 )
 from cyclemlp.errors import ConfigError, DataError
+
+
+def read_picture(path: Path) -> np.ndarray:
+    return np.asarray(read_image(path))
+
 
 CATEGORIES = [Category(3, "red"), Category(7, "green"), Category(11, "blue")]
 
