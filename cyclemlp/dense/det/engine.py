@@ -63,15 +63,13 @@ def make_trainer(
             if isinstance(module, SchemaDict) and "pretrained" in module:
                 module["pretrained"] = None
     set_random_seed(seed)
-    # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
-    with paddle.utils.unique_name.guard():
-        with contextlib.nullcontext() if pretrained else no_prints():  # it tells how the backbone begins
-            cfg.model = build_model(config)
-        try:
-            with no_prints():
-                return Trainer(cfg, mode=mode)
-        except AssertionError as error:  # of the engine's readers
-            raise ConfigError(f"{config.path}: PaddleDetection refuses it: {error}") from None
+    with contextlib.nullcontext() if pretrained else no_prints():  # it tells how the backbone begins
+        cfg.model = build_model(config)
+    try:
+        with no_prints():
+            return Trainer(cfg, mode=mode)
+    except AssertionError as error:  # of the engine's readers
+        raise ConfigError(f"{config.path}: PaddleDetection refuses it: {error}") from None
 
 
 def build_model(config: Configuration) -> nn.Layer:

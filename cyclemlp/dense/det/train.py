@@ -108,37 +108,43 @@ def train(
             "PaddleDetection numbers the classes: make the lists in both files the same"
         )
     folder = _Folder(output, resume=resume, force=force)
-    trainer = make_trainer(config, "train", device=device, seed=seed, pretrained=folder.checkpoint is None)
-    if len(trainer.loader) == 0:
-        raise DataError(
-            f"{config.path}: TrainDataset has {len(trainer.dataset)} pictures with objects, fewer than one step takes "
-            f"({trainer.cfg.TrainReader['batch_size']} on each of {world.size} devices): lower TrainReader.batch_size"
+    # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
+    with paddle.utils.unique_name.guard():
+        trainer = make_trainer(
+            config, "train", device=device, seed=seed, pretrained=folder.checkpoint is None
         )
-    if folder.checkpoint is None and config.values.get("pretrain_weights"):
-        say(load_start(trainer.model, Path(config.values["pretrain_weights"])))
-    if world.is_first:
-        folder.prepare()
-        config.save(output / CONFIG)
-        write_categories(categories, output)
-    evaluation = Evaluation(config, output) if evaluate and world.is_first else None
-    run = _Run(
-        trainer,
-        folder,
-        evaluation,
-        max_minutes=max_minutes,
-        show_progress=show_progress,
-        world=world,
-        say=say,
-    )
-    if folder.checkpoint is not None:
-        run.go_on(folder.checkpoint)
-    batch = trainer.cfg.TrainReader["batch_size"] * world.size
-    say(
-        f"{config.architecture} with {sum(int(p.size) for p in trainer.model.parameters()) / 1e6:.2f} M parameters; "
-        f"{len(trainer.dataset)} pictures, {batch} a step, {len(trainer.loader)} steps an epoch; epochs "
-        f"{trainer.start_epoch + 1} to {trainer.cfg.epoch}; output in {output}"
-    )
-    return run.run({"config": str(config.path), "command": command, "seed": seed, "device": device})
+        if len(trainer.loader) == 0:
+            raise DataError(
+                f"{config.path}: TrainDataset has {len(trainer.dataset)} pictures with objects, fewer than one step "
+                f"takes ({trainer.cfg.TrainReader['batch_size']} on each of {world.size} devices): lower "
+                "TrainReader.batch_size"
+            )
+        if folder.checkpoint is None and config.values.get("pretrain_weights"):
+            say(load_start(trainer.model, Path(config.values["pretrain_weights"])))
+        if world.is_first:
+            folder.prepare()
+            config.save(output / CONFIG)
+            write_categories(categories, output)
+        evaluation = Evaluation(config, output) if evaluate and world.is_first else None
+        run = _Run(
+            trainer,
+            folder,
+            evaluation,
+            max_minutes=max_minutes,
+            show_progress=show_progress,
+            world=world,
+            say=say,
+        )
+        if folder.checkpoint is not None:
+            run.go_on(folder.checkpoint)
+        batch = trainer.cfg.TrainReader["batch_size"] * world.size
+        parameters = sum(int(p.size) for p in trainer.model.parameters())
+        say(
+            f"{config.architecture} with {parameters / 1e6:.2f} M parameters; "
+            f"{len(trainer.dataset)} pictures, {batch} a step, {len(trainer.loader)} steps an epoch; epochs "
+            f"{trainer.start_epoch + 1} to {trainer.cfg.epoch}; output in {output}"
+        )
+        return run.run({"config": str(config.path), "command": command, "seed": seed, "device": device})
 
 
 class _Folder:

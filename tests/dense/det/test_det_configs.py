@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from conftest import CONFIGS
+from dense.det.small import CONFIGS
 from ppdet.core.workspace import create, load_config
 
 from cyclemlp.dense.det.configuration import Configuration, _reset

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from conftest import BOXES, CONFIGS, MASKS, small_overrides
+from dense.det.small import BOXES, CONFIGS, MASKS, small_overrides
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -61,7 +61,8 @@ def untrained(tiny: Path, folder: Path, kind: str) -> tuple[Configuration, Path]
     return config, folder / "weights.pdparams"
 
 
-@pytest.mark.parametrize("kind", ["boxes", pytest.param("masks", marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
 def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Path, kind: str) -> None:
     config, weights = untrained(tiny, tmp_path, kind)
     folder = tmp_path / "exported"
