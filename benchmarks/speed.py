@@ -3,6 +3,8 @@
     python benchmarks/speed.py                              B1 at 224², one picture, eight, a training step; the bars
     python benchmarks/speed.py --models cyclemlp_b1 cyclemlp_b5 --sizes 224 384 512x1024
     python benchmarks/speed.py --memory                     peak resident memory of a training step
+    python benchmarks/speed.py --sizes 224 512x1024 --pictures 2    fewer of them where memory is short: eight of
+                                                            512×1024 take 9 GB a side in a training step
     python benchmarks/speed.py --clock cpu                  processor time: for a machine that is not quiet
 
 The sides are one network, with the Cycle FC computed in different ways or replaced, each in a process of its own:
@@ -32,7 +34,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SIDES = {"deform": False, "deform, tuned": True, "channel FC": True, "ours": True}  # name → tuned
-WORK = {"one picture": 1, "eight pictures": 8, "training step": 8}  # name → batch
+WORK = ("one picture", "eight pictures", "training step")
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def build(side: str, name: str) -> Any:
     return network
 
 
-def worker(side: str, name: str, work: str, height: int, width: int) -> None:
+def worker(side: str, name: str, work: str, height: int, width: int, pictures: int) -> None:
     """Does the work once for each line of stdin and prints seconds of the clock, of the processor, and MB."""
     if SIDES[side]:
         import cyclemlp
@@ -181,7 +183,7 @@ def worker(side: str, name: str, work: str, height: int, width: int) -> None:
         cyclemlp.tune()
     import paddle
 
-    network, batch = build(side, name), WORK[work]
+    network, batch = build(side, name), 1 if work == "one picture" else pictures
     x = paddle.randn([batch, 3, height, width])
     once: Callable[[], Any]
     if work == "training step":
@@ -216,12 +218,14 @@ def worker(side: str, name: str, work: str, height: int, width: int) -> None:
 class Side:
     """A process that works when it is told to."""
 
-    def __init__(self, side: str, name: str, work: str, size: tuple[int, int], threads: int) -> None:
+    def __init__(
+        self, side: str, name: str, work: str, size: tuple[int, int], args: argparse.Namespace
+    ) -> None:
         ours = ("CYCLEMLP_TUNE", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
         environment = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith("MALLOC_")}
-        environment["OMP_NUM_THREADS"] = str(threads)
+        environment["OMP_NUM_THREADS"] = str(args.threads)
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", side, name, work, *map(str, size)],
+            [sys.executable, __file__, "--worker", side, name, work, *map(str, (*size, args.pictures))],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -258,7 +262,7 @@ class Side:
 def measure(name: str, work: str, size: tuple[int, int], args: argparse.Namespace) -> dict[str, Side]:
     sides = {}
     for side in args.sides:
-        sides[side] = Side(side, name, work, size, args.threads)
+        sides[side] = Side(side, name, work, size, args)
     for _ in range(3 if args.memory else args.rounds):
         for side in sides.values():
             side.work()
@@ -289,10 +293,11 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="+", default=["cyclemlp_b1"], metavar="NAME")
     parser.add_argument("--sizes", nargs="+", default=["224"], metavar="SIDE|HxW", help="in pixels")
-    parser.add_argument("--work", nargs="+", default=list(WORK), choices=list(WORK))
+    parser.add_argument("--work", nargs="+", default=list(WORK), choices=WORK)
     parser.add_argument(
         "--sides", nargs="+", default=list(SIDES), choices=list(SIDES), help="ours is always there"
     )
+    parser.add_argument("--pictures", type=int, default=8, help="instead of eight; the bars are for eight")
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: %(default)s")
     parser.add_argument(
@@ -317,7 +322,8 @@ def main() -> None:
                 else:
                     print_times(name, work, size, sides, args.clock)
     if not args.memory:
-        print_bars(results, args.clock)
+        print_bars(results if args.pictures == 8 else {}, args.clock)
+        print_growth(results, args.clock)
 
 
 def print_memory(name: str, size: tuple[int, int], sides: dict[str, Side]) -> None:
@@ -336,6 +342,9 @@ def print_bars(results: dict[tuple[str, tuple[int, int], str], dict[str, Side]],
             ratio = sides[bar.side].median(clock) / sides["ours"].median(clock)
             what = f"{bar.work}: ours / {bar.side}" if bar.most else f"{bar.work}: {bar.side} / ours"
             judge(what, 1 / ratio if bar.most else ratio, bar.ratio, bar.most)
+
+
+def print_growth(results: dict[tuple[str, tuple[int, int], str], dict[str, Side]], clock: str) -> None:
     for (name, size, work), sides in results.items():
         smallest = results[name, min(s for n, s, w in results if (n, w) == (name, work)), work]
         if sides is not smallest and "channel FC" in sides:
@@ -346,7 +355,7 @@ def print_bars(results: dict[tuple[str, tuple[int, int], str], dict[str, Side]],
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        side, name, work, height, width = sys.argv[2:]
-        worker(side, name, work, int(height), int(width))
+        side, name, work, *numbers = sys.argv[2:]
+        worker(side, name, work, *map(int, numbers))
     else:
         main()
