@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(format_table(["class", "digit", "objects, train", "val"], rows))
     if args.preview:
-        preview(options, args.output / PREVIEW)
+        preview(replace(options, objects=args.train_objects or options.objects), args.output / PREVIEW)
         print(f"\n{args.output / PREVIEW} shows some of them with their masks, boxes and names")
     print(f"\n{_next(args.output, options)}")
     return 0
