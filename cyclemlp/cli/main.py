@@ -27,13 +27,15 @@ COMMANDS = {
     "seg": "semantic segmentation with PaddleSeg: check, train, eval, predict, export",
     "det": "detection and instance segmentation with PaddleDetection: check, train, eval, predict, export",
     "export": "write a trained model for ONNX Runtime, OpenVINO or Paddle Inference, in float32 or int8",
+    "serve": "serve a model over HTTP, with a page on which to drop a picture",
+    "bench": "measure speed, latency and memory of variants, sizes, batches, precisions and runtimes",
     "data": "make data sets that need no download",
     "show-data": "draw a batch of training pictures as the network gets them, with their soft labels",
     "plot": "draw the curves of one or several training runs in one picture",
     "info": "list the models, or show one model's or weight file's facts",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
-WITHOUT_PADDLE = {"convert", "plot"}
+WITHOUT_PADDLE = {"convert", "plot", "serve", "bench"}
 
 
 def build_parser(command: str | None) -> argparse.ArgumentParser:

@@ -1,0 +1,194 @@
+"""`cyclemlp bench`: how fast, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import platform
+import tempfile
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp._version import __version__
+from cyclemlp.cli import common
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.report import format_table
+from cyclemlp.report.speed_plot import plot_speed
+
+if TYPE_CHECKING:
+    from cyclemlp.bench import Case, Machine, Model
+
+EXAMPLES = """examples:
+  cyclemlp bench
+      cyclemlp_b1 at 224², one picture and eight, in every runtime that is installed
+  cyclemlp bench cyclemlp_b1 cyclemlp_b2 cyclemlp_b3 --runtime openvino --batch 8 --output bench
+      bench/bench.csv, .json and .png: speed against published accuracy
+  cyclemlp bench runs/pets exported/pets_int8 --size 224 384 512x1024 --batch 1
+      what one trained, at three sizes (height first)
+  cyclemlp bench --runtime network openvino --precision float32 bfloat16 --threads 1
+      `network` is the network as it is trained, in Paddle
+
+A variant gets random weights: its speed does not depend on them. Exit code: 0 all measured; 1 a case failed, which
+its row says; 2 something to mend in what was asked.
+"""
+COLUMNS = {
+    "name": "model",
+    "runtime": "runtime",
+    "precision": "precision",
+    "size": "size",
+    "batch": "batch",
+    "pictures_per_second": "pictures/s",
+    "latency_p50_ms": "p50, ms",
+    "latency_p95_ms": "p95, ms",
+    "peak_memory_mib": "peak memory, MiB",
+    "giga_multiply_adds": "multiply-adds, G",
+    "share_of_peak_percent": "of peak, %",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    from cyclemlp.bench import NETWORK, WAYS
+    from cyclemlp.deploy import PRECISIONS
+
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "models",
+        nargs="*",
+        default=["cyclemlp_b1"],
+        metavar="MODEL",
+        help="variants by name, run folders, weight files, exported models (default: cyclemlp_b1)",
+    )
+    parser.add_argument(
+        "--size", nargs="+", default=["224"], metavar="PIXELS", help="224, or height×width as 512x1024"
+    )
+    parser.add_argument("--batch", nargs="+", type=common.whole_number(1), default=[1, 8], metavar="N")
+    parser.add_argument(
+        "--runtime", nargs="+", choices=tuple(WAYS), help=f"(default: all; {NETWORK}: as trained, in Paddle)"
+    )
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32"])
+    parser.add_argument(
+        "--threads", type=common.whole_number(1), metavar="N", help="default: one a core that may be used"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, metavar="S", help="for each case (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write DIR/bench.csv, bench.json and bench.png"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from cyclemlp.bench import measure_machine
+
+    if args.seconds <= 0:
+        raise ConfigError(f"--seconds is {args.seconds:g}; give a number above 0")
+    output = common.output_folder(args.output)
+    threads = args.threads or len(os.sched_getaffinity(0))
+    machine = measure_machine(threads)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="cyclemlp-bench-") as scratch:
+        for number, given in enumerate(dict.fromkeys(args.models)):
+            rows += _measure_model(args, given, machine, Path(scratch) / str(number))
+    facts = {
+        "version": __version__,
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "threads": threads,
+        "matrix_product_peak_giga_multiply_adds_per_second": machine.multiply_adds_per_second / 1e9,
+        "seconds_a_case": args.seconds,
+    }
+    if args.json:
+        print(json.dumps({**facts, "cases": rows}, indent=1))
+    else:
+        print(_table(rows, machine))
+    if output is not None:
+        _write(output, facts, rows)
+    failed = [row for row in rows if "error" in row]
+    for row in failed:
+        common.message(f"cyclemlp bench: {row['name']}, {row['runtime']}, {row['precision']}: {row['error']}")
+    return 1 if failed else 0
+
+
+def _measure_model(
+    args: argparse.Namespace, given: str, machine: Machine, scratch: Path
+) -> list[dict[str, Any]]:
+    from cyclemlp.bench import WAYS, Case, measure, prepare
+    from cyclemlp.bench.cases import parse_size
+    from cyclemlp.deploy import RUNS, is_exported
+
+    sizes = [parse_size(text) for text in args.size]
+    runtimes = args.runtime or list(WAYS)
+    if is_exported(given):
+        forms = {".onnx": "onnx", ".xml": "openvino", ".json": "paddle"}
+        path = Path(given)
+        names = [entry.name for entry in path.iterdir()] if path.is_dir() else [path.name]
+        able = {runtime for name in names for runtime in RUNS.get(forms.get(Path(name).suffix, ""), ())}
+        runtimes = [runtime for runtime in runtimes if runtime in able]
+    ways = [(r, p) for r, p in product(runtimes, args.precision) if p in WAYS[r]]
+    if not ways:
+        raise ConfigError(
+            f"nothing to measure of {given}: {', '.join(args.runtime or WAYS)} in {', '.join(args.precision)} does not "
+            "fit it; see `cyclemlp bench --help`"
+        )
+    model = prepare(given, ways, sizes, scratch)
+    for height, width in sizes:
+        if min(height, width) < model.min_size:
+            raise ConfigError(f"--size {height}x{width}: {model.name} needs at least {model.min_size} pixels")
+    cases = [
+        Case(given, runtime, precision, height, width, batch, machine.threads)
+        for (runtime, precision), (height, width), batch in product(ways, sizes, args.batch)
+    ]
+    return [_row(case, model, machine, measure(case, model, args.seconds)) for case in cases]
+
+
+def _row(case: Case, model: Model, machine: Machine, measured: dict[str, Any]) -> dict[str, Any]:
+    cost = model.multiply_adds.get(f"{case.height}×{case.width}")
+    speed = measured.get("pictures_per_second")
+    return {
+        **asdict(case),
+        "name": model.name,
+        "size": f"{case.height}×{case.width}",
+        "published_top1_percent": model.published_top1_percent,
+        "giga_multiply_adds": None if cost is None else cost / 1e9,
+        "share_of_peak_percent": (
+            100 * cost * speed / machine.multiply_adds_per_second if cost and speed else None
+        ),
+        **measured,
+    }
+
+
+def _table(rows: list[dict[str, Any]], machine: Machine) -> str:
+    cells = [[row.get(key) for key in COLUMNS] for row in rows]
+    peak = machine.multiply_adds_per_second / 1e9
+    return (
+        format_table(list(COLUMNS.values()), cells)
+        + f"\n{machine.threads} threads; latency is that of a batch; memory is that of the whole process. Peak: "
+        f"{peak:.1f} G multiply-adds/s, NumPy's product of float32 matrices of side {machine.matrix_side}."
+    )
+
+
+def _write(output: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    common.write_text(output / "bench.csv", text.getvalue())
+    common.write_text(output / "bench.json", json.dumps({**facts, "cases": rows}, indent=1) + "\n")
+    try:
+        plot_speed(rows, output / "bench.png")
+    except DataError as error:
+        common.message(f"cyclemlp bench: no bench.png: {error}")
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

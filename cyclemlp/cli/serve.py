@@ -1,0 +1,175 @@
+"""`cyclemlp serve`: a model as an HTTP service with a page."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cyclemlp._paddle import require_paddle
+from cyclemlp._tune import tune_quietly
+from cyclemlp.cli import common
+from cyclemlp.errors import ConfigError, MissingDependencyError
+from cyclemlp.serve import Limits
+
+EXAMPLES = """examples:
+  cyclemlp serve runs/pets
+      a run's best model: exported for ONNX Runtime on the way, with class maps; the page is http://127.0.0.1:8000/
+  cyclemlp serve exported/b1 --runtime openvino --precision bfloat16 --port 8080
+      what `cyclemlp export` wrote (--with-maps: the page shows where the network looked)
+  curl -F picture=@cat.jpg http://127.0.0.1:8000/predict
+  curl -T cat.jpg -X POST 'http://127.0.0.1:8000/predict?top=3'
+      a picture in, JSON out; /openapi.json describes it, /health and /metrics are for machines
+
+Exit code: 0 ended by Ctrl-C or SIGTERM, with every running request answered; 2 something to mend in what was asked.
+"""
+_LIMITS = Limits()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a folder that an export command wrote, or a run folder or weight file of `cyclemlp train`",
+    )
+    common.add_runtime_arguments(parser)
+    common.add_classes_argument(parser)
+    group = parser.add_argument_group("where")
+    group.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="NAME",
+        help="name or address to listen at; the default is reached from this machine only",
+    )
+    group.add_argument(
+        "--port",
+        type=common.whole_number(0),
+        default=8000,
+        metavar="N",
+        help="0 for a free one (default: 8000)",
+    )
+    group = parser.add_argument_group("batches")
+    group.add_argument(
+        "--max-batch",
+        type=common.whole_number(1),
+        default=_LIMITS.batch,
+        metavar="N",
+        help="most pictures that the network gets at once (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-wait",
+        type=float,
+        default=1000 * _LIMITS.wait_seconds,
+        metavar="MS",
+        help="milliseconds that a picture waits for others, while others are on their way (default: %(default)g)",
+    )
+    group = parser.add_argument_group("limits")
+    group.add_argument(
+        "--max-megabytes",
+        type=float,
+        default=_LIMITS.body_bytes / 2**20,
+        metavar="MB",
+        help="of one request, else 413 (default: %(default)g)",
+    )
+    group.add_argument(
+        "--max-megapixels",
+        type=float,
+        default=_LIMITS.pixels / 1e6,
+        metavar="MP",
+        help="of one picture, as its header says, else 413 (default: %(default)g)",
+    )
+    group.add_argument(
+        "--read-timeout",
+        type=float,
+        default=_LIMITS.read_seconds,
+        metavar="S",
+        help="seconds in which a request must have come, else 408 (default: %(default)g)",
+    )
+    group.add_argument(
+        "--queue",
+        type=common.whole_number(1),
+        default=_LIMITS.queue,
+        metavar="N",
+        help="pictures under way; one more is told to come again, 503 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-memory",
+        type=float,
+        default=_LIMITS.memory_bytes / 2**20,
+        metavar="MB",
+        help="of all requests that are being received, else 503 (default: %(default)g)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    for module in ("fastapi", "h11", "multipart", "prometheus_client", "uvicorn"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(
+                f'{module} is not installed; `pip install "paddle-cyclemlp[serve]"` brings what serving needs'
+            )
+    limits = Limits(
+        body_bytes=round(args.max_megabytes * 2**20),
+        pixels=round(args.max_megapixels * 1e6),
+        queue=args.queue,
+        memory_bytes=round(args.max_memory * 2**20),
+        read_seconds=args.read_timeout,
+        batch=args.max_batch,
+        wait_seconds=args.max_wait / 1000,
+    )
+    with common.plain_warnings("serve"), _exported(args) as folder:
+        from cyclemlp.deploy import load_exported
+        from cyclemlp.serve.server import is_loopback, serve
+        from cyclemlp.serve.tasks import open_task
+
+        model = load_exported(folder, args.runtime, args.precision, args.threads)
+        task = open_task(model, common.open_class_names(args.classes))
+        if not is_loopback(args.host):
+            common.message(
+                f"cyclemlp serve: warning: --host {args.host} lets other machines in, without password or encryption; "
+                "put a server that asks for both before it, or keep to 127.0.0.1"
+            )
+        facts = task.facts
+
+        def started(address: str) -> None:
+            print(
+                f"cyclemlp serve: {facts['name']} ({facts['runtime']}, {facts['precision']}) at {address}/ ; "
+                "Ctrl-C ends it",
+                flush=True,
+            )
+
+        serve(task, limits, args.host, args.port, started=started)
+    print("cyclemlp serve: ended", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _exported(args: argparse.Namespace) -> Iterator[Path]:
+    """The folder of an exported model: MODEL itself, or made of it for as long as it is needed."""
+    from cyclemlp.deploy import is_exported
+
+    path, exported = Path(args.model), is_exported(args.model)
+    if args.runtime == "paddle" or not exported:
+        require_paddle()
+        tune_quietly()
+    if exported:
+        yield path
+        return
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: there is no such file or folder; expected what `cyclemlp export` wrote, or a run folder"
+        )
+    from cyclemlp.deploy import export_model
+    from cyclemlp.models import load_model
+
+    with tempfile.TemporaryDirectory(prefix="cyclemlp-serve-") as scratch:
+        form = {"openvino": "openvino", "paddle": "paddle"}.get(args.runtime, "onnx")
+        model = load_model(path)
+        export_model(model, Path(scratch) / "model", form, with_maps=bool(model.config.num_classes))
+        yield Path(scratch) / "model"

@@ -1,0 +1,96 @@
+"""The service as a process: its socket, its signals, its end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+
+import uvicorn
+
+from cyclemlp.errors import ConfigError
+from cyclemlp.serve.app import build_app
+from cyclemlp.serve.limits import Limits
+from cyclemlp.serve.protocol import MOST_HEAD_BYTES, PoliteProtocol
+from cyclemlp.serve.tasks import Task
+
+#: How long running requests may take once the service is told to end.
+END_SECONDS = 30
+
+
+def serve(task: Task, limits: Limits, host: str, port: int, *, started: Callable[[str], None]) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; then answer those that are running, and return.
+
+    Args:
+        task: from `open_task`.
+        limits: what is refused.
+        host: name or address to listen at.
+        port: 0 for a free one.
+        started: called with the address once requests are taken.
+
+    Raises:
+        ConfigError: the host or the port cannot be had.
+    """
+    listening = _listen(host, port)
+    shown = (
+        f"[{listening.getsockname()[0]}]"
+        if listening.family == socket.AF_INET6
+        else listening.getsockname()[0]
+    )
+    address = f"http://{shown}:{listening.getsockname()[1]}"
+    protocol = type("Protocol", (PoliteProtocol,), {"read_seconds": limits.read_seconds})
+    config = uvicorn.Config(
+        build_app(task, limits),
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        timeout_graceful_shutdown=END_SECONDS,
+        log_level="error",  # a warning for each request that is refused would fill a disk
+        access_log=False,
+        server_header=False,
+    )
+    # uvicorn raises the signal again once all is answered; having done what it asks, we are to end as usual.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    _Server(config, lambda: started(address)).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host name or address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--host {host!r} is no name or address of this machine: {error}") from error
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"{host}:{port} cannot be had ({error.strerror}); choose another --port, or 0 for a free one"
+        ) from error
+    return listening

@@ -1,0 +1,266 @@
+"""What the service does for each kind of model: from a picture to the network's input, from outputs to an answer.
+
+Shapes: C channels, H height, W width of the input; h, w of maps; K classes; N objects.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from cyclemlp.data import evaluation_transform, imagenet_classes
+from cyclemlp.data.pictures import PictureFile, to_channels
+from cyclemlp.data.resampling import as_array
+from cyclemlp.data.transforms import Finish, Left
+from cyclemlp.deploy import ExportedModel, ExportError
+from cyclemlp.errors import ConfigError
+from cyclemlp.evaluation.metrics import log_softmax, top_classes
+from cyclemlp.report import class_colour
+
+#: What an 8-bit mask can hold.
+MOST_MASK_CLASSES = 256
+
+Box = tuple[float, float, float, float]  # left, upper, right, lower
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as the network gets it.
+
+    Attributes:
+        pixels: uint8 [H, W, C].
+        seen: the part of the picture that this is, in its pixels; beyond the picture where black was added.
+    """
+
+    pixels: np.ndarray
+    seen: Box
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a request asks for: how many classes, and whether their maps."""
+
+    top: int
+    maps: bool
+
+
+class Task(Protocol):
+    """One kind of model.
+
+    Attributes:
+        has_maps: whether it gives class maps.
+        facts: what `/model` says of it.
+    """
+
+    has_maps: bool
+    facts: dict[str, Any]
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height to which a picture of this size is resized, before any crop."""
+
+    def prepare(self, file: PictureFile) -> Prepared:
+        """Decode a picture and bring it to the network's size. Raises DataError if it is damaged."""
+
+    def run(self, batch: list[Prepared]) -> list[Outputs]:
+        """The outputs for each of some pictures whose pixels have one shape."""
+
+    def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
+        """JSON values from the outputs for one picture. Raises FloatingPointError if they are not finite."""
+
+
+def open_task(model: ExportedModel, class_names: Sequence[str] | None = None) -> Task:
+    """What a model is for.
+
+    Args:
+        model: its metadata say it.
+        class_names: in place of the model's own.
+
+    Raises:
+        ExportError: it is for something that is not served, or prepares pictures in a way unknown here.
+    """
+    metadata = model.metadata
+    if metadata.task == "classification" and model.output("logits"):
+        return Classification(model, class_names)
+    if metadata.task == "segmentation":
+        return Segmentation(model, class_names)
+    raise ExportError(
+        f"{model.path} is a model for {metadata.task} that gives "
+        f"{', '.join(output.kind for output in metadata.outputs)}; served are classification and segmentation"
+    )
+
+
+class _OneModel:
+    """What the tasks of a model with one input share."""
+
+    def __init__(self, model: ExportedModel, class_names: Sequence[str] | None) -> None:
+        metadata = model.metadata
+        names = class_names or metadata.classes
+        if names is None and metadata.num_classes == 1000:
+            names = imagenet_classes()
+        if class_names and metadata.num_classes not in (None, len(class_names)):
+            raise ConfigError(
+                f"{len(class_names)} class names are given, and {model.path} has {metadata.num_classes} classes"
+            )
+        self._model, self._names = model, names
+        self._finish = Finish(metadata.preprocessing)
+        self.facts = {
+            "name": metadata.model,
+            "task": metadata.task,
+            "runtime": model.runtime,
+            "precision": model.precision,
+            "classes": metadata.num_classes or (len(names) if names else None),
+            "preprocessing": metadata.preprocessing.to_dict(),
+        }
+
+    def run(self, batch: list[Prepared]) -> list[Outputs]:
+        """The outputs for each of some pictures whose pixels have one shape."""
+        pixels = np.stack([prepared.pixels for prepared in batch])
+        outputs = self._model(self._finish(pixels, [Left()] * len(batch)))
+        return [{name: array[i] for name, array in outputs.items()} for i in range(len(batch))]
+
+    def _name(self, index: int) -> str:
+        return self._names[index] if self._names and index < len(self._names) else str(index)
+
+
+class Classification(_OneModel):
+    """Classes with probabilities; where the model has class maps, where it saw each of them."""
+
+    def __init__(self, model: ExportedModel, class_names: Sequence[str] | None) -> None:
+        super().__init__(model, class_names)
+        self._preprocessing = model.metadata.preprocessing
+        self._transform = evaluation_transform(self._preprocessing)
+        self._logits, self._maps = str(model.output("logits")), model.output("class maps")
+        self.has_maps = self._maps is not None
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Its shorter side becomes what the model's preprocessing says."""
+        return _scaled(size, self._preprocessing.resize_size / min(size))
+
+    def prepare(self, file: PictureFile) -> Prepared:
+        """As for evaluation, so that the answers are those of `cyclemlp predict`."""
+        pixels = self._transform.begin(file.decode()).pixels
+        # The square in the picture's own pixels: the middle, of the size that was resized to the input's.
+        width, height = file.size
+        half = min(width, height) / self._preprocessing.resize_size * self._preprocessing.input_size / 2
+        return Prepared(pixels, (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half))
+
+    def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
+        """`classes`, best first; a `map` [h][w] for each, if they are wanted and there are some."""
+        logits = _finite(outputs[self._logits])[None]
+        best = top_classes(logits, wishes.top)[0]
+        probabilities = np.exp(log_softmax(logits))[0]
+        classes: list[dict[str, Any]] = [
+            {"index": int(i), "name": self._name(int(i)), "probability": float(probabilities[i])}
+            for i in best
+        ]
+        if wishes.maps and self._maps is not None:
+            for entry in classes:
+                values = _finite(outputs[self._maps][entry["index"]])
+                entry["map"] = [[float(f"{value:.4g}") for value in row] for row in values]
+        return {"classes": classes}
+
+
+class Segmentation(_OneModel):
+    """A class for every pixel, as a mask in colours."""
+
+    has_maps = False
+
+    def __init__(self, model: ExportedModel, class_names: Sequence[str] | None) -> None:
+        super().__init__(model, class_names)
+        metadata = model.metadata
+        self._channels, self._least = metadata.preprocessing.channels, metadata.min_size
+        self._output = metadata.outputs[0]
+        self._fixed: Sequence[int] | None = metadata.extra.get("size")  # height, width
+        self._transforms = list(metadata.extra.get("transforms", []))
+        for transform in self._transforms:
+            if transform.get("type") not in (*_RESIZE, "Normalize"):
+                raise ExportError(
+                    f"{model.path} prepares pictures with {transform.get('type')}, which is unknown here; known are "
+                    f"{', '.join(_RESIZE)} and Normalize: change val_dataset's transforms and export it again"
+                )
+        if self._names and len(self._names) > MOST_MASK_CLASSES:
+            raise ExportError(
+                f"{model.path} has {len(self._names)} classes; masks are served with up to {MOST_MASK_CLASSES}"
+            )
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """As the model's validation pictures were."""
+        for transform in self._transforms:
+            resize = _RESIZE.get(transform["type"])
+            size = resize(size, transform) if resize else size
+        if self._fixed:
+            size = (self._fixed[1], self._fixed[0])
+        if min(size) < self._least:
+            size = _scaled(size, self._least / min(size))
+        return size
+
+    def prepare(self, file: PictureFile) -> Prepared:
+        """The whole picture, resized."""
+        image = to_channels(file.decode(), self._channels)
+        size = self.resized(image.size)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        return Prepared(as_array(image), (0, 0, file.size[0], file.size[1]))
+
+    def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
+        """`classes` by falling share of pixels, and `mask`, which is of the input's size."""
+        values = outputs[self._output.name]
+        classes = values if values.ndim == 2 else _finite(values).argmax(axis=0)
+        numbers, counts = np.unique(classes, return_counts=True)
+        entries: list[dict[str, Any]] = []
+        for index, count in sorted(
+            zip(numbers.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1]
+        ):
+            colour = "#{:02x}{:02x}{:02x}".format(*class_colour(index))
+            entries.append(
+                {"index": index, "name": self._name(index), "share": count / classes.size, "colour": colour}
+            )
+        return {"classes": entries, "mask": _mask(classes)}
+
+
+def _mask(classes: np.ndarray) -> dict[str, Any]:
+    height, width = classes.shape
+    image = Image.fromarray(classes.astype(np.uint8), "P")
+    image.putpalette([value for index in range(256) for value in class_colour(index)])
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return {"width": width, "height": height, "png": base64.b64encode(file.getvalue()).decode()}
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise FloatingPointError(
+            "it gives NaN or infinity; the weights or the preprocessing (mean, std) may be broken"
+        )
+    return values
+
+
+# ---- PaddleSeg's transforms that change the size: (width, height) → (width, height)
+
+
+def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    width, height = (max(1, round(side * factor)) for side in size)
+    return width, height
+
+
+def _by_target(size: tuple[int, int], transform: Mapping[str, Any]) -> tuple[int, int]:
+    width, height = transform.get("target_size", (512, 512))
+    if not transform.get("keep_ratio", False):
+        return int(width), int(height)
+    # The target is a frame, in whichever direction the picture lies.
+    factor = min(max(width, height) / max(size), min(width, height) / min(size))
+    return _scaled(size, factor)
+
+
+_RESIZE = {
+    "Resize": _by_target,
+    "ResizeByShort": lambda size, transform: _scaled(size, transform["short_size"] / min(size)),
+    "ResizeByLong": lambda size, transform: _scaled(size, transform["long_size"] / max(size)),
+}
