@@ -72,7 +72,7 @@ def _describe_exported(request: dict[str, Any]) -> dict[str, Any]:
 
         config = replace(
             VARIANTS[metadata.model].config,
-            num_classes=metadata.num_classes,
+            num_classes=metadata.num_classes or 0,
             in_chans=metadata.preprocessing.channels,
         )
     return {

@@ -9,12 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclemlp._paddle import require_paddle
 from cyclemlp._tune import tune_quietly
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError, MissingDependencyError
 from cyclemlp.serve import Limits
+
+if TYPE_CHECKING:
+    from cyclemlp.serve.tasks import Task
 
 EXAMPLES = """examples:
   cyclemlp serve runs/pets
@@ -124,12 +128,9 @@ def run(args: argparse.Namespace) -> int:
         wait_seconds=args.max_wait / 1000,
     )
     with common.plain_warnings("serve"), _exported(args) as folder:
-        from cyclemlp.deploy import load_exported
         from cyclemlp.serve.server import is_loopback, serve
-        from cyclemlp.serve.tasks import open_task
 
-        model = load_exported(folder, args.runtime, args.precision, args.threads)
-        task = open_task(model, common.open_class_names(args.classes))
+        task = _open_task(args, folder)
         if not is_loopback(args.host):
             common.message(
                 f"cyclemlp serve: warning: --host {args.host} lets other machines in, without password or encryption; "
@@ -147,6 +148,21 @@ def run(args: argparse.Namespace) -> int:
         serve(task, limits, args.host, args.port, started=started)
     print("cyclemlp serve: ended", file=sys.stderr)
     return 0
+
+
+def _open_task(args: argparse.Namespace, folder: Path) -> Task:
+    from cyclemlp.deploy import load_exported
+    from cyclemlp.serve.detection import Detection, detector_facts
+    from cyclemlp.serve.tasks import open_task
+
+    facts = detector_facts(folder)
+    if facts is None:
+        model = load_exported(folder, args.runtime, args.precision, args.threads)
+        return open_task(model, common.open_class_names(args.classes))
+    for option in ("precision", "classes"):
+        if getattr(args, option):
+            raise ConfigError(f"--{option} is not for a detector such as {folder}")
+    return Detection(folder, facts, args.runtime, args.threads)
 
 
 @contextmanager

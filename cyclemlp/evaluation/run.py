@@ -5,10 +5,13 @@ Shapes: B pictures, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from cyclemlp.errors import DataError, ModelError
 from cyclemlp.evaluation.metrics import cross_entropy, label_ranks, log_softmax, top_classes
 from cyclemlp.report import Progress
 
+T = TypeVar("T")
 #: From images [B, C, H, W], as the loader gives them, to logits [B, K]: anything that np.asarray takes.
 Classifier = Callable[[Any], Any]
 
@@ -182,8 +186,8 @@ def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = T
     if topk < 1:
         raise ValueError(f"topk is {topk}; it must be at least 1")
     bar = _bar("predict", loader, progress)
-    with bar:
-        for batch in loader:
+    with bar, closing(_ahead(loader)) as batches:
+        for batch in batches:
             logits = _logits(fn, batch, loader)
             best = top_classes(logits, topk)
             probabilities = np.take_along_axis(np.exp(log_softmax(logits)), best, axis=1)
@@ -193,6 +197,48 @@ def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = T
                 label = loader.source.label(index)
                 yield Prediction(loader.source.name(index), index, tuple(indices), tuple(values), label)
             bar.update(len(best))
+
+
+def _ahead(loader: Iterable[T]) -> Generator[T, None, None]:
+    """What a loader gives, read in a thread of its own, one ahead: so pictures are decoded while the network works.
+
+    Decoders and runtimes both leave Python while they work, so this needs no further process. What the loader raises
+    is raised here, in its place.
+    """
+    made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=1)
+    unwanted = threading.Event()
+
+    def hand_over(item: T | None, error: BaseException | None = None) -> None:
+        while not unwanted.is_set():
+            try:
+                made.put((item, error), timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def read() -> None:
+        try:
+            for item in loader:
+                hand_over(item)
+                if unwanted.is_set():
+                    return
+            hand_over(None)
+        except BaseException as error:
+            hand_over(None, error)
+
+    thread = threading.Thread(target=read, name="reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        unwanted.set()
+        thread.join()
 
 
 def _bar(desc: str, loader: Loader, progress: bool) -> Progress[Any]:

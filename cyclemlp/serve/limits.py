@@ -47,5 +47,5 @@ class Limits:
             )
         if self.memory_bytes < self.body_bytes:
             raise ConfigError(
-                f"memory for {self.memory_bytes:,} bytes of requests is less than one request may have, {self.body_bytes:,}"
+                f"memory for {self.memory_bytes:,} bytes of requests; one may have {self.body_bytes:,}: allow more"
             )

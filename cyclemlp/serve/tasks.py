@@ -141,7 +141,7 @@ class Classification(_OneModel):
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Its shorter side becomes what the model's preprocessing says."""
-        return _scaled(size, self._preprocessing.resize_size / min(size))
+        return scaled(size, self._preprocessing.resize_size / min(size))
 
     def prepare(self, file: PictureFile) -> Prepared:
         """As for evaluation, so that the answers are those of `cyclemlp predict`."""
@@ -198,7 +198,7 @@ class Segmentation(_OneModel):
         if self._fixed:
             size = (self._fixed[1], self._fixed[0])
         if min(size) < self._least:
-            size = _scaled(size, self._least / min(size))
+            size = scaled(size, self._least / min(size))
         return size
 
     def prepare(self, file: PictureFile) -> Prepared:
@@ -222,15 +222,24 @@ class Segmentation(_OneModel):
             entries.append(
                 {"index": index, "name": self._name(index), "share": count / classes.size, "colour": colour}
             )
-        return {"classes": entries, "mask": _mask(classes)}
+        return {
+            "classes": entries,
+            "mask": encode_mask(classes, [class_colour(i) for i in range(MOST_MASK_CLASSES)]),
+        }
 
 
-def _mask(classes: np.ndarray) -> dict[str, Any]:
-    height, width = classes.shape
-    image = Image.fromarray(classes.astype(np.uint8), "P")
-    image.putpalette([value for index in range(256) for value in class_colour(index)])
+def encode_mask(
+    numbers: np.ndarray, colours: Sequence[tuple[int, int, int]], transparent: int | None = None
+) -> dict[str, Any]:
+    """Numbers [H, W] as a PNG with a palette, in base64."""
+    height, width = numbers.shape
+    image = Image.fromarray(numbers.astype(np.uint8))
+    palette = [value for colour in colours for value in colour]
+    image.putpalette(
+        palette + [0] * (3 * MOST_MASK_CLASSES - len(palette))
+    )  # every number must have a colour
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", **({} if transparent is None else {"transparency": transparent}))
     return {"width": width, "height": height, "png": base64.b64encode(file.getvalue()).decode()}
 
 
@@ -245,7 +254,8 @@ def _finite(values: np.ndarray) -> np.ndarray:
 # ---- PaddleSeg's transforms that change the size: (width, height) → (width, height)
 
 
-def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+def scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Both sides times a factor, at least 1."""
     width, height = (max(1, round(side * factor)) for side in size)
     return width, height
 
@@ -256,11 +266,11 @@ def _by_target(size: tuple[int, int], transform: Mapping[str, Any]) -> tuple[int
         return int(width), int(height)
     # The target is a frame, in whichever direction the picture lies.
     factor = min(max(width, height) / max(size), min(width, height) / min(size))
-    return _scaled(size, factor)
+    return scaled(size, factor)
 
 
 _RESIZE = {
     "Resize": _by_target,
-    "ResizeByShort": lambda size, transform: _scaled(size, transform["short_size"] / min(size)),
-    "ResizeByLong": lambda size, transform: _scaled(size, transform["long_size"] / max(size)),
+    "ResizeByShort": lambda size, transform: scaled(size, transform["short_size"] / min(size)),
+    "ResizeByLong": lambda size, transform: scaled(size, transform["long_size"] / max(size)),
 }
