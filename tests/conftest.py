@@ -1,8 +1,17 @@
-"""For the whole suite: a skip that is not meant fails the run."""
+"""For the whole suite: a skip that is not meant fails the run; and the processor is tuned, as our commands do."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# One thread a process: there is a process a core. Before any test imports Paddle.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import cyclemlp
+
+cyclemlp.tune()
 
 #: Every skip that is meant: beginning of a test's id → why. Anything else that skips, a missing library say, fails.
 MEANT_TO_SKIP: dict[str, str] = {}

@@ -212,7 +212,9 @@ class PictureFile:
                 f"{location}: the picture {str(path)!r} is too large ({error}); if you trust it, make it smaller first"
             ) from error
         except Image.UnidentifiedImageError as error:
-            raise UnknownPictureError(f"{location}: {str(path)!r} is not a picture that Pillow can read") from error
+            raise UnknownPictureError(
+                f"{location}: {str(path)!r} is not a picture that Pillow can read"
+            ) from error
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
             raise DataError(f"{location}: the picture {str(path)!r} cannot be decoded: {error}") from error
 

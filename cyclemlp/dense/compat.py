@@ -77,7 +77,7 @@ _PADDLESEG_2_8 = SpecifierSet(">=2.8.0,<2.9")
 
 def _seg_losses_of_one_element() -> None:
     """The training loop sums its log from `loss.numpy()[0]`; Paddle 3's losses have no axis."""
-    module = importlib.import_module("paddleseg.core.train")
+    module: Any = importlib.import_module("paddleseg.core.train")
     computed = module.loss_computation
 
     def loss_computation(*args: Any, **named: Any) -> list[Any]:
@@ -180,12 +180,13 @@ class _ConcatOfScalars:
 
 def _det_concat(module: str) -> None:
     """Counts and scales, a scalar a picture, are concatenated."""
-    importlib.import_module(module).paddle = _ConcatOfScalars()
+    place: Any = importlib.import_module(module)
+    place.paddle = _ConcatOfScalars()
 
 
 def _det_proposals_for_export() -> None:
     """For one picture, as in export, the number of proposals has no axis."""
-    head = importlib.import_module("ppdet.modeling.proposal_generator.rpn_head").RPNHead
+    head: Any = importlib.import_module("ppdet.modeling.proposal_generator.rpn_head").RPNHead
     generate = head._gen_proposal
 
     def generate_proposals(self: Any, scores: Any, deltas: Any, anchors: Any, inputs: Any) -> Any:
@@ -199,7 +200,7 @@ def _det_nms() -> None:
     """Non-maximum suppression adds its operator to a program of the old kind when it is traced."""
     import paddle
 
-    ops = importlib.import_module("ppdet.modeling.ops")
+    ops: Any = importlib.import_module("ppdet.modeling.ops")
 
     def multiclass_nms(
         bboxes: Any,
@@ -239,7 +240,7 @@ def _det_rle() -> None:
     import paddle
     from pycocotools import mask as coco_mask
 
-    target = importlib.import_module("ppdet.modeling.proposal_generator.target")
+    target: Any = importlib.import_module("ppdet.modeling.proposal_generator.target")
     from_polygons = target.rasterize_polygons_within_box
 
     def rasterize(segmentation: Any, box: Any, resolution: int) -> Any:
@@ -258,49 +259,46 @@ def _det_rle() -> None:
     target.rasterize_polygons_within_box = rasterize
 
 
-_PPDET = tuple(
-    Mend("ppdet", place, what, until, apply, _PPDET_2_6)
-    for place, what, until, apply in (
-        *(
-            (
-                module,
-                f"concat of tensors without an axis ({which}); they get one",
-                f"{where} of Mask R-CNN ends without ValueError",
-                functools.partial(_det_concat, module),
-            )
-            for module, which, where in (
-                (
-                    "ppdet.modeling.proposal_generator.rpn_head",
-                    "numbers of proposals",
-                    "a training step",
-                ),
-                (
-                    "ppdet.modeling.proposal_generator.target",
-                    "numbers of sampled proposals",
-                    "a training step",
-                ),
-                ("ppdet.modeling.post_process", "numbers of finds, scales", "a prediction"),
-            )
-        ),
-        (
-            "ppdet.modeling.proposal_generator.rpn_head.RPNHead._gen_proposal",
-            "in export, a number of proposals without an axis; it gets one",
-            "Mask R-CNN is exported without IndexError",
-            _det_proposals_for_export,
-        ),
-        (
-            "ppdet.modeling.ops.multiclass_nms",
-            "traced for export, its operator is added to a program of the old kind; it is called",
-            "RetinaNet is exported without AttributeError",
-            _det_nms,
-        ),
-        (
-            "ppdet.modeling.proposal_generator.target.rasterize_polygons_within_box",
-            "masks given as COCO's run lengths (RLE) end in an error; targets are drawn from them too",
-            "Mask R-CNN takes a training step on a data set whose masks are run lengths",
-            _det_rle,
-        ),
-    )
+_PPDET = (
+    *(
+        Mend(
+            "ppdet",
+            module,
+            f"concat of tensors without an axis ({which}); they get one",
+            f"{where} of Mask R-CNN ends without ValueError",
+            functools.partial(_det_concat, module),
+            _PPDET_2_6,
+        )
+        for module, which, where in (
+            ("ppdet.modeling.proposal_generator.rpn_head", "numbers of proposals", "a training step"),
+            ("ppdet.modeling.proposal_generator.target", "numbers of sampled proposals", "a training step"),
+            ("ppdet.modeling.post_process", "numbers of finds, scales", "a prediction"),
+        )
+    ),
+    Mend(
+        "ppdet",
+        "ppdet.modeling.proposal_generator.rpn_head.RPNHead._gen_proposal",
+        "in export, a number of proposals without an axis; it gets one",
+        "Mask R-CNN is exported without IndexError",
+        _det_proposals_for_export,
+        _PPDET_2_6,
+    ),
+    Mend(
+        "ppdet",
+        "ppdet.modeling.ops.multiclass_nms",
+        "traced for export, its operator is added to a program of the old kind; it is called",
+        "RetinaNet is exported without AttributeError",
+        _det_nms,
+        _PPDET_2_6,
+    ),
+    Mend(
+        "ppdet",
+        "ppdet.modeling.proposal_generator.target.rasterize_polygons_within_box",
+        "masks given as COCO's run lengths (RLE) end in an error; targets are drawn from them too",
+        "Mask R-CNN takes a training step on a data set whose masks are run lengths",
+        _det_rle,
+        _PPDET_2_6,
+    ),
 )
 
 
