@@ -3,8 +3,9 @@
     python benchmarks/serving.py EXPORTED [--runtime onnxruntime] [--clients 64] [--seconds 60] [--folder DIR]
 
 EXPORTED is what `cyclemlp export` wrote; without it a cyclemlp_b1 with random weights is exported (its speed is that
-of a trained one). Folder prediction, over the same pictures with the same runtime, is measured before and after the
-service; the better of the two counts. The clients run in one process beside the service, on the same cores, with
+of a trained one). Folder prediction, over the same pictures with the same runtime, is measured before the service
+without worker processes and after it with one a core, as `cyclemlp predict` has them for large folders; the better of
+the two counts. The clients run in one process beside the service, on the same cores, with
 nothing but asyncio's sockets; the processor time that they take is printed. Every client keeps its connection, sends
 one picture after another, waits as Retry-After says where it gets a 503, and checks every answer.
 
@@ -39,11 +40,11 @@ import sys, time
 from cyclemlp.data import PictureFiles, build_loader, evaluation_transform
 from cyclemlp.deploy import load_exported
 from cyclemlp.evaluation import predict
-exported, runtime, threads, batch, seconds, *paths = sys.argv[1:]
+exported, runtime, threads, batch, workers, seconds, *paths = sys.argv[1:]
 model = load_exported(exported, runtime or None, threads=int(threads) or None)
 transform = evaluation_transform(model.metadata.preprocessing)
+loader = build_loader(PictureFiles(paths), transform, batch_size=int(batch), num_workers=int(workers))
 def once():
-    loader = build_loader(PictureFiles(paths), transform, batch_size=int(batch))
     return sum(1 for _ in predict(model.logits, loader, progress=False))
 once()
 begun, count = time.perf_counter(), 0
@@ -53,9 +54,9 @@ print(count / (time.perf_counter() - begun))
 """
 
 
-def folder_prediction(args: argparse.Namespace, exported: Path, paths: list[Path]) -> float:
+def folder_prediction(args: argparse.Namespace, exported: Path, paths: list[Path], workers: int) -> float:
     """Pictures per second, in a process of its own, as the service has one."""
-    words = [exported, args.runtime or "", args.threads or 0, args.batch, args.seconds / 4, *paths]
+    words = [exported, args.runtime or "", args.threads or 0, args.batch, workers, args.seconds / 4, *paths]
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, *map(str, words)], check=True, capture_output=True, text=True
     )
@@ -139,7 +140,8 @@ def main() -> int:
             paths = paths[: args.pictures]
         else:
             paths = write_pictures(Path(scratch), (500, 375), args.pictures)
-        before = folder_prediction(args, exported, paths)
+        cores = len(os.sched_getaffinity(0))
+        alone = folder_prediction(args, exported, paths, 0)
         words = ["serve", exported, "--port", 0, "--max-batch", args.batch, "--queue", args.queue]
         words += ["--runtime", args.runtime] if args.runtime else []
         words += ["--threads", args.threads] if args.threads else []
@@ -162,10 +164,9 @@ def main() -> int:
         finally:
             service.send_signal(signal.SIGTERM)
             code = service.wait(60)
-        after = folder_prediction(args, exported, paths)
-    speed, folder = clients.statuses["200"] / seconds, max(before, after)
+        with_workers = folder_prediction(args, exported, paths, cores)
+    speed, folder = clients.statuses["200"] / seconds, max(alone, with_workers)
     failed = sum(count for status, count in clients.statuses.items() if status.startswith("failed"))
-    cores = len(os.sched_getaffinity(0))
     print(
         f"{args.clients} clients for {seconds:.1f} s, {len(paths)} pictures, {cores} cores, exit code {code}"
     )
@@ -179,7 +180,9 @@ def main() -> int:
     print(
         f"mean batch {statistics.mean(clients.batches):.1f} pictures; the clients took {spent / seconds:.2f} cores"
     )
-    print(f"folder prediction {before:.1f} before, {after:.1f} after; the service {speed:.1f} pictures/s")
+    print(
+        f"folder prediction {alone:.1f}, with {cores} workers {with_workers:.1f}; the service {speed:.1f} pictures/s"
+    )
     share = 100 * speed / folder
     print(
         f"the service gives {share:.0f} % of folder prediction (bar: {BAR_PERCENT} %), "
