@@ -79,22 +79,26 @@ def test_what_the_user_has_set_is_honoured(environment, name, reason):
     assert reason in python(WHY, **environment)[0][name]
 
 
+def launched(code, size, **environment):
+    """As `python`, in one of `size` ranks: a launcher sets OMP_NUM_THREADS=1 in itself, and its ranks inherit it."""
+    launcher = (
+        f"import os, subprocess, sys; os.environ |= {{'PADDLE_LOCAL_SIZE': '{size}', 'OMP_NUM_THREADS': '1'}}; "
+        f"sys.exit(subprocess.run([sys.executable, '-c', {code!r}]).returncode)"
+    )
+    return python(launcher, **environment)
+
+
 def test_ranks_share_the_cores():
-    why, _ = python(WHY, PADDLE_LOCAL_SIZE=str(CORES))
+    why, _ = launched(WHY, CORES)
     if CORES > 1:
         assert f"shared by {CORES} processes" in why["threads"]
-    values, _ = python(SETTINGS, PADDLE_LOCAL_SIZE=str(CORES))
+    values, _ = launched(SETTINGS, CORES)
     assert values["threads"] is None  # one each: nothing to set
 
 
 def test_a_rank_tells_the_launchers_thread_count_from_the_users():
-    """paddle.distributed.launch sets OMP_NUM_THREADS=1 in itself, and its ranks inherit it."""
-    launcher = (
-        "import os, subprocess, sys; os.environ |= {'PADDLE_LOCAL_SIZE': '1', 'OMP_NUM_THREADS': '1'}; "
-        f"sys.exit(subprocess.run([sys.executable, '-c', {WHY!r}]).returncode)"
-    )
-    assert "cores may be used" in python(launcher)[0]["threads"] or CORES == 1
-    assert "OMP_NUM_THREADS=3 is set" in python(launcher, OMP_NUM_THREADS="3")[0]["threads"]
+    assert "cores may be used" in launched(WHY, 1)[0]["threads"] or CORES == 1
+    assert "OMP_NUM_THREADS=3 is set" in launched(WHY, 1, OMP_NUM_THREADS="3")[0]["threads"]
 
 
 def test_too_late_is_said():

@@ -86,7 +86,11 @@ def test_an_empty_file_and_empty_parts_are_the_defaults(tmp_path):
         assert Recipe.load(path) == Recipe()
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
+#: What lies under configs/, but for the configurations of PaddleSeg and PaddleDetection.
+RECIPES = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in ("seg", "det"))
+
+
+@pytest.mark.parametrize("config", RECIPES, ids=lambda p: p.name)
 def test_every_committed_recipe_is_valid_and_says_its_command(config):
     Recipe.load(config)
     head = config.read_text().split("\nmodel:")[0]

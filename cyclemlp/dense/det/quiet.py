@@ -11,15 +11,21 @@ import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
+from PIL import ImageFile
+
 
 def import_engine() -> None:
-    """Import PaddleDetection; what it prints then, that lap, numba and motmetrics are missing, is left out."""
+    """Import PaddleDetection; what it prints then, that lap, numba and motmetrics are missing, is left out.
+
+    Pillow stays as strict as it was: the engine tells it, for the whole process, to take pictures that are cut short.
+    """
     if "ppdet" in sys.modules:
         return
-    said = io.StringIO()
+    said, strictness = io.StringIO(), ImageFile.LOAD_TRUNCATED_IMAGES
     with contextlib.redirect_stdout(said), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No ccache found")
-        importlib.import_module("ppdet")
+        importlib.import_module("ppdet.engine")
+    ImageFile.LOAD_TRUNCATED_IMAGES = strictness
     # Its loggers took what stdout was at that moment.
     for handler in _handlers():
         if handler.stream is said:
