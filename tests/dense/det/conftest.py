@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from dense.det.tiny_coco import make_tiny_coco
 
+import cyclemlp.dense.det  # noqa: F401  before a test module imports the engine, which loosens Pillow
 from cyclemlp.dense.compat import apply_mends
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _mended() -> None:
     """As our own commands do."""
-    import cyclemlp.dense.det  # noqa: F401
-
     apply_mends("ppdet")
 
 
