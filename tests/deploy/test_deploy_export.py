@@ -40,7 +40,9 @@ def photographs(batch, height, width, preprocessing=None):
     images = []
     for i in range(batch):
         photograph = Image.fromarray(load_sample_images().images[i % 2])
-        box = (20 * i, 10 * i, 20 * i + 3 * width, 10 * i + 3 * height)
+        left, top = 20 * i, 10 * i
+        scale = min(3, (photograph.width - left) / width, (photograph.height - top) / height)
+        box = (left, top, left + scale * width, top + scale * height)
         pixels = np.asarray(photograph.resize((width, height), box=box), dtype=np.float32) / 255
         p = preprocessing or Preprocessing()
         images.append(((pixels - p.mean) / p.std).transpose(2, 0, 1))
