@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def export_layer(
     ]
     metadata.version = __version__
     metadata.precision = "float32" if calibration is None else "int8"
-    with _new_folder(Path(path), force) as folder:
+    with new_folder(Path(path), force=force) as folder:
         if format == "paddle":
             _trace(export_form(layer, channels_first=False), folder / "model", spec)
             (folder / "metadata.json").write_text(metadata.to_json() + "\n", "utf-8")
@@ -198,14 +198,21 @@ def _to_openvino(onnx_file: Path, path: Path, metadata: ExportMetadata) -> None:
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
+#: What the folder of an exported model may hold.
+_OURS = frozenset(name for names in FILES.values() for name in names)
+
+
 @contextlib.contextmanager
-def _new_folder(path: Path, force: bool) -> Iterator[Path]:
+def new_folder(path: Path, *, force: bool, ours: Set[str] = _OURS) -> Iterator[Path]:
     """An empty folder that takes the place of `path` once all is in it.
+
+    Args:
+        force: an exported model that is there may be replaced.
+        ours: names of an exported model's files. A folder with anything else in it is never replaced.
 
     Raises:
         ExportError: `path` exists and is not to be replaced, or holds more than an exported model.
     """
-    ours = {name for names in FILES.values() for name in names}
     if path.exists():
         if not path.is_dir():
             raise ExportError(f"{path} is a file; name a folder")

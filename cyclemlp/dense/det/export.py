@@ -29,10 +29,12 @@ from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.predict import Detections, Detector, Preparation, to_detections
 from cyclemlp.dense.det.quiet import no_prints
 from cyclemlp.deploy import ExportError
+from cyclemlp.deploy.export import new_folder
 from cyclemlp.deploy.form import export_form
 from cyclemlp.errors import ConfigError
 
 METADATA = "metadata.json"
+_OURS = frozenset({"model.json", "model.pdiparams", "infer_cfg.yml", METADATA})
 #: Detectors with proposals, whose loops over the pictures of a batch cannot be traced.
 _WITH_PROPOSALS = ("FasterRCNN", "MaskRCNN", "CascadeRCNN")
 
@@ -51,11 +53,11 @@ def export(
         weights: a .pdparams file.
         categories: of the classes, in the order of the outputs.
         output: the folder to make.
-        force: replace what is in `output`.
+        force: replace an exported detector that is in `output`.
 
     Raises:
         ConfigError: `output` is not empty.
-        ExportError: the detector cannot be traced.
+        ExportError: `output` holds more than an exported detector, or the detector cannot be traced.
         WeightsError: the weights do not fit.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
@@ -66,23 +68,22 @@ def export(
     detector = Detector(_for_export(config, one_picture), weights)
     trainer = detector.trainer
     trainer.model = export_form(trainer.model, channels_first=False)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+    with (
+        new_folder(output, force=force, ours=_OURS) as folder,
+        tempfile.TemporaryDirectory(prefix="cyclemlp_export_") as scratch,
+    ):
         try:
             with _whole_graphs(), no_prints(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of names that a traced branch leaves unset
                 trainer.export(scratch)
         except Exception as error:  # tracing runs anybody's code
             raise ExportError(f"{config.architecture} cannot be traced: {error}") from error
-        folder = next(Path(scratch).iterdir())
+        for file in next(Path(scratch).iterdir()).iterdir():
+            shutil.move(file, folder / file.name)
         facts = _metadata(config, categories, one_picture)
         (folder / METADATA).write_text(
             json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
-        if output.exists():
-            shutil.rmtree(output)
-        folder.rename(output)
-    output.chmod(0o755)
 
 
 class ExportedDetector:

@@ -27,6 +27,7 @@ from cyclemlp.dense.det.predict import (
     predict_files,
     to_detections,
 )
+from cyclemlp.deploy import ExportError
 from cyclemlp.errors import ConfigError, DataError
 
 
@@ -85,10 +86,21 @@ def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Pat
                 assert (ours.masks != theirs.masks).mean() <= 1e-4
         with pytest.raises(ConfigError, match="not empty"):
             export(config, weights, CATEGORIES, folder)
+        export(config, weights, CATEGORIES, folder, force=True)
     facts = json.loads((folder / "metadata.json").read_text())
     assert facts["inputs"][0]["shape"][0] == ("B" if kind == "boxes" else 1)
     assert [c["name"] for c in facts["categories"]] == ["red", "green", "blue"]
     assert (folder / "infer_cfg.yml").exists()
+
+
+def test_force_replaces_an_exported_detector_and_nothing_else(tiny: Path, tmp_path: Path) -> None:
+    config, weights = untrained(tiny, tmp_path, "boxes")
+    with (
+        engine(lambda text: None),
+        pytest.raises(ExportError, match=r"holds other things.*weights\.pdparams"),
+    ):
+        export(config, weights, CATEGORIES, tmp_path, force=True)
+    assert weights.is_file()
 
 
 def test_preparation_reads_rgb_in_the_weights_normalisation(tiny: Path) -> None:
