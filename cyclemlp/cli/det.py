@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclemlp.cli.common import choose_device, output_folder, plain_warnings, whole_number
+from cyclemlp.cli.training import result_or_exit_code, speaker
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import Progress, format_table, progress
 
@@ -182,7 +183,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
     parser.set_defaults(data=None)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    parser.add_argument("--force", action="store_true", help="replace what is in --output")
+    parser.add_argument("--force", action="store_true", help="replace an exported detector that is there")
 
 
 def _add_reporting(parser: argparse.ArgumentParser) -> None:
@@ -195,8 +196,7 @@ def _add_reporting(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.engine import engine
-    from cyclemlp.dense.det.train import in_words, train
-    from cyclemlp.training import TrainingFailedError, TrainingStoppedError
+    from cyclemlp.dense.det.train import Result, in_words, train
     from cyclemlp.training.distributed import faults_told_apart, join
 
     if args.max_minutes is not None and not args.max_minutes > 0:
@@ -206,13 +206,11 @@ def _train(args: argparse.Namespace) -> int:
     world = join(args.device)
     device = choose_device(args.device)
 
-    def say(text: str) -> None:
-        if world.is_first:
-            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+    say = speaker(args, is_first=world.is_first)
 
-    try:
+    def work() -> Result:
         with faults_told_apart(), engine(say):
-            result = train(
+            return train(
                 config,
                 output,
                 resume=args.resume,
@@ -226,15 +224,10 @@ def _train(args: argparse.Namespace) -> int:
                 command=shlex.join(["cyclemlp", *sys.argv[1:]]),
                 say=say,
             )
-    except TrainingFailedError as error:
-        print(f"cyclemlp det train: failed: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"cyclemlp det train: failed: {error}; checkpoints so far are kept", file=sys.stderr)
-        return 1
-    except TrainingStoppedError as stopped:
-        print(f"cyclemlp det train: {stopped}\ngo on with the same command and --resume", file=sys.stderr)
-        return 128 + stopped.signal
+
+    result = result_or_exit_code("cyclemlp det train", work, go_on="go on with the same command and --resume")
+    if isinstance(result, int):
+        return result
     if not world.is_first:
         return 0
     figures: dict[str, Any] = {

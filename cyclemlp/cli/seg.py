@@ -7,7 +7,6 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from cyclemlp.cli.common import (
     whole_number,
     write_text,
 )
+from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import format_table
 from cyclemlp.training.recipe import parse_assignments
@@ -280,16 +280,12 @@ def _train(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg import run_folder
     from cyclemlp.dense.seg.config import open_config
     from cyclemlp.dense.seg.training import train
-    from cyclemlp.training import TrainingFailedError, TrainingStoppedError
 
     config_path, output = _train_paths(args)
     flags = {key: getattr(args, flag) for flag, key in _TRAIN_KEYS.items() if getattr(args, flag) is not None}
     config = open_config(config_path, {**flags, **parse_assignments(args.set)}, data=args.data)
 
-    def say(text: str) -> None:
-        if world.is_first:
-            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
-
+    say = speaker(args, is_first=world.is_first)
     checkpoint = None
     if world.is_first:
         checkpoint = run_folder.find_checkpoint(args.resume, output) if args.resume else None
@@ -301,9 +297,10 @@ def _train(args: argparse.Namespace) -> int:
         say(f"going on from {checkpoint}")
     # What a backbone prints of its weights must not stand beside the JSON.
     out = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
-    try:
-        with out:
-            result = train(
+    with out:
+        result = result_or_exit_code(
+            "cyclemlp seg train",
+            lambda: train(
                 config,
                 output,
                 world,
@@ -313,17 +310,11 @@ def _train(args: argparse.Namespace) -> int:
                 show_progress=world.is_first and not args.no_progress,
                 command=_command(args),
                 say=say,
-            )
-    except TrainingFailedError as error:
-        print(f"cyclemlp seg train: failed: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"cyclemlp seg train: failed: {error}; checkpoints so far are kept", file=sys.stderr)
-        return 1
-    except TrainingStoppedError as stopped:
-        go_on = f"cyclemlp seg train --resume {shlex.quote(str(output))}"
-        print(f"cyclemlp seg train: {stopped}\ngo on with: {go_on}", file=sys.stderr)
-        return 128 + stopped.signal
+            ),
+            go_on=f"go on with: cyclemlp seg train --resume {shlex.quote(str(output))}",
+        )
+    if isinstance(result, int):
+        return result
     if world.is_first and args.json:
         figures = {"step": result.step, "reason": result.reason, "train_seconds": result.train_seconds}
         best = {"mean_iou": result.mean_iou, "best_step": result.best_step}
@@ -356,28 +347,8 @@ def _train_paths(args: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """The command as it was typed, as far as it matters for the result."""
-    words = ["cyclemlp", "seg", args.action]
-    for flag in (
-        "config",
-        "data",
-        *_TRAIN_KEYS,
-        "set",
-        "max_minutes",
-        "no_eval",
-        "device",
-        "output",
-        "resume",
-    ):
-        value = getattr(args, flag)
-        option = "--" + flag.replace("_", "-")
-        if isinstance(value, list):
-            words += [word for item in value for word in (option, str(item))]
-        elif value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words += [option, str(value)]
-    return shlex.join(words)
+    last = ("set", "max_minutes", "no_eval", "device", "output", "resume")
+    return typed_command(["cyclemlp", "seg", args.action], args, ("config", "data", *_TRAIN_KEYS, *last))
 
 
 # ---- check
@@ -460,7 +431,7 @@ def _eval(args: argparse.Namespace) -> int:
     config, how = _open(args)
     from cyclemlp.dense.seg.inference import evaluate
 
-    say = _say(args)
+    say = speaker(args)
     result = evaluate(
         config, args.weights, how, workers=args.workers, show_progress=not args.no_progress, say=say
     )
@@ -495,7 +466,7 @@ def _predict(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg.inference import Predictor
     from cyclemlp.report import progress
 
-    say, run = _say(args), run_folder.run_of(args.weights)
+    say, run = speaker(args), run_folder.run_of(args.weights)
     output = output_folder(args.output or (run or Path()) / run_folder.PREDICTIONS)
     assert output is not None
     files = PictureFiles(args.pictures)
@@ -566,7 +537,7 @@ def _export(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg.export import export
 
     choose_device("cpu")  # where the results are compared
-    say = _say(args)
+    say = speaker(args)
     difference = export(
         _config_of_weights(args),
         args.weights,
@@ -582,15 +553,6 @@ def _export(args: argparse.Namespace) -> int:
     what = "share of pixels of another class than" if args.result == "argmax" else "largest difference from"
     say(f"{args.output}: {what} PaddleSeg's own result: {difference:.2g}")
     return 0
-
-
-def _say(args: argparse.Namespace) -> Callable[[str], None]:
-    """What prints lines for people: beside the JSON, on stderr."""
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
-
-    return say
 
 
 _ARGUMENTS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from cyclemlp.cli.common import (
     plain_warnings,
     whole_number,
 )
+from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.errors import ConfigError
 from cyclemlp.report.writers import WRITERS
 from cyclemlp.training.recipe import Recipe, parse_assignments
@@ -239,7 +239,7 @@ def _train(
     on_epoch: Callable[..., None] | None,
     command: str,
 ) -> int:
-    from cyclemlp.training import TrainingFailedError, TrainingStoppedError, train
+    from cyclemlp.training import train
     from cyclemlp.training.distributed import join
 
     world = join(args.device)
@@ -247,14 +247,12 @@ def _train(
     classes = open_class_names(recipe.data.classes)
     train_source, val_source = open_sources(recipe, classes)
 
-    def say(text: str) -> None:
-        if world.is_first:
-            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
-
+    say = speaker(args, is_first=world.is_first)
     if val_source is None:
         say("no validation pictures (--val-data, --val-list): the last model is kept as the best")
-    try:
-        result = train(
+    result = result_or_exit_code(
+        "cyclemlp train",
+        lambda: train(
             recipe,
             train_source,
             val_source,
@@ -268,17 +266,11 @@ def _train(
             writer=args.writer,
             say=say,
             on_epoch=on_epoch,
-        )
-    except TrainingFailedError as error:
-        print(f"cyclemlp train: failed: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"cyclemlp train: failed: {error}; checkpoints so far are kept", file=sys.stderr)
-        return 1
-    except TrainingStoppedError as stopped:
-        go_on = f"cyclemlp train --resume {shlex.quote(str(output))}"
-        print(f"cyclemlp train: {stopped}\ngo on with: {go_on}", file=sys.stderr)
-        return 128 + stopped.signal
+        ),
+        go_on=f"go on with: cyclemlp train --resume {shlex.quote(str(output))}",
+    )
+    if isinstance(result, int):
+        return result
     if not world.is_first:
         return 0
     if args.json:
@@ -328,15 +320,5 @@ def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Sou
 
 
 def _command(args: argparse.Namespace) -> str:
-    """The command as it was typed, as far as it matters for the result."""
-    words = ["cyclemlp", "train"]
-    for flag in ("config", *KEYS, "pretrained", "set", "writer", "device", "output", "resume"):
-        value = getattr(args, flag)
-        option = "--" + flag.replace("_", "-")
-        if isinstance(value, list):
-            words += [word for item in value for word in (option, str(item))]
-        elif value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words += [option, str(value)]
-    return shlex.join(words)
+    flags = ("config", *KEYS, "pretrained", "set", "writer", "device", "output", "resume")
+    return typed_command(["cyclemlp", "train"], args, flags)

@@ -9,13 +9,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from paddle import nn
-
 from cyclemlp.errors import ModelError
 from cyclemlp.models import describe_model, load_weights, published_weights
 from cyclemlp.network import CycleMLP
 from cyclemlp.training.freezing import freeze_stages as freeze
-from cyclemlp.training.freezing import training_mode
 
 #: The variants that both engines know, by the name under which they know them.
 BACKBONES = {
@@ -79,7 +76,7 @@ class DenseBackbone(CycleMLP):
             print(f"backbone {metadata.model}: no `pretrained` given, starts from random weights", flush=True)
         self._frozen = freeze(self, freeze_stages)
         if self._frozen:
-            training_mode(self, self._frozen)
+            self.train()
             print(
                 f"backbone {metadata.model}: the first {freeze_stages} stages keep their weights", flush=True
             )
@@ -89,8 +86,3 @@ class DenseBackbone(CycleMLP):
         super().train()
         for layer in self._frozen:
             layer.eval()
-
-    @property
-    def frozen_layers(self) -> list[nn.Layer]:
-        """Layers whose weights do not change."""
-        return list(self._frozen)

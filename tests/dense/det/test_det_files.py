@@ -94,12 +94,12 @@ def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Pat
 
 
 def test_force_replaces_an_exported_detector_and_nothing_else(tiny: Path, tmp_path: Path) -> None:
-    config, weights = untrained(tiny, tmp_path, "boxes")
-    with (
-        engine(lambda text: None),
-        pytest.raises(ExportError, match=r"holds other things.*weights\.pdparams"),
-    ):
-        export(config, weights, CATEGORIES, tmp_path, force=True)
+    run = tmp_path / "run"
+    run.mkdir()
+    config, weights = untrained(tiny, run, "boxes")
+    refused = pytest.raises(ExportError, match=r"holds other things.*weights\.pdparams")
+    with engine(lambda text: None), refused:
+        export(config, weights, CATEGORIES, run, force=True)
     assert weights.is_file()
 
 

@@ -1,0 +1,67 @@
+"""What the commands that train have in common: who speaks and where, the command as it was typed, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def speaker(args: argparse.Namespace, *, is_first: bool = True) -> Callable[[str], None]:
+    """What prints lines for people: on stderr where stdout is for JSON (`args.json`), and in the first process only."""
+
+    def say(text: str) -> None:
+        if is_first:
+            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    return say
+
+
+def typed_command(words: Sequence[str], args: argparse.Namespace, flags: Iterable[str]) -> str:
+    """The command as it was typed, as far as it matters for the result.
+
+    Args:
+        words: the command's own, such as "cyclemlp", "train".
+        flags: names of the attributes of `args` to tell, in this order.
+    """
+    typed = list(words)
+    for flag in flags:
+        value = getattr(args, flag)
+        option = "--" + flag.replace("_", "-")
+        if isinstance(value, list):
+            typed += [word for item in value for word in (option, str(item))]
+        elif value is True:
+            typed.append(option)
+        elif value is not None and value is not False:
+            typed += [option, str(value)]
+    return shlex.join(typed)
+
+
+def result_or_exit_code(program: str, train: Callable[[], T], *, go_on: str) -> T | int:
+    """Train; where that fails or is stopped, say so on stderr.
+
+    Args:
+        program: for the message, such as "cyclemlp train".
+        train: the work.
+        go_on: how a stopped run is gone on with, a line.
+
+    Returns:
+        The result of the work; or 1 if it failed, 128 and the signal's number if it was stopped.
+    """
+    from cyclemlp.training import TrainingFailedError, TrainingStoppedError
+
+    try:
+        return train()
+    except TrainingFailedError as error:
+        print(f"{program}: failed: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"{program}: failed: {error}; checkpoints so far are kept", file=sys.stderr)
+        return 1
+    except TrainingStoppedError as stopped:
+        print(f"{program}: {stopped}\n{go_on}", file=sys.stderr)
+        return 128 + stopped.signal
