@@ -70,7 +70,7 @@ DEMOS = {
         replace(ALL_DIGITS, digits=(0, 1, 2), sizes=(20, 60)),
         "configs/seg/scenes.yaml",
         (
-            *("--iters", "2000", "--save-interval", "400", "--lr", "1e-3"),
+            *("--iters", "1600", "--save-interval", "400", "--lr", "1e-3"),
             *("--batch-size", str(4 // PROCESSES)),
             *("--set", "classes=[background, zero, one, two]", "--set", "loss.types.0.weight=[0.4, 1, 1, 1]"),
             *(f"--set={part}.num_classes=4" for part in ("model", "train_dataset", "val_dataset")),
@@ -91,7 +91,7 @@ DEMOS = {
         ALL_DIGITS,
         "configs/det/scenes_mask_rcnn.yaml",
         (
-            *("--epochs", "5", "--set", "LearningRate.base_lr=0.0015"),
+            *("--epochs", "4", "--set", "LearningRate.base_lr=0.0015"),
             *("--set", f"TrainReader.batch_size={8 // PROCESSES}"),
             *("--set", f"TrainReader.sample_transforms.1.RandomResize.target_size=[[{HEIGHT}, {WIDTH}]]"),
             *("--set", f"EvalReader.sample_transforms.1.Resize.target_size=[{HEIGHT}, {WIDTH}]"),
