@@ -5,7 +5,7 @@ from cyclemlp.report.jsonlines import JsonLines, read_epochs, read_json_lines
 from cyclemlp.report.overlays import class_colour, draw_detections, overlay_masks, picture_sheet
 from cyclemlp.report.plots import plot_confusion, plot_curves, plot_predictions, plot_runs
 from cyclemlp.report.progress import Progress, progress
-from cyclemlp.report.tables import format_duration, format_table
+from cyclemlp.report.tables import format_duration, format_table, markdown_table
 from cyclemlp.report.writers import WRITERS, Writer, open_writer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "draw_detections",
     "format_duration",
     "format_table",
+    "markdown_table",
     "open_writer",
     "overlay_masks",
     "picture_sheet",

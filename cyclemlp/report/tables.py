@@ -1,4 +1,4 @@
-"""Plain-text tables for the terminal."""
+"""Tables in plain text for the terminal, and in Markdown."""
 
 from __future__ import annotations
 
@@ -17,17 +17,26 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
     """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    right = [
-        any(isinstance(v, int | float) for v in column)
-        and all(isinstance(v, int | float | None) for v in column)
-        for column in zip(*rows, strict=True)
-    ] or [False] * len(header)
+    right = _numeric(header, rows)
 
     def line(row: Sequence[str]) -> str:
         aligned = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
         return "  ".join(aligned).rstrip()
 
     return "\n".join([line(header), "  ".join("─" * w for w in widths), *map(line, cells)])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The same as a Markdown table; a bar in a cell is written so that it stays in its cell.
+
+    Args: as for `format_table`.
+    """
+
+    def line(row: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
+
+    marks = ["---:" if right else "---" for right in _numeric(header, rows)]
+    return "\n".join([line(header), line(marks), *(line([_cell(value) for value in row]) for row in rows)])
 
 
 def format_duration(seconds: float) -> str:
@@ -38,6 +47,15 @@ def format_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _numeric(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[bool]:
+    """Which columns hold numbers, and so stand to the right."""
+    return [
+        any(isinstance(v, int | float) for v in column)
+        and all(isinstance(v, int | float | None) for v in column)
+        for column in zip(*rows, strict=True)
+    ] or [False] * len(header)
 
 
 def _cell(value: object) -> str:

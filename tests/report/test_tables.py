@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cyclemlp.report import format_duration, format_table
+from cyclemlp.report import format_duration, format_table, markdown_table
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_numbers_stand_right():
@@ -22,6 +22,17 @@ def test_a_table_without_rows_is_its_header():
 def test_a_row_too_short_is_refused():
     with pytest.raises(ValueError, match=r"shorter|longer"):
         format_table(["a", "b"], [[1]])
+
+
+def test_markdown_has_the_same_cells_and_keeps_bars_in_them():
+    rows = [["b|1", 15155400, 78.9], ["b2\nx", 26, None]]
+    assert markdown_table(["model", "parameters", "top-1"], rows).splitlines() == [
+        "| model | parameters | top-1 |",
+        "| --- | ---: | ---: |",
+        r"| b\|1 | 15,155,400 | 78.9 |",
+        "| b2 x | 26 | – |",
+    ]
+    assert markdown_table(["a"], []).splitlines() == ["| a |", "| --- |"]
 
 
 @pytest.mark.parametrize(
