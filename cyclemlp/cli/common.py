@@ -31,6 +31,9 @@ DATA_HELP = """where the pictures come from:
   --data digits            scikit-learn's 1797 scanned handwritten digits, a fixed fifth of them for evaluation
   --data DIR               a folder with one folder of pictures a class: DIR/cat/1.jpg, DIR/dog/7.png
   --data DIR --list FILE   a text file with a line `name label` a picture: `images/1.jpg 0`, names relative to DIR
+  --data FILE.tar          either of them in a tar, read without unpacking; also a tar with one tar a class
+  --data DIR               ImageNet as it is downloaded, unpacked or listed: ILSVRC2012_img_train.tar, …_img_val.tar and
+                           the devkit; train/ and val/; or train_list.txt and val_list.txt
 """
 
 # ---- types of arguments
@@ -60,8 +63,8 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True
     group.add_argument(
         "--data",
         required=required,
-        metavar="digits|DIR",
-        help="the bundled digits, or a folder: one folder of pictures a class, or with --list any folder",
+        metavar="digits|DIR|TAR",
+        help="the bundled digits, or a folder or tar: one folder of pictures a class, or with --list any",
     )
     group.add_argument(
         "--list",
@@ -115,12 +118,21 @@ def add_running_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -
     )
 
 
-def add_preprocessing_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--input-size`, `--crop-pct`, `--interpolation`: overrides of the model's own evaluation preprocessing."""
+def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: bool = True) -> None:
+    """`--input-size`, `--crop-pct`, `--interpolation`: overrides of the model's own evaluation preprocessing.
+
+    Args:
+        input_size: without it, the command has sizes of its own.
+    """
     group = parser.add_argument_group("preparation of the pictures (default: as the model's file says)")
-    group.add_argument(
-        "--input-size", type=whole_number(1), metavar="PIXELS", help="side of the square that the model sees"
-    )
+    parser.set_defaults(input_size=None)
+    if input_size:
+        group.add_argument(
+            "--input-size",
+            type=whole_number(1),
+            metavar="PIXELS",
+            help="side of the square that the model sees",
+        )
     group.add_argument(
         "--crop-pct",
         type=float,
@@ -185,7 +197,7 @@ def open_source(
     """The pictures that `--data`, `--list` and `--class-map` select.
 
     Args:
-        data: "digits" or a folder (`./digits` for a folder of that name).
+        data: "digits", a folder (`./digits` for a folder of that name), or a tar.
         list_path: a list file whose names are relative to `data`.
         mode: "train", "val" or "test"; which part of the digits, and how a list's lines are read ("test": the
             whole line is the name).
@@ -195,7 +207,7 @@ def open_source(
     Raises:
         DataError, ConfigError: with what to mend.
     """
-    from cyclemlp.data import Digits, ImageFolder, ListFile
+    from cyclemlp.data import Digits, ListFile, TarListFile, is_tar, open_pictures
 
     mapping = open_class_map(class_map)
     if data == "digits":
@@ -206,8 +218,9 @@ def open_source(
                 )
         return Digits("train" if mode == "train" else "val")
     if list_path is not None:
-        return ListFile(data, list_path, mode=mode, num_classes=num_classes, class_map=mapping)
-    return ImageFolder(data, class_map=mapping)
+        listed = TarListFile if is_tar(data) else ListFile
+        return listed(data, list_path, mode=mode, num_classes=num_classes, class_map=mapping)
+    return open_pictures(data, mode, class_map=mapping, num_classes=num_classes)
 
 
 def open_class_map(name: str | None) -> dict[str, int] | None:
@@ -405,18 +418,18 @@ def open_labelled_source(
     Raises:
         DataError: the labels cannot be the model's.
     """
-    from cyclemlp.data import ImageFolder, ListFile, imagenet_class_map
+    from cyclemlp.data import ImageFolder, ListFile, TarFolders, imagenet_class_map
 
     count = model_class_count(model)
     source = open_source(data, list_path, mode=mode, num_classes=count, class_map=class_map)
     own = model.metadata.classes
-    if isinstance(source, ImageFolder) and class_map is None and source.classes != own:
+    if isinstance(source, ImageFolder | TarFolders) and class_map is None and source.classes != own:
         maps = [{name: index for index, name in enumerate(own or [])}]
         if count == 1000:
             maps.append(imagenet_class_map())
         for mapping in maps:
             if set(source.classes or []) <= set(mapping) and len(mapping) == count:
-                return ImageFolder(data, class_map=mapping)
+                return type(source)(source.root, class_map=mapping)
         if own and source.num_classes == count:
             warnings.warn(
                 f"{data}: the folders' names are not the model's class names ({', '.join(own[:3])} …); they are taken "
@@ -431,7 +444,7 @@ def open_labelled_source(
         )
     if isinstance(source, ListFile) and (highest := source.highest_label()) < count - 1:
         warnings.warn(
-            f"{list_path}: the labels go up to {highest} only, and the model has {count} classes; the figures are "
+            f"{source.list_path}: the labels go up to {highest} only, and the model has {count} classes; the figures are "
             "right if these are its classes, in its order",
             stacklevel=2,
         )
@@ -498,6 +511,7 @@ def provenance(
         "weights": str(args.weights or ("published" if args.pretrained else args.model_or_file)),
         "data": args.data,
         "list": None if args.list is None else str(args.list),
+        "class_map": args.class_map,
         "preprocessing": preprocessing.to_dict(),
         "batch_size": args.batch_size,
         "device": device,
