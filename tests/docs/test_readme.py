@@ -1,0 +1,334 @@
+"""The two READMEs are true: their programs run, their commands and links exist, their figures are those of the table of
+variants and of the pages, and the Chinese one says what the English one says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+import cyclemlp
+from cyclemlp.cli.main import COMMANDS, build_parser, main
+from cyclemlp.network import VARIANTS, multiply_adds
+from cyclemlp.weights import write_weights
+
+ROOT = Path(__file__).parents[2]
+ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
+READMES = (ENGLISH, CHINESE)
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+#: Added to a command that would otherwise take long; `cyclemlp train` takes the last of two like flags.
+QUICK = "--model cyclemlp_nano --input-size 32 --epochs 1 --batch-size 4 --workers 0 --no-progress"
+SHORTENED = {
+    "cyclemlp train --config configs/digits.yaml": "--epochs 1 --no-progress",
+    "cyclemlp train --config configs/finetune/own_folder.yaml": f"{QUICK} --output runs/other",
+    "cyclemlp train --config configs/imagenet/cyclemlp_b1.yaml": f"{QUICK} --output runs/imagenet",
+    "cyclemlp bench cyclemlp_b1": "--size 32 --batch 1 --seconds 0.1 --runtime network onnxruntime",
+    "cyclemlp data scenes": "--train 2 --val 1",
+}
+#: Parsed here and run elsewhere: the engines of dense prediction in tests/dense, on small data.
+ENGINES = ("cyclemlp seg", "cyclemlp det")
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands under one heading of the second level; the first has the title's."""
+
+    heading: str
+    programs: tuple[str, ...]  # fenced Python
+    commands: tuple[
+        str, ...
+    ]  # lines of other fenced blocks, joined where they are continued, without comments
+    tables: tuple[tuple[tuple[str, ...], ...], ...]  # rows of cells
+    prose: str  # the rest, with code spans
+    spans: tuple[str, ...]  # code spans
+    links: tuple[str, ...]
+
+
+@cache
+def sections(name: str) -> tuple[Section, ...]:
+    """A README, cut up at its headings of the second level."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return tuple(_section(part) for part in re.split(r"^(?=## )", text, flags=re.MULTILINE))
+
+
+def _section(text: str) -> Section:
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    programs, commands, prose, spans, links = [], [], [], [], []
+    tables: list[list[list[str]]] = []
+    cells = False
+    for token in tokens:
+        if token.type == "fence" and token.info == "python":
+            programs.append(token.content)
+        elif token.type == "fence" and token.info != "bibtex":
+            joined = token.content.replace("\\\n", " ")
+            commands += [line for raw in joined.splitlines() if (line := _without_comment(raw))]
+        elif token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type in ("th_open", "td_open"):
+            cells = True
+        elif token.type in ("th_close", "td_close"):
+            cells = False
+        elif token.type == "inline":
+            (tables[-1][-1] if cells else prose).append(token.content)
+            for child in token.children or []:
+                if child.type == "code_inline":
+                    spans.append(child.content)
+                elif child.type == "link_open":
+                    links.append(str(child.attrs["href"]))
+    rows = tuple(tuple(tuple(row) for row in table) for table in tables)
+    return Section(
+        prose[0], tuple(programs), tuple(commands), rows, "\n".join(prose), tuple(spans), tuple(links)
+    )
+
+
+def _without_comment(line: str) -> str:
+    return shlex.join(shlex.split(line, comments=True))
+
+
+def every(name: str, part: str) -> list[str]:
+    """One part of all sections."""
+    return [item for section in sections(name) for item in getattr(section, part)]
+
+
+# ---- the same in both
+
+
+@pytest.mark.parametrize("place", range(len(sections(ENGLISH))))
+def test_both_have_the_same_programs_commands_tables_links_and_numbers(place):
+    english, chinese = sections(ENGLISH)[place], sections(CHINESE)[place]
+    assert [_code(program) for program in chinese.programs] == [_code(p) for p in english.programs]
+    assert chinese.commands == english.commands
+    assert [[len(row) for row in table] for table in chinese.tables] == [
+        [len(row) for row in table] for table in english.tables
+    ]
+    for ours, theirs in zip(chinese.tables, english.tables, strict=True):
+        for row, other in zip(ours, theirs, strict=True):
+            assert [_numbers(cell) for cell in row] == [_numbers(cell) for cell in other], other
+    assert _numbers(chinese.prose) == _numbers(english.prose), english.heading
+    assert sorted(set(chinese.spans)) == sorted(set(english.spans)), english.heading
+    assert sorted({link for link in chinese.links if link != ENGLISH}) == sorted(
+        {link for link in english.links if link != CHINESE}
+    )
+
+
+def test_they_have_the_same_sections_and_link_to_each_other():
+    assert len(sections(CHINESE)) == len(sections(ENGLISH)) > 5
+    assert sections(ENGLISH)[0].links[0] == CHINESE
+    assert sections(CHINESE)[0].links[0] == ENGLISH
+    for section in sections(CHINESE):
+        assert re.search(r"[\u4e00-\u9fff]{4}", section.prose), section.heading
+
+
+def _code(program: str) -> str:
+    """A Python program without its comments."""
+    return re.sub(r"\s*#.*", "", program)
+
+
+def _numbers(text: str) -> list[str]:
+    """Numbers of a text, sorted: two languages put them in different order. Those in link targets do not count."""
+    return sorted(NUMBER.findall(re.sub(r"\]\([^)]*\)", "]", text)))
+
+
+# ---- what they name exists
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_links_lead_somewhere(name):
+    links = [link for link in every(name, "links") if "://" not in link]
+    assert len(links) > 10
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = ROOT / path if path else ROOT / name
+        assert target.exists(), f"{name}: {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {_slug(heading) for heading in headings}, f"{name}: {link}"
+
+
+def _slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_make_targets_commands_files_and_extras_exist(name):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    mentioned = [*every(name, "commands"), *every(name, "spans")]
+    made = {words[1] for words in map(str.split, mentioned) if words[0] == "make" and len(words) > 1}
+    assert made >= {"demo", "test"}
+    assert made <= targets
+    typed = {words[1] for words in map(str.split, mentioned) if words[0] == "cyclemlp" and len(words) > 1}
+    assert typed <= set(COMMANDS)
+    files = {
+        word
+        for text in mentioned
+        for word in text.split()
+        if re.fullmatch(r"(configs|benchmarks|examples|docs)/\S+|[a-z]+\.py", word)
+    }
+    assert files >= {"configs/digits.yaml", "benchmarks/dense.py", "train.py"}
+    assert [path for path in sorted(files) if not (ROOT / path).exists()] == []
+
+
+def test_every_extra_is_told():
+    extras = re.search(
+        r"^\[project.optional-dependencies\]\n(.*?)^\[", _pyproject(), re.DOTALL | re.MULTILINE
+    )
+    names = set(re.findall(r"^([a-z]+) = \[", extras[1], flags=re.MULTILINE)) - {"cpu", "test", "docs"}
+    spans = every(ENGLISH, "spans")
+    assert len(names) >= 7
+    assert names <= set(spans)
+
+
+def _pyproject() -> str:
+    return (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_every_command_is_shown():
+    """A command that is added is told here too."""
+    shown = {line.split()[1] for line in every(ENGLISH, "commands") if line.startswith("cyclemlp ")}
+    assert shown == set(COMMANDS)
+
+
+@pytest.mark.parametrize("line", [c for c in every(ENGLISH, "commands") if c.startswith("cyclemlp ")])
+def test_the_parser_takes_the_line(line):
+    words = shlex.split(line)[1:]
+    args = build_parser(words[0]).parse_args(words)  # exits on a flag that does not exist
+    assert args.command == words[0]
+
+
+# ---- figures
+
+
+def test_the_variants_are_those_of_the_table():
+    (table,) = next(section.tables for section in sections(ENGLISH) if section.heading == "Variants")
+    rows = {re.search(r"`(\w+)`", row[0])[1]: row for row in table[1:]}
+    assert list(rows) == list(VARIANTS)
+    for name, (first, parameters, cost, top1, measured) in rows.items():
+        variant = VARIANTS[name]
+        size = variant.preprocessing.input_size
+        with paddle.LazyGuard():  # the shapes are enough
+            model = cyclemlp.create_model(name)
+        counted = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
+        assert f"docs/models/{name}.md" in first
+        assert parameters == f"{counted / 1e6:.1f} M"
+        at = "" if variant.from_paper else f" at {size}²"
+        assert (
+            cost
+            == f"{multiply_adds(variant.config, size, size) / 1e9:.{2 if variant.from_paper else 3}f} G{at}"
+        )
+        assert top1 == ("–" if variant.top1_published is None else f"{variant.top1_published:.1f}")
+        expected = "–" if variant.seed_top1 is None else f"{variant.seed_top1:.3f} / {variant.seed_top5:.3f}"
+        assert measured == expected
+
+
+def test_figures_of_speed_are_those_of_the_pages():
+    section = next(section for section in sections(ENGLISH) if section.heading == "Speed")
+    pages = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("speed.md", "export.md"))
+    known = set(NUMBER.findall(pages))
+    figures = [cell for row in section.tables[0][1:] for cell in row[1:]]
+    figures += re.findall(r"\d+\.\d+", section.prose)
+    assert len(figures) >= 9
+    assert [figure for figure in figures if figure not in known] == []
+
+
+def test_figures_of_dense_prediction_are_those_of_the_pages():
+    section = next(s for s in sections(ENGLISH) if s.heading == "Segmentation and detection")
+    rows = section.tables[0][1:]
+    for page, row in zip(("segmentation.md", "detection.md"), rows, strict=True):
+        known = [float(n) for n in NUMBER.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))]
+        for figure in row[1:]:
+            assert any(abs(float(figure) - value) < 0.0051 for value in known), f"{figure} is not in {page}"
+
+
+# ---- it runs
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory):
+    """A folder with what the READMEs name: weights, pictures, a list; random, but each of the true form."""
+    folder = tmp_path_factory.mktemp("readme")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("CYCLEMLP_HOME", str(folder / "cache"))
+        paddle.seed(0)
+        model = cyclemlp.create_model("cyclemlp_b1")
+        tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        write_weights(Path("b1.safetensors"), tensors, layout="authors")
+        Path("b1.safetensors").rename("CycleMLP_B1.pth")  # what a file is, its content says
+        Path("cache").mkdir()
+        os.link("CycleMLP_B1.pth", "cache/CycleMLP_B1.pth")
+        Path("configs").symlink_to(ROOT / "configs")
+        generator = np.random.default_rng(0)
+        labels = []
+        for part in ("PICTURES/train", "PICTURES/val", "IMAGENET/train", "IMAGENET/val", "VAL", "folder"):
+            for i in range(8):
+                path = Path(part) / ("cat", "dog")[i % 2] / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
+                if part == "VAL" and i < 2:
+                    labels.append(f"{path.relative_to(part)} {i * 999}\n")
+        Path("val.txt").write_text("".join(labels))
+        Image.fromarray(generator.integers(0, 256, (20, 16), dtype=np.uint8)).save("photo.jpg")
+        yield folder
+
+
+@pytest.mark.parametrize("place", range(len(every(ENGLISH, "programs"))))
+def test_python_runs(stand_ins, place, capsys):
+    names: dict[str, object] = {}
+    exec(compile(every(ENGLISH, "programs")[place], ENGLISH, "exec"), names)
+    if "logits" in names:
+        assert names["logits"].shape == [1, 1000]
+    else:
+        assert [map.shape[2:] for map in names["maps"]] == [[60, 80], [30, 40], [15, 20]]
+        assert "[8, 16, 32]" in capsys.readouterr().out
+        assert names["finetune"].config.num_classes == 37
+
+
+@pytest.mark.heavy
+def test_commands_run_one_after_the_other(stand_ins, capfd):
+    lines = [c for c in every(ENGLISH, "commands") if c.startswith("cyclemlp ")]
+    assert len(lines) > 15
+    for line in lines:
+        if line.startswith(ENGINES):
+            continue
+        extra = next((more for begin, more in SHORTENED.items() if line.startswith(begin)), "")
+        words = shlex.split(f"{line} {extra}")[1:]
+        if words[0] == "serve":
+            _serve(words)
+            continue
+        code = main(words)
+        said = capfd.readouterr()
+        assert code == 0, f"{line}: {said.err}"
+    assert len(Path("predictions/predictions.csv").read_text().splitlines()) == 10
+    assert Path("exported/mine/model.onnx").is_file()
+    assert Path("cyclemlp_b1.pdparams").is_file()
+    assert Path("data/scenes/train.txt").is_file()
+
+
+def _serve(words: list[str]) -> None:
+    """Start the service, ask it for its health, end it."""
+    command = [sys.executable, "-m", "cyclemlp", *words, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            address = re.search(r"at (http://\S+)/", service.stdout.readline())[1]
+            with urllib.request.urlopen(f"{address}/health", timeout=30) as answer:
+                assert answer.status == 200
+        finally:
+            service.send_signal(signal.SIGTERM)
+        assert service.wait(timeout=60) == 0
