@@ -444,8 +444,8 @@ def open_labelled_source(
         )
     if isinstance(source, ListFile) and (highest := source.highest_label()) < count - 1:
         warnings.warn(
-            f"{source.list_path}: the labels go up to {highest} only, and the model has {count} classes; the figures are "
-            "right if these are its classes, in its order",
+            f"{source.list_path}: the labels go up to {highest} only, and the model has {count} classes; the figures "
+            "are right if these are its classes, in its order",
             stacklevel=2,
         )
     return source

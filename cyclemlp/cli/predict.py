@@ -31,6 +31,8 @@ EXAMPLES = """examples:
       a list, one name a line (spaces are part of it); goes on where a picture cannot be read
   cyclemlp predict runs/pets --data pets --list pets/val.txt --list-mode val
       a list with lines `name label`: the true class is shown beside the predicted ones
+  cyclemlp predict runs/pets pictures.tar --output results
+      every picture in a tar, which is not unpacked
   cyclemlp predict runs/digits --data digits
       the held-out digits
   cyclemlp predict exported/pets holiday/ --runtime openvino --precision bfloat16
@@ -48,11 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_model_arguments(parser)
     group = parser.add_argument_group("pictures")
     pictures = group.add_argument(
-        "pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture files, and folders to look through"
+        "pictures",
+        nargs="+",
+        metavar="PICTURE|FOLDER|TAR",
+        help="picture files, and folders to look through; or a tar, read without unpacking",
     )
     pictures.required = False  # not with --list; `nargs='*'` would match nothing where options come first
     group.add_argument(
-        "--data", metavar="digits|DIR", help="the bundled digits, or the folder of --list's names"
+        "--data",
+        metavar="digits|DIR|TAR",
+        help="the bundled digits, the folder or tar of --list's names, or a tar with one folder a class",
     )
     group.add_argument(
         "--list", type=Path, metavar="FILE", help="text file with one picture a line, relative to --data"
@@ -167,11 +174,13 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _check_pictures(args: argparse.Namespace) -> None:
+    from cyclemlp.data import is_tar
+
     if args.pictures and (args.data or args.list):
         raise ConfigError("give either pictures and folders, or --data with --list, not both")
     if args.list and not args.data:
         raise ConfigError(f"--list {args.list} needs --data DIR, the folder that its names are relative to")
-    if args.data and args.data != "digits" and not args.list:
+    if args.data and args.data != "digits" and not args.list and not is_tar(args.data):
         raise ConfigError(
             f"--data {args.data} needs --list FILE; for every picture below a folder just name the folder"
         )
@@ -182,12 +191,17 @@ def _check_pictures(args: argparse.Namespace) -> None:
 
 
 def _open_source(args: argparse.Namespace, model: Any) -> Source:
-    from cyclemlp.data import ListFile, PictureFiles
+    from cyclemlp.data import PictureFiles, TarPictures, is_tar
 
     if args.pictures:
-        return PictureFiles(args.pictures)
+        tars = [path for path in args.pictures if is_tar(path)]
+        if not tars:
+            return PictureFiles(args.pictures)
+        if len(args.pictures) > 1:
+            raise ConfigError(f"{tars[0]} is a tar; name it alone, and other pictures in a run of their own")
+        return TarPictures(tars[0])
     if args.list and args.list_mode == "test":
-        return ListFile(args.data, args.list, mode="test")
+        return common.open_source(args.data, args.list, mode="test")
     return common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
 
 

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**dict.fromkeys(KEYS), pretrained=False, resume=None)
     parser.add_argument("--config", metavar="FILE", help="recipe, a YAML file such as configs/digits.yaml")
     group = parser.add_argument_group("pictures")
-    group.add_argument("--data", metavar="digits|DIR", help="training pictures, see below")
+    group.add_argument("--data", metavar="digits|DIR|TAR", help="training pictures, see below")
     group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
     add_class_map_argument(group)
     group.add_argument("--classes", metavar="FILE|imagenet", help="names of the classes, one a line")

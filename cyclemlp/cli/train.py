@@ -98,9 +98,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     group = parser.add_argument_group("pictures")
-    group.add_argument("--data", metavar="digits|DIR", help="training pictures, see below")
+    group.add_argument("--data", metavar="digits|DIR|TAR", help="training pictures, see below")
     group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
-    group.add_argument("--val-data", metavar="DIR", help="pictures to evaluate each epoch (default: --data)")
+    group.add_argument(
+        "--val-data", metavar="DIR|TAR", help="pictures to evaluate each epoch (default: --data)"
+    )
     group.add_argument("--val-list", metavar="FILE", help="their list")
     add_class_map_argument(group)
     group.add_argument(

@@ -4,11 +4,13 @@ from cyclemlp.data.augment import parse_auto_augment
 from cyclemlp.data.classes import imagenet_class_map, imagenet_classes, read_class_map, read_class_names
 from cyclemlp.data.digits import Digits
 from cyclemlp.data.folders import ImageFolder, PictureFiles
+from cyclemlp.data.imagenet import open_imagenet, open_pictures
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.loader import Batch, Failure, Loader, build_loader
 from cyclemlp.data.mixup import Mixup, step_generator
 from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
 from cyclemlp.data.sources import Sample, Source
+from cyclemlp.data.tars import TarFolders, TarListFile, TarPictures, is_tar
 from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
 
 __all__ = [
@@ -24,11 +26,17 @@ __all__ = [
     "SceneOptions",
     "Scenes",
     "Source",
+    "TarFolders",
+    "TarListFile",
+    "TarPictures",
     "Transform",
     "build_loader",
     "evaluation_transform",
     "imagenet_class_map",
     "imagenet_classes",
+    "is_tar",
+    "open_imagenet",
+    "open_pictures",
     "parse_auto_augment",
     "read_class_map",
     "read_class_names",

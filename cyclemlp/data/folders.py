@@ -47,26 +47,15 @@ class ImageFolder(Files):
                 f"{self.root / 'cat' / '1.jpg'}. Pictures named in a list file need --list"
             )
         passed = Counter({"outside the class folders": len(entries) - len(folders)})
-        if class_map is None:
-            indices = {folder: index for index, folder in enumerate(folders)}
-            self.classes: list[str] | None = folders
-        else:
-            unknown = [folder for folder in folders if folder not in class_map]
-            if unknown:
-                raise DataError(
-                    f"{self.root}: {len(unknown)} of {len(folders)} folders are not in the class map: "
-                    f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}"
-                )
-            indices, self.classes = dict(class_map), map_classes(class_map)
-        self.num_classes: int | None = max(indices.values()) + 1
+        indices, self.classes, self.num_classes = number_classes(self.root, folders, class_map)
         names: list[str] = []
         labels = array("q")
         for folder in folders:
-            found = _pictures_below(self.root / folder, passed)
+            found = pictures_below(self.root / folder, passed)
             names += (f"{folder}/{name}" for name in found)
             labels.extend([indices[folder]] * len(found))
         self._names, self._labels = Names.of(names), np.asarray(labels, dtype=np.int64)
-        _warn_of_passed_over(self.root, passed)
+        warn_of_passed_over(self.root, passed)
 
 
 class PictureFiles(Files):
@@ -88,8 +77,8 @@ class PictureFiles(Files):
         for path in (os.fspath(path) for path in paths):
             if Path(path).is_dir():
                 passed: Counter[str] = Counter()
-                names += (str(Path(path, name)) for name in _pictures_below(Path(path), passed))
-                _warn_of_passed_over(Path(path), passed)
+                names += (str(Path(path, name)) for name in pictures_below(Path(path), passed))
+                warn_of_passed_over(Path(path), passed)
             elif Path(path).exists():
                 names.append(path)
             else:
@@ -99,7 +88,7 @@ class PictureFiles(Files):
         self._names = Names.of(names)
 
 
-def _pictures_below(folder: Path, passed: Counter[str]) -> list[str]:
+def pictures_below(folder: Path, passed: Counter[str]) -> list[str]:
     """Sorted paths, relative to `folder`, of the pictures below it; other files are counted in `passed`.
 
     Raises:
@@ -131,7 +120,27 @@ def _walk(folder: str, prefix: str, passed: Counter[str], above: frozenset[str])
                 passed[extension or "without an extension"] += 1
 
 
-def _warn_of_passed_over(root: Path, passed: Counter[str]) -> None:
+def number_classes(
+    root: Path, folders: Sequence[str], class_map: Mapping[str, int] | None
+) -> tuple[dict[str, int], list[str] | None, int]:
+    """What classes sorted folders are: folder → class, the classes' names if the map tells, and their number.
+
+    Raises:
+        DataError: a folder is not in the map.
+    """
+    if class_map is None:
+        return {folder: index for index, folder in enumerate(folders)}, list(folders), len(folders)
+    unknown = [folder for folder in folders if folder not in class_map]
+    if unknown:
+        raise DataError(
+            f"{root}: {len(unknown)} of {len(folders)} folders are not in the class map: "
+            f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}"
+        )
+    return dict(class_map), map_classes(class_map), max(class_map.values()) + 1
+
+
+def warn_of_passed_over(root: Path, passed: Counter[str]) -> None:
+    """One warning, to who made the source, of how many files of which kind it does not take for pictures."""
     passed = +passed
     if passed:
         kinds = ", ".join(f"{count} {kind}" for kind, count in passed.most_common())

@@ -53,7 +53,7 @@ class ListFile(Files):
     ) -> None:
         if mode not in MODES:
             raise ConfigError(f"the list's mode is {mode!r}; use one of {', '.join(MODES)}")
-        self.root, self.list_path, self.mode = existing_folder(root), Path(list_path), mode
+        self.root, self.list_path, self.mode = self._open_root(root), Path(list_path), mode
         data = read_text(self.list_path)
         labelled = mode != "test"
         words = {word.encode(): index for word, index in class_map.items()} if class_map is not None else None
@@ -76,6 +76,9 @@ class ListFile(Files):
         self._check_range(num_classes, class_map)
         self.classes = map_classes(class_map) if class_map is not None else None
         self._warn_of_duplicates(np.asarray(hashes, dtype=np.int64))
+
+    def _open_root(self, root: PathLike) -> Path:
+        return existing_folder(root)
 
     def _split(self, line: bytes, number: int, words: Mapping[bytes, int] | None) -> tuple[bytes, int]:
         parts = line.rsplit(None, 1)

@@ -76,6 +76,10 @@ class Names:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def take(self, indices: np.ndarray) -> Names:
+        """Some of them; the block is shared."""
+        return Names(self._block, self._starts[indices], self._lengths[indices])
+
     def raw(self, index: int) -> bytes:
         start = int(self._starts[index])
         return self._block[start : start + int(self._lengths[index])]
@@ -103,6 +107,18 @@ class Files:
     def file(self, index: int) -> PictureFile:
         """The picture's file, not decoded yet. Raises DataError as `__getitem__` does."""
         return PictureFile(self.path(index), self.location(index))
+
+    def file_sizes(self) -> np.ndarray:
+        """Sizes of all pictures' files in bytes, int64. Raises DataError if there is no such file."""
+        sizes = np.empty(len(self), dtype=np.int64)
+        for index in range(len(self)):
+            try:
+                sizes[index] = self.path(index).stat().st_size
+            except OSError as error:
+                raise DataError(
+                    f"{self.location(index)}: the picture {str(self.path(index))!r} cannot be found: {error.strerror}"
+                ) from error
+        return sizes
 
     def path(self, index: int) -> Path:
         """The picture's file."""
