@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from cyclemlp.bench.timing import time_batches
 from cyclemlp.errors import CycleMLPError, ModelError
 
-WARM_UP_RUNS = 2
-LEAST_RUNS = 5
 MATRIX_SIDE = 2048
 CALIBRATION_PICTURES = 4
 
@@ -59,27 +58,27 @@ def _export(given: str, ways: list[tuple[str, str]], request: dict[str, Any]) ->
 
 def _describe_exported(request: dict[str, Any]) -> dict[str, Any]:
     from cyclemlp.deploy import load_exported
-    from cyclemlp.network.variants import VARIANTS
 
     exported = load_exported(request["model"])
     metadata = exported.metadata
     forms = ("paddle",) if exported.runtime == "paddle" else ("onnx",)
     precisions = ("int8",) if metadata.precision == "int8" else ("float32", "bfloat16")
     files = {f"{precision} {form}": request["model"] for precision in precisions for form in forms}
-    config = None
-    if metadata.model in VARIANTS and metadata.task == "classification":
-        from dataclasses import replace
-
-        config = replace(
-            VARIANTS[metadata.model].config,
-            num_classes=metadata.num_classes or 0,
-            in_chans=metadata.preprocessing.channels,
-        )
     return {
-        **_facts(metadata.model, config, request["sizes"]),
+        **_facts(metadata.model, exported_config(exported), request["sizes"]),
         "min_size": metadata.min_size,
         "files": files,
     }
+
+
+def exported_config(exported: Any) -> Any:
+    """The `CycleMLPConfig` of a model that `export_model` exported; None of any other."""
+    from cyclemlp.network.variants import VARIANTS
+
+    metadata = exported.metadata
+    if metadata.model not in VARIANTS or "overrides" not in metadata.extra:
+        return None
+    return VARIANTS[metadata.model].config.replace(metadata.extra["overrides"])
 
 
 def _open(given: str) -> Any:
@@ -115,20 +114,8 @@ def case(request: dict[str, Any]) -> dict[str, Any]:
     run, channels = _runnable(request)
     shape = (request["batch"], channels, request["height"], request["width"])
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    for _ in range(WARM_UP_RUNS):
-        run(images)
-    times: list[float] = []
-    end = time.perf_counter() + request["seconds"]
-    while len(times) < LEAST_RUNS or time.perf_counter() < end:
-        begun = time.perf_counter()
-        run(images)
-        times.append(time.perf_counter() - begun)
-    p50, p95 = np.percentile(times, [50, 95])
     return {
-        "pictures_per_second": request["batch"] * len(times) / sum(times),
-        "latency_p50_ms": 1000 * float(p50),
-        "latency_p95_ms": 1000 * float(p95),
-        "runs": len(times),
+        **time_batches(run, images, request["seconds"]),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # KiB on Linux
     }
 

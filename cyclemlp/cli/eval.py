@@ -1,4 +1,4 @@
-"""`cyclemlp eval`: top-1, top-5, loss and speed of a model on labelled pictures."""
+"""`cyclemlp eval`: top-k, loss and speed of a model on labelled pictures, and a report on what it gets wrong."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ examples:
       the run that `cyclemlp train` left in runs/digits, on the digits it was not trained on
   cyclemlp eval runs/pets --data pets --list pets/val.txt --output results/pets --predictions
       a list file; also writes results/pets/eval.json and, a line a picture, eval.csv
+  cyclemlp eval runs/pets --data pets --list pets/val.txt --output results/pets --report --topk 1 3 10
+      also results/pets/report.md with tables and pictures: confusions, classes, calibration, the worst mistakes
   cyclemlp eval --model cyclemlp_b1 --weights CycleMLP_B1.pth --data imagenet/val --list val.txt
       published weights on ImageNet: expect top-1 78.8
   cyclemlp eval --model cyclemlp_b1 --pretrained --data imagenet/val --json
@@ -40,11 +42,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_running_arguments(parser, batch_size=64)
     common.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
+    group.add_argument(
+        "--topk",
+        nargs="+",
+        type=common.whole_number(1),
+        default=[],
+        metavar="K",
+        help="also how often the true class is among the K most probable, for any K; 1 and 5 are always told",
+    )
     group.add_argument("--output", type=Path, metavar="DIR", help="write the figures to DIR/eval.json")
     group.add_argument(
         "--predictions",
         action="store_true",
         help="also write what each picture was taken for, to DIR/eval.csv",
+    )
+    group.add_argument(
+        "--report",
+        action="store_true",
+        help="also write DIR/report.md with tables and pictures: confusions, accuracy by class, calibration, the most "
+        "confident mistakes; with it comes --predictions",
+    )
+    group.add_argument(
+        "--bins",
+        type=common.whole_number(1),
+        metavar="M",
+        help="bins of the calibration error in the report (default: 15)",
     )
     common.add_classes_argument(group)
     group.add_argument(
@@ -57,14 +79,17 @@ def run(args: argparse.Namespace) -> int:
     with common.plain_warnings("eval"):
         from cyclemlp.data import build_loader, evaluation_transform
         from cyclemlp.deploy import ExportedModel
-        from cyclemlp.evaluation import evaluate, write_evaluation_csv
+        from cyclemlp.evaluation import (
+            accuracy_intervals,
+            analyse,
+            evaluate,
+            write_evaluation_csv,
+            write_report,
+        )
+        from cyclemlp.evaluation.analysis import BINS
 
-        if args.predictions and args.output is None:
-            raise ConfigError("--predictions needs --output DIR, where the CSV is written")
-        if args.classes and not args.predictions:
-            raise ConfigError(
-                "--classes names the classes in the CSV of --predictions; without it, it has no effect"
-            )
+        _check(args)
+        keep = args.predictions or args.report
         output = common.output_folder(args.output)
         model, classify, device = common.open_classifier(args)
         classes = common.model_class_names(model, args.classes)
@@ -78,18 +103,28 @@ def run(args: argparse.Namespace) -> int:
             tensors=not isinstance(model, ExportedModel),
         )
         try:
-            result = evaluate(classify, loader, keep=args.predictions)
+            result = evaluate(classify, loader, topk=args.topk, keep=keep)
         except FloatingPointError as error:
             print(f"cyclemlp eval: error: {error}", file=sys.stderr)
             return 1
+        intervals = accuracy_intervals(result)
         report: dict[str, Any] = {
             **result.to_dict(),
+            **{f"top{k}_interval": list(ends) for k, ends in intervals.items()},
             **common.provenance(args, model, preprocessing, device),
         }
+        analysis = analyse(result, bins=args.bins or BINS) if args.report else None
+        if analysis is not None:
+            report["analysis"] = analysis.to_dict()
+        written: list[Path] = []
         if output is not None:
-            common.write_text(output / "eval.json", json.dumps(report, indent=2) + "\n")
-            if args.predictions:
-                write_evaluation_csv(output / "eval.csv", result, source, classes)
+            written.append(output / "eval.json")
+            common.write_text(written[0], json.dumps(report, indent=2) + "\n")
+            if keep:
+                written.append(output / "eval.csv")
+                write_evaluation_csv(written[1], result, source, classes)
+            if analysis is not None:
+                written += write_report(output, result, analysis, source, classes, report)
     if args.json:
         print(json.dumps(report, indent=2))
         return 0
@@ -99,12 +134,37 @@ def run(args: argparse.Namespace) -> int:
         f"prepared  shorter side {preprocessing.resize_size}, centre {preprocessing.input_size}, "
         f"{preprocessing.interpolation}"
     )
-    print(f"top-1     {result.top1:.3f} %")
-    print(f"top-5     {result.top5:.3f} %")
+    for k, value in result.accuracy.items():
+        low, high = intervals[k]
+        print(f"{f'top-{k}':<9} {value:.3f} %   (95 % interval {low:.2f} to {high:.2f})")
     print(f"loss      {result.loss:.4f}")
+    if analysis is not None:
+        low, high = analysis.classes.mean_interval
+        print(f"classes   {analysis.classes.mean:.3f} % on average   (95 % interval {low:.2f} to {high:.2f})")
+        low, high = analysis.calibration.error_interval
+        print(f"ECE       {analysis.calibration.error:.4f}   (95 % interval {low:.4f} to {high:.4f})")
     print(f"speed     {result.images_per_second:.1f} pictures/s on {device}, reading included")
     for note in result.notes:
         print(f"note      {note}")
-    if output is not None:
-        print(f"written   {output / 'eval.json'}" + (f", {output / 'eval.csv'}" if args.predictions else ""))
+    if written:
+        print(f"written   {', '.join(map(str, written))}")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What needs something else, before anything is read. Raises ConfigError, MissingDependencyError."""
+    for option in ("predictions", "report"):
+        if getattr(args, option) and args.output is None:
+            raise ConfigError(f"--{option} needs --output DIR, where it is written")
+    if args.classes and not (args.predictions or args.report):
+        raise ConfigError(
+            "--classes names the classes in the files of --predictions and --report; without them, it has no effect"
+        )
+    if args.bins and not args.report:
+        raise ConfigError("--bins is for the calibration in the --report; without it, it has no effect")
+    if args.report:  # not found out after hours of work
+        from cyclemlp.evaluation.analysis import scipy_stats
+        from cyclemlp.report.plots import require_matplotlib
+
+        scipy_stats()
+        require_matplotlib()

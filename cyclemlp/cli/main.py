@@ -23,6 +23,8 @@ from cyclemlp.errors import CycleMLPError
 COMMANDS = {
     "train": "train a model on pictures and write checkpoints, a log and curves",
     "eval": "measure top-1, top-5 and loss of a trained model",
+    "compare": "compare two evaluations of the same pictures, with a paired test",
+    "sweep": "measure accuracy, speed and cost of a model at many input sizes",
     "predict": "classify pictures and write CSV and JSON",
     "seg": "semantic segmentation with PaddleSeg: check, train, eval, predict, export",
     "det": "detection and instance segmentation with PaddleDetection: check, train, eval, predict, export",
@@ -35,7 +37,7 @@ COMMANDS = {
     "info": "list the models, or show one model's or weight file's facts",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
-WITHOUT_PADDLE = {"convert", "plot", "serve", "bench"}
+WITHOUT_PADDLE = {"compare", "convert", "plot", "serve", "bench"}
 
 
 def build_parser(command: str | None) -> argparse.ArgumentParser:

@@ -25,6 +25,7 @@ from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, paddle_to_on
 from cyclemlp.deploy.runtimes import FILES, require
 from cyclemlp.errors import ModelError
 from cyclemlp.network import CycleMLP
+from cyclemlp.network.variants import VARIANTS
 
 __all__ = ["FORMATS", "export_form", "export_layer", "export_model", "feature_form"]
 
@@ -84,6 +85,8 @@ def export_model(
         task="classification" if outputs[0].kind == "logits" else "features",
         outputs=outputs,
         min_size=config.min_size,
+        # With them the architecture is known, and what it costs.
+        extra={"overrides": config.differences(VARIANTS[model.metadata.model].config)},
     )
     layer = _WithMaps(model) if with_maps else model
     export_layer(layer, path, format, metadata=metadata, calibration=calibration, opset=opset, force=force)

@@ -1,5 +1,14 @@
 """Evaluation and prediction over any callable from a batch of pictures to logits."""
 
+from cyclemlp.evaluation.analysis import (
+    Analysis,
+    accuracy_intervals,
+    analyse,
+    calibration_error,
+    confused_pairs,
+    wilson_interval,
+)
+from cyclemlp.evaluation.comparison import Comparison, compare, read_evaluation
 from cyclemlp.evaluation.metrics import (
     confusion_matrix,
     cross_entropy,
@@ -7,19 +16,28 @@ from cyclemlp.evaluation.metrics import (
     log_softmax,
     top_classes,
 )
+from cyclemlp.evaluation.report_files import write_report
 from cyclemlp.evaluation.run import EvaluationResult, Prediction, as_callable, evaluate, predict
 from cyclemlp.evaluation.tables import (
     PredictionFiles,
     outcome_to_dict,
     prediction_to_dict,
+    write_csv,
     write_evaluation_csv,
 )
 
 __all__ = [
+    "Analysis",
+    "Comparison",
     "EvaluationResult",
     "Prediction",
     "PredictionFiles",
+    "accuracy_intervals",
+    "analyse",
     "as_callable",
+    "calibration_error",
+    "compare",
+    "confused_pairs",
     "confusion_matrix",
     "cross_entropy",
     "evaluate",
@@ -28,6 +46,10 @@ __all__ = [
     "outcome_to_dict",
     "predict",
     "prediction_to_dict",
+    "read_evaluation",
     "top_classes",
+    "wilson_interval",
+    "write_csv",
     "write_evaluation_csv",
+    "write_report",
 ]

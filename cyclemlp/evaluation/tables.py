@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.data import Failure, Source
-from cyclemlp.evaluation.metrics import cross_entropy, label_ranks, log_softmax
+from cyclemlp.evaluation.analysis import picture_outcomes
 from cyclemlp.evaluation.run import EvaluationResult, Prediction
 
 # A file name that is not UTF-8 keeps its bytes.
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+#: Of a table of evaluated pictures.
+EVALUATION_COLUMNS = (
+    *("picture", "label", "label_index", "predicted", "predicted_index"),
+    *("probability", "rank", "loss"),
+)
 
 
 def prediction_to_dict(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
@@ -117,20 +122,28 @@ def write_evaluation_csv(
     Raises:
         ValueError: the result was not kept.
     """
-    if result.logits is None or result.labels is None or result.indices is None:
-        raise ValueError("the logits were not kept: evaluate(…, keep=True)")
-    logits, labels = result.logits, result.labels
-    predicted = logits.argmax(axis=1)
-    probability = np.exp(log_softmax(logits).max(axis=1))
-    ranks, losses = label_ranks(logits, labels) + 1, cross_entropy(logits, labels)
+    found = picture_outcomes(result)
+    columns = (result.indices, found.labels, found.predicted, found.confidence, found.ranks, found.losses)
+    write_csv(
+        path,
+        EVALUATION_COLUMNS,
+        (
+            [
+                *(source.name(index), classes[label], label, classes[best], best),
+                *(f"{confidence:.6g}", rank + 1, f"{loss:.6g}"),
+            ]
+            for index, label, best, confidence, rank, loss in zip(
+                *(np.asarray(column).tolist() for column in columns), strict=True
+            )
+        ),
+    )
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file, written whole or not at all."""
     partial = path.with_suffix(f".partial{path.suffix}")
     with partial.open("w", **TEXT) as file:
-        rows = csv.writer(file)
-        rows.writerow(
-            ["picture", "label", "label_index", "predicted", "predicted_index", "probability", "rank", "loss"]
-        )
-        for i, index in enumerate(result.indices.tolist()):
-            label, best = int(labels[i]), int(predicted[i])
-            figures = [f"{probability[i]:.6g}", int(ranks[i]), f"{losses[i]:.6g}"]
-            rows.writerow([source.name(index), classes[label], label, classes[best], best, *figures])
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
     partial.replace(path)

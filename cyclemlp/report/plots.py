@@ -68,6 +68,8 @@ RUN_PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
     ("Learning rate", {"lr": ("learning rate", "-")}),
 )
 
+#: Of a sheet of pictures: with fewer pictures it is as wide, for its title.
+LEAST_COLUMNS = 4
 MAX_CLASSES_WITH_COUNTS = 30
 MAX_CLASSES_WITH_NAMES = 60
 
@@ -330,7 +332,7 @@ def plot_samples(
             f"a sheet needs a caption a picture, and at least one; found {len(images)} pictures and {len(captions)} "
             "captions"
         )
-    columns = min(columns, len(images))
+    columns = min(columns, max(len(images), LEAST_COLUMNS))
     rows = -(-len(images) // columns)
     lines = max(caption.count("\n") + 1 for caption in captions)
     with _style():
@@ -346,6 +348,7 @@ def plot_samples(
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
             axes.spines[:].set(visible=True, color=GREY, linewidth=1.0)
             axes.set_xlabel(captions[i], fontsize=8.5, linespacing=1.2)
+            axes.set_anchor("N")  # the layout does not know of the room that a square leaves
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=9.5)
         return _save(figure, path)
@@ -429,14 +432,23 @@ def _rgb(colour: str) -> np.ndarray:
     return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
 
 
-def _style() -> Any:
+def require_matplotlib() -> Any:
+    """matplotlib; to be asked for before long work whose end is a picture.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         import matplotlib
     except ImportError:
         raise MissingDependencyError(
             'drawing needs matplotlib, which is not installed: pip install "paddle-cyclemlp[plot]"'
         ) from None
-    return matplotlib.rc_context(STYLE)
+    return matplotlib
+
+
+def _style() -> Any:
+    return require_matplotlib().rc_context(STYLE)
 
 
 def _figure(width_inches: float, height_inches: float) -> Any:

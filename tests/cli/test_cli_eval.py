@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
+from collections import Counter
+from contextlib import redirect_stdout
 
 import numpy as np
 import paddle
@@ -12,8 +16,16 @@ from PIL import Image
 
 import cyclemlp
 from cyclemlp.cli.main import main
-from cyclemlp.data import Digits, build_loader, evaluation_transform
-from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.data import Digits, PictureFiles, build_loader, evaluation_transform, imagenet_classes
+from cyclemlp.evaluation import (
+    EvaluationResult,
+    analyse,
+    as_callable,
+    evaluate,
+    wilson_interval,
+    write_report,
+)
+from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.weights import write_weights
 
 CLASSES = ["cat", "dog", "emu"]
@@ -110,6 +122,104 @@ def test_figures_for_people_progress_and_files(run, models, pictures, tmp_path):
     assert np.mean([float(row["loss"]) for row in rows]) == pytest.approx(report["loss"], rel=1e-5)
 
 
+def test_any_k_is_told_with_its_interval(run, models):
+    words = [models / "digits.safetensors", "--data", "digits", "--topk", 3, 10]
+    found = json.loads(run(*words, "--json")[1])
+    assert found["top1"] <= found["top3"] <= found["top5"] <= found["top10"] == 100
+    assert found["top3_interval"] == list(wilson_interval(round(found["top3"] * 3.59), 359))
+    low, high = found["top3_interval"]
+    assert f"top-3     {found['top3']:.3f} %   (95 % interval {low:.2f} to {high:.2f})" in run(*words)[1]
+
+
+@pytest.fixture(scope="module")
+def report(models, tmp_path_factory):
+    """What `--report` writes of the digits, and prints."""
+    folder = tmp_path_factory.mktemp("report")
+    words = ["--data", "digits", "--output", folder, "--report", "--bins", 10, "--json"]
+    with redirect_stdout(io.StringIO()) as out:
+        assert main(["eval", *map(str, [models / "digits.safetensors", *words])]) == 0
+    return folder, json.loads(out.getvalue())
+
+
+def test_a_report_has_tables_pictures_and_a_page_of_the_same_figures(report):
+    folder, printed = report
+    assert json.loads((folder / "eval.json").read_text()) == printed
+    rows = {
+        name: list(csv.DictReader((folder / f"{name}.csv").open(newline="")))
+        for name in ("eval", "classes", "confusion", "confusions")
+    }
+    right = sum(row["rank"] == "1" for row in rows["eval"])
+    wrong = [row for row in rows["eval"] if row["rank"] != "1"]
+    assert len(rows["eval"]) == 359
+    assert right == round(printed["top1"] * 3.59) == sum(int(row["right"]) for row in rows["classes"])
+    accuracies = [float(row["accuracy_percent"]) for row in rows["classes"]]
+    assert accuracies == sorted(accuracies)
+    assert np.mean(accuracies) == pytest.approx(printed["analysis"]["mean_class_accuracy"], abs=1e-4)
+    assert sum(int(row[digit]) for row in rows["confusion"] for digit in "0123456789") == 359
+    assert right == sum(int(row[digit]) for row, digit in zip(rows["confusion"], "0123456789", strict=True))
+    assert sum(int(row["pictures"]) for row in rows["confusions"]) == len(wrong)
+    most = Counter(row["predicted"] for row in wrong if row["label"] == rows["classes"][0]["class"])
+    assert int(rows["classes"][0]["most_taken_for_pictures"]) == most.most_common(1)[0][1]
+
+    calibration = printed["analysis"]["calibration"]
+    assert len(calibration["bins"]) == 10
+    assert calibration["nll"] == pytest.approx(printed["loss"])
+    page = (folder / "report.md").read_text()
+    assert f"| top-1 | {printed['top1']:.2f} % | " in page
+    assert f"| expected calibration error, 0 to 1 | {calibration['ece']:.4f} | " in page
+    worst = max(wrong, key=lambda row: float(row["probability"]))
+    assert (
+        f"| {worst['picture']} | {worst['predicted']} | {100 * float(worst['probability']):.1f} % | " in page
+    )
+    for link in re.findall(r"\]\(([^)]+)\)", page):
+        assert (folder / link).is_file()
+    for name in ("calibration", "classes", "confusion", "mistakes"):
+        assert Image.open(folder / f"{name}.png").width > 500
+
+
+def test_a_report_without_mistakes_keeps_no_older_picture_of_them(run, models, pictures, tmp_path):
+    model = cyclemlp.load_model(models / "rgb.safetensors")
+    model.head.bias.set_value(paddle.to_tensor([0.0, 1e4, 0.0]))
+    cyclemlp.save_model(model, tmp_path / "dogs.safetensors")
+    (tmp_path / "dogs.txt").write_text("dog/0.png 1\ndog/1.png 1\n")
+    (tmp_path / "mistakes.png").write_text("of an earlier report")
+    code, out, _ = run(
+        *[tmp_path / "dogs.safetensors", "--data", pictures, "--list", tmp_path / "dogs.txt"],
+        *["--output", tmp_path, "--report"],
+    )
+    assert code == 0
+    assert not (tmp_path / "mistakes.png").exists()
+    assert "mistakes.png" not in out
+    page = (tmp_path / "report.md").read_text()
+    assert "None: every answer is right." in page
+    assert "2 classes have no picture and count nowhere." in page
+    rows = list(csv.DictReader((tmp_path / "classes.csv").open(newline="")))
+    assert [(row["class"], row["accuracy_percent"]) for row in rows] == [
+        ("dog", "100"),
+        ("cat", ""),
+        ("emu", ""),
+    ]
+
+
+def test_the_report_of_a_thousand_classes_names_the_most_frequent_confusions(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(1000), 2)
+    logits = rng.normal(size=(2000, 1000)).astype(np.float32) + 4 * np.eye(1000, dtype=np.float32)[labels]
+    logits[0:2, 7] = 99
+    Image.new("L", (8, 8)).save(tmp_path / "x.png")
+    source = PictureFiles([tmp_path / "x.png"] * 2000)
+    top1 = 100 * float((logits.argmax(axis=1) == labels).mean())
+    result = EvaluationResult({1: top1}, 1.0, 2000, 1000, 1.0, (), logits, labels, np.arange(2000))
+    facts = {"model": "m", "weights": "w", "data": "d", "preprocessing": Preprocessing().to_dict()}
+    names = imagenet_classes()
+    written = write_report(tmp_path, result, analyse(result), source, names, facts)
+    assert {path.name for path in written} >= {"confusion.png", "classes.png", "report.md"}
+    assert f"| {names[0]} | {names[7]} | 2 | 100.0 % |" in (tmp_path / "report.md").read_text()
+    header = next(csv.reader((tmp_path / "confusion.csv").open(newline="")))
+    assert len(set(header)) == 1002  # two pairs of classes share a name: their numbers tell them apart
+    assert Image.open(tmp_path / "confusion.png").height > 700
+
+
 def test_preprocessing_can_be_overridden(run, models, pictures):
     plain = json.loads(run(models / "rgb.safetensors", "--data", pictures, "--json")[1])
     words = ["--input-size", 40, "--crop-pct", 0.8, "--interpolation", "bilinear"]
@@ -192,6 +302,11 @@ def test_fewer_classes_in_a_list_are_a_warning(run, models, pictures, tmp_path):
             "--weights goes with --model",
         ),
         (["{m}/rgb.safetensors", "--data", "{p}", "--predictions"], "--predictions needs --output"),
+        (["{m}/rgb.safetensors", "--data", "{p}", "--report"], "--report needs --output"),
+        (
+            ["{m}/rgb.safetensors", "--data", "{p}", "--bins", "9"],
+            "--bins is for the calibration in the --report",
+        ),
         (["{m}/rgb.safetensors", "--data", "{p}", "--classes", "{t}/four.txt"], "it has no effect"),
         (["{m}/rgb.safetensors", "--data", "{p}", "--output", "{t}/four.txt"], "cannot be made"),
         (["{m}/rgb.safetensors", "--data", "{p}", "--device", "tpu"], "use cpu, gpu or gpu:N"),

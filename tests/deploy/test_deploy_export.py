@@ -228,7 +228,7 @@ def test_impossible_wishes(model, tmp_path):
 def test_int8(model, tmp_path):
     calibration = [photographs(8, 32, 32) for _ in range(2)]
     metadata = cyclemlp.export_model(model, tmp_path / "int8", calibration=calibration)
-    assert (metadata.precision, metadata.extra) == ("int8", {"calibration_pictures": 16})
+    assert (metadata.precision, metadata.extra["calibration_pictures"]) == ("int8", 16)
     file = onnx.load(tmp_path / "int8" / "model.onnx")
     weights = {entry.name: entry.data_type for entry in file.graph.initializer}
     convolutions = [node for node in file.graph.node if node.op_type == "Conv"]

@@ -1,0 +1,170 @@
+"""`cyclemlp compare`: two evaluations on the same pictures, told apart by a paired test."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp.cli import common
+from cyclemlp.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from cyclemlp.data import Source
+    from cyclemlp.evaluation.comparison import Comparison, RecordedEvaluation
+
+#: Pictures on a sheet.
+MOST_DRAWN = 32
+
+EXAMPLES = """examples:
+  cyclemlp eval runs/a --data photos/val --output results/a --predictions
+  cyclemlp eval runs/b --data photos/val --output results/b --predictions
+  cyclemlp compare results/a results/b
+      which is better, and whether that may be chance
+  cyclemlp compare results/a results/b --output results/a-b --sheet
+      also compare.json, differences.csv, and sheets of the pictures that only one gets right
+
+The test is McNemar's, exact; the intervals are the paired bootstrap's. Pictures are matched by their names; if one of
+the two evaluations has others, it is an error. Exit code: 0 done; 2 something to mend in what was asked.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.epilog = EXAMPLES
+    for name, metavar in (("first", "A"), ("second", "B")):
+        parser.add_argument(
+            name,
+            type=Path,
+            metavar=metavar,
+            help="a folder that `cyclemlp eval … --output` wrote with --predictions or --report",
+        )
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--output", type=Path, metavar="DIR", help="write compare.json and differences.csv there"
+    )
+    group.add_argument(
+        "--sheet",
+        action="store_true",
+        help=f"also draw at most {MOST_DRAWN} pictures each that only A and only B gets right: only_a.png, only_b.png",
+    )
+    group.add_argument(
+        "--json", action="store_true", help="print the figures as JSON on stdout, and nothing else there"
+    )
+    common.add_data_arguments(parser, required=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; returns the exit code."""
+    with common.plain_warnings("compare"):
+        from cyclemlp.evaluation import compare, read_evaluation
+        from cyclemlp.evaluation.comparison import write_differences
+
+        _check(args)
+        output = common.output_folder(args.output)
+        a, b = read_evaluation(args.first), read_evaluation(args.second)
+        found = compare(a, b)
+        report: dict[str, Any] = {"a": _facts(a), "b": _facts(b), **found.to_dict()}
+        written: list[Path] = []
+        if output is not None:
+            written += [output / "compare.json", output / "differences.csv"]
+            common.write_text(written[0], json.dumps(report, indent=2) + "\n")
+            write_differences(written[1], a, b, found)
+            if args.sheet:
+                written += _draw_sheets(output, args, a, b, found)
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    for letter, side in (("A", a), ("B", b)):
+        print(f"{letter:<11} {side.folder}: {side.facts.get('model')}, {side.facts.get('weights')}")
+        print(f"{'':<11} top-1 {side.facts['top1']:.3f} %, loss {side.losses.mean():.4f}")
+    print(
+        f"pictures    {len(found.order):,}: both right {found.both_right:,}, only A {len(found.only_a):,}, "
+        f"only B {len(found.only_b):,}, both wrong {found.both_wrong:,}"
+    )
+    print(f"top-1       B − A {found.difference:+.3f} points   {_interval(found.difference_interval, 2)}")
+    print(f"loss        B − A {found.loss_difference:+.4f}   {_interval(found.loss_interval, 4)}")
+    print(f"McNemar     p = {found.p_value:.4g}, exact, two-sided")
+    print(f"meaning     {found.meaning()}")
+    if a.facts.get("data") != b.facts.get("data"):
+        print(
+            f"note        A's pictures are of {a.facts.get('data')}, B's of {b.facts.get('data')}: they have the same "
+            "names and labels; that they are the same pictures was not checked"
+        )
+    if written:
+        print(f"written     {', '.join(map(str, written))}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.sheet and args.output is None:
+        raise ConfigError("--sheet needs --output DIR, where the sheets are written")
+    for option in ("data", "list", "class_map"):
+        if getattr(args, option) is not None and not args.sheet:
+            raise ConfigError(
+                f"--{option.replace('_', '-')} says where the pictures for --sheet are; without it, it has no effect"
+            )
+    if (args.list or args.class_map) and args.data is None:
+        raise ConfigError("--list and --class-map go with --data")
+
+
+def _facts(of: RecordedEvaluation) -> dict[str, Any]:
+    keys = ("model", "weights", "data", "list", "top1", "loss", "preprocessing")
+    return {"folder": str(of.folder), **{key: of.facts.get(key) for key in keys}}
+
+
+def _interval(interval: tuple[float, float], digits: int) -> str:
+    low, high = interval
+    return f"(95 % interval {low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def _draw_sheets(
+    output: Path,
+    args: argparse.Namespace,
+    a: RecordedEvaluation,
+    b: RecordedEvaluation,
+    found: Comparison,
+) -> list[Path]:
+    from cyclemlp.evaluation.report_files import sheet_picture
+    from cyclemlp.report.evaluation_plots import plot_differences
+
+    source = _open_pictures(args, a)
+    places = {source.name(index): index for index in range(len(source))}
+    written = []
+    for who, positions in (("a", found.only_a), ("b", found.only_b)):
+        path = output / f"only_{who}.png"
+        path.unlink(missing_ok=True)
+        if not len(positions):
+            continue
+        shown = positions[:MOST_DRAWN].tolist()
+        lost = next((a.names[i] for i in shown if a.names[i] not in places), None)
+        if lost is not None:
+            raise DataError(
+                f"the picture {lost!r} is not in {args.data or a.facts.get('data')}; name where it is with --data and "
+                "--list, as for `cyclemlp eval`"
+            )
+        matching = found.order[shown].tolist()
+        plot_differences(
+            [sheet_picture(source, places[a.names[i]]) for i in shown],
+            [a.true_names[i] for i in shown],
+            [(a.predicted_names[i], float(a.probability[i])) for i in shown],
+            [(b.predicted_names[j], float(b.probability[j])) for j in matching],
+            path,
+            title=f"Only {who.upper()} is right ({len(positions):,}); first where the other was surest",
+        )
+        written.append(path)
+    return written
+
+
+def _open_pictures(args: argparse.Namespace, a: RecordedEvaluation) -> Source:
+    """The pictures as --data says, else as A's evaluation found them."""
+    data, listed, class_map = args.data, args.list, args.class_map
+    if data is None:
+        data, class_map = a.facts.get("data"), a.facts.get("class_map")
+        listed = None if a.facts.get("list") is None else Path(a.facts["list"])
+    if data is None:
+        raise ConfigError(
+            f"{a.folder / 'eval.json'} does not say where the pictures are; name them with --data"
+        )
+    return common.open_source(data, listed, mode="val", class_map=class_map)

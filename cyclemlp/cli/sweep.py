@@ -1,0 +1,219 @@
+"""`cyclemlp sweep`: accuracy, speed and cost of a model by the size of its input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cyclemlp.cli import common
+from cyclemlp.errors import ConfigError
+
+#: Of the paper's figure, for a network trained at `PAPER_OWN_SIZE`; other networks' sizes are in proportion, and whole
+#: multiples of `MULTIPLE`, so that patches and stages leave no pixels over.
+PAPER_SIZES = tuple(range(128, 417, 32))
+PAPER_OWN_SIZE, MULTIPLE = 224, 4
+
+USAGE = """cyclemlp sweep MODEL --data digits|DIR [--list FILE] [--sizes PIXELS …] [options]
+       cyclemlp sweep --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
+
+EXAMPLES = f"""{common.DATA_HELP}
+examples:
+  cyclemlp sweep --model cyclemlp_b1 --weights CycleMLP_B1.pth --data imagenet/val --output sweep
+      from 128 to 416 pixels, as in the paper's figure 5; writes sweep/sweep.json, .csv and .png
+  cyclemlp sweep runs/digits --data digits --sizes 12 16 20 24 32
+  cyclemlp sweep exported/pets --data pets --runtime openvino --threads 2 --crop-pct 1.0
+
+At each size the shorter side is first resized to size / crop share, and every picture is evaluated. Speed is that of
+the network alone, on one batch, measured after each evaluation. What was done is written after each size.
+Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
+"""
+COLUMNS = {
+    "size": "size",
+    "resize": "resized to",
+    "top1": "top-1, %",
+    "top1_interval": "95 % interval",
+    "top5": "top-5, %",
+    "loss": "loss",
+    "pictures_per_second": "pictures/s",
+    "multiply_adds": "multiply-adds",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.usage, parser.epilog = USAGE, EXAMPLES
+    common.add_model_arguments(parser)
+    common.add_data_arguments(parser)
+    group = parser.add_argument_group("sizes")
+    group.add_argument(
+        "--sizes",
+        nargs="+",
+        type=common.whole_number(1),
+        metavar="PIXELS",
+        help="sides of the square that the model sees (default: 128, 160, … 416 for a model whose own size is 224, "
+        "for others in proportion, in multiples of 4)",
+    )
+    group.add_argument(
+        "--seconds",
+        type=float,
+        default=3.0,
+        metavar="S",
+        help="for which the speed is measured at each size (default: %(default)g)",
+    )
+    common.add_preprocessing_arguments(parser, input_size=False)
+    common.add_running_arguments(parser, batch_size=32)
+    common.add_runtime_arguments(parser)
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--output", type=Path, metavar="DIR", help="write DIR/sweep.json, sweep.csv and sweep.png"
+    )
+    group.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; returns the exit code."""
+    with common.plain_warnings("sweep"):
+        try:
+            return _sweep(args)
+        except FloatingPointError as error:
+            print(f"cyclemlp sweep: error: {error}", file=sys.stderr)
+            return 1
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from cyclemlp.bench.worker import exported_config
+    from cyclemlp.deploy import ExportedModel
+    from cyclemlp.report.plots import require_matplotlib
+
+    if args.seconds <= 0:
+        raise ConfigError(f"--seconds is {args.seconds:g}; give a number above 0")
+    output = common.output_folder(args.output)
+    if output is not None:  # not found out after hours of work
+        require_matplotlib()
+    model, classify, device = common.open_classifier(args)
+    exported = isinstance(model, ExportedModel)
+    config = exported_config(model) if exported else model.config
+    least = model.metadata.min_size if exported else config.min_size
+    preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
+    sizes = choose_sizes(args.sizes, preprocessing.input_size, least)
+    source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
+    report = {**common.provenance(args, model, preprocessing, device), "seconds_a_size": args.seconds}
+    rows: list[dict[str, Any]] = []
+    for size in sizes:
+        common.message(f"cyclemlp sweep: {size} × {size} pixels, {len(rows) + 1} of {len(sizes)}")
+        rows.append(
+            _measure(args, classify, source, replace(preprocessing, input_size=size), config, exported)
+        )
+        if output is not None:
+            _write(output, {**report, "complete": len(rows) == len(sizes), "sizes": rows}, rows)
+    if output is not None:
+        _draw(output / "sweep.png", rows, preprocessing.input_size, report["model"], len(source))
+    if args.json:
+        print(json.dumps({**report, "complete": True, "sizes": rows}, indent=2))
+    else:
+        _print(rows, report, preprocessing.input_size, len(source))
+        if output is not None:
+            print("written   " + ", ".join(str(output / f"sweep.{form}") for form in ("json", "csv", "png")))
+    return 0
+
+
+def choose_sizes(asked: Sequence[int] | None, own: int, least: int) -> list[int]:
+    """The sizes asked for, each once and ascending; by default the paper's, in proportion to the model's own size.
+
+    Args:
+        asked: `--sizes`.
+        own: the input size that the model's file names.
+        least: the smallest size that the network takes.
+
+    Raises:
+        ConfigError: one is too small for the network.
+    """
+    if asked is None:
+        sizes = sorted({MULTIPLE * round(own * size / PAPER_OWN_SIZE / MULTIPLE) for size in PAPER_SIZES})
+        return [size for size in sizes if size >= least]
+    if min(asked) < least:
+        raise ConfigError(f"--sizes has {min(asked)}; this model needs at least {least} pixels a side")
+    return sorted(set(asked))
+
+
+def _measure(
+    args: argparse.Namespace, classify: Any, source: Any, preprocessing: Any, config: Any, exported: bool
+) -> dict[str, Any]:
+    """One size's figures."""
+    import numpy as np
+
+    from cyclemlp.bench import time_batches
+    from cyclemlp.data import build_loader, evaluation_transform
+    from cyclemlp.evaluation import accuracy_intervals, evaluate
+    from cyclemlp.network import multiply_adds
+
+    size = preprocessing.input_size
+    loader = build_loader(
+        source,
+        evaluation_transform(preprocessing),
+        batch_size=args.batch_size,
+        num_workers=common.choose_workers(args.workers, source),
+        tensors=not exported,
+    )
+    result = evaluate(classify, loader)
+    loader.close()  # its processes would take the network's time
+    batch = min(args.batch_size, len(source))
+    # The time does not depend on what the pictures show.
+    images: Any = np.random.default_rng(0).standard_normal(
+        (batch, preprocessing.channels, size, size), dtype=np.float32
+    )
+    if not exported:
+        import paddle
+
+        images = paddle.to_tensor(images)
+    timed = time_batches(classify, images, args.seconds)
+    return {
+        "size": size,
+        "resize": preprocessing.resize_size,
+        "top1": result.top1,
+        "top1_interval": list(accuracy_intervals(result)[1]),
+        "top5": result.top5,
+        "loss": result.loss,
+        "images": result.images,
+        "multiply_adds": None if config is None else multiply_adds(config, size, size),
+        "timed_batch": batch,
+        **timed,
+    }
+
+
+def _write(output: Path, report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    from cyclemlp.evaluation import write_csv
+
+    common.write_text(output / "sweep.json", json.dumps(report, indent=2) + "\n")
+    flat = [
+        {**row, "top1_low": row["top1_interval"][0], "top1_high": row["top1_interval"][1]} for row in rows
+    ]
+    header = [key for key in flat[0] if key != "top1_interval"]
+    write_csv(output / "sweep.csv", header, ([row[key] for key in header] for row in flat))
+
+
+def _draw(path: Path, rows: list[dict[str, Any]], own: int, model: str, pictures: int) -> None:
+    from cyclemlp.report.evaluation_plots import plot_sweep
+
+    keys = ("size", "top1", "top1_interval", "pictures_per_second", "multiply_adds")
+    plot_sweep(
+        *([row[key] for row in rows] for key in keys),
+        path,
+        own_size=own,
+        title=f"{model} by input size · {pictures:,} pictures each; dashed: the size in its file, {own}",
+    )
+
+
+def _print(rows: list[dict[str, Any]], report: dict[str, Any], own: int, pictures: int) -> None:
+    from cyclemlp.report import format_table
+
+    print(f"model     {report['model']}, {report['weights']}; the size in its file is {own}")
+    print(f"pictures  {pictures:,} of {report['data']}, all of them at each size")
+    print(f"speed     the network alone on {report['device']}, batches of {rows[0]['timed_batch']}\n")
+    shown = [{**row, "top1_interval": "{:.2f} to {:.2f}".format(*row["top1_interval"])} for row in rows]
+    print(format_table(list(COLUMNS.values()), [[row[key] for key in COLUMNS] for row in shown]))
