@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,10 @@ from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.weights import (
     MatchReport,
     WeightFile,
+    architecture_differences,
     fetch_pretrained,
     match_weights,
+    read_architecture,
     read_weights,
     write_weights,
 )
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
     from paddle import nn
 
 _FORMAT = 1
+
+#: Of a file that no run of ours wrote.
+_CONFIRMED = (
+    "what was assumed of {} holds for this file as far as names and shapes show; whether its accuracy is the published "
+    "one, only an evaluation can show"
+)
 
 
 @dataclass
@@ -65,8 +73,8 @@ def create_model(
         pretrained: True for the authors' published weights (fetched once, then cached), or the path of a
             weight file in any form that `cyclemlp.weights` reads.
         overrides: values of `CycleMLPConfig` that differ from the variant's: num_classes, in_chans,
-            embed_dims, depths, mlp_ratios, step_size, patch_size, patch_stride, drop_rate, drop_path_rate,
-            features_only, out_indices, branches, recompute.
+            embed_dims, depths, mlp_ratios, step_size, patch_size, patch_stride, patch_norm, downsample, drop_rate,
+            drop_path_rate, features_only, out_indices, branches, gate, recompute.
 
     Returns:
         The network, in training mode, with `.config` and `.metadata`. It takes `[B, in_chans, H, W]`
@@ -146,10 +154,15 @@ def fill(network: nn.Layer, file: WeightFile, *, adaptable: Mapping[str, str] | 
     """
     state = network.state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    steps = {}
+    steps, name = {}, None
     if isinstance(network, CycleMLP):
         steps = dict(zip(("sfc_h", "sfc_w"), network.config.step_sizes, strict=True))
-    tensors, report = match_weights(file, expected, adaptable=adaptable, step_sizes=steps)
+        name = network.metadata.model if network.metadata else None
+    tensors, report = match_weights(
+        file, expected, adaptable=adaptable, step_sizes=steps, claim=_claim(name)
+    )
+    if name and VARIANTS[name].inferred and "model" not in file.metadata:
+        report = replace(report, notes=(*report.notes, _CONFIRMED.format(name)))
     for name, tensor in tensors.items():
         state[name].set_value(tensor.astype(state[name].numpy().dtype, copy=False))
     return report
@@ -213,8 +226,8 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
     """Facts of a variant, as JSON values.
 
     Returns:
-        name, architecture, parameters (a count), multiply_adds (of one picture of `input_size`), input_size
-        (pixels), strides (pixels), preprocessing, and what was published of it.
+        name, from_paper and inferred (whether it is), architecture, parameters (a count), multiply_adds (of one
+        picture of `input_size`), input_size (pixels), strides (pixels), preprocessing, and what was published of it.
 
     Raises:
         ModelError: for an unknown name or override.
@@ -226,6 +239,7 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
     return {
         "name": canonical_name(name),
         "from_paper": variant.from_paper,
+        "inferred": variant.inferred,
         "architecture": config.to_dict(),
         "parameters": parameter_count(config),
         "multiply_adds": multiply_adds(config, size, size),
@@ -242,6 +256,48 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
             "weights_file": variant.weights,
         },
     }
+
+
+def identify(file: WeightFile) -> dict[str, Any] | None:
+    """The variant that is nearest to a file which does not name its model, and whether every tensor fits it.
+
+    Args:
+        file: from `read_weights`.
+
+    Returns:
+        None if the tensors are not a CycleMLP's. Else, as JSON values, `architecture`, as far as they tell; `variant`;
+        `fits`; `match`, the report of loading or why nothing was loaded; `differences` in the architecture.
+    """
+    shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+    found = {name: trait.value for name, trait in read_architecture(shapes).items()}
+    if not found:
+        return None
+
+    def distance(name: str) -> tuple[int, int]:
+        theirs = VARIANTS[name].config.to_dict()
+        other = [key for key, value in found.items() if value != theirs[key]]
+        return sum(key in ("embed_dims", "depths") for key in other), len(other)
+
+    model = create_model(min(VARIANTS, key=distance))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    try:
+        fits, match = True, str(load_weights(model, file))
+    except WeightsError as error:
+        fits, match = False, str(error).partition("\n")[0]
+    return {
+        "architecture": found,
+        "variant": model.metadata.model,
+        "fits": fits,
+        "match": match,
+        "differences": architecture_differences(shapes, expected, _claim(model.metadata.model)),
+    }
+
+
+def _claim(name: str | None) -> str:
+    """How a sentence on a model's architecture begins."""
+    if name is None:
+        return "the model has"
+    return f"{name} is assumed to have" if VARIANTS[name].inferred else f"{name} has"
 
 
 def _variant(name: str) -> Variant:

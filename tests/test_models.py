@@ -26,7 +26,13 @@ def same(model, other, x):
         return np.array_equal(model(x).numpy(), other(x).numpy())
 
 
-@pytest.mark.parametrize("name", list(VARIANTS))
+#: Networks of others' sizes: the same code as the smallest of their kind.
+HEAVY = ("cyclemlp_s_inferred", "cyclemlp_b_inferred")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.heavy] if name in HEAVY else []) for name in VARIANTS]
+)
 def test_every_model(name, tmp_path):
     """Forward, backward, features, save, load and to_static."""
     model = cyclemlp.create_model(name, num_classes=5, drop_path_rate=0.1)

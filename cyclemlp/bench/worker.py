@@ -104,7 +104,10 @@ def _facts(name: str, config: Any, sizes: list[tuple[int, int]]) -> dict[str, An
         "multiply_adds": {}
         if config is None
         else {f"{h}×{w}": multiply_adds(config, h, w) for h, w in sizes},
-        "published_top1_percent": variant.top1_published if variant and whole else None,
+        # Of an inferred variant it is not known whether the published accuracy is this network's.
+        "published_top1_percent": variant.top1_published
+        if variant and whole and not variant.inferred
+        else None,
         "min_size": 1 if config is None else config.min_size,
     }
 

@@ -13,6 +13,8 @@ from cyclemlp._version import __version__
 from cyclemlp.errors import ModelError
 from cyclemlp.report import format_table
 
+INFERRED = "inferred; no published weights confirm it"
+
 EXAMPLES = """examples:
   cyclemlp info                              all variants, the versions to quote in a bug report, the tuning
   cyclemlp info cyclemlp_b1                  one variant: architecture, cost, what was published of it
@@ -58,6 +60,8 @@ def _model_facts(name: str, input_size: int | None) -> dict[str, Any]:
     from cyclemlp.models import model_info
 
     facts = model_info(name)
+    if facts["inferred"]:
+        facts = {"name": facts["name"], "note": INFERRED, **facts}
     if input_size is not None:
         from cyclemlp.network import CycleMLPConfig, multiply_adds
 
@@ -85,12 +89,17 @@ def _models_text(models: list[dict[str, Any]]) -> str:
                 f"{facts['multiply_adds'] / 1e9:.3f}",
                 f"{facts['input_size']}²",
                 "–" if published["top1_percent"] is None else f"{published['top1_percent']:.1f}",
-                published["weights_file"]
-                or ("none" if facts["from_paper"] else "none: small, not of the paper"),
+                _weights_text(facts),
             ]
         )
     header = ["model", "parameters, M", "multiply-adds, G", "at", "top-1 %, published", "published weights"]
     return format_table(header, rows)
+
+
+def _weights_text(facts: dict[str, Any]) -> str:
+    if not facts["from_paper"]:
+        return "none: small, not of the paper"
+    return f"{facts['published']['weights_file']}{f'; {INFERRED}' if facts['inferred'] else ''}"
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def _file_facts(path: Path) -> dict[str, Any]:
 
     file = read_weights(path)
     dtypes = sorted({str(tensor.dtype) for tensor in file.tensors.values()})
-    return {
+    facts = {
         "file": str(file.path),
         "layout": file.layout,
         "tensors": len(file.tensors),
@@ -107,6 +116,11 @@ def _file_facts(path: Path) -> dict[str, Any]:
         "notes": list(file.notes),
         "metadata": file.metadata or None,
     }
+    if "model" not in file.metadata:
+        from cyclemlp.models import identify
+
+        facts["nearest"] = identify(file)
+    return facts
 
 
 def _versions() -> dict[str, Any]:

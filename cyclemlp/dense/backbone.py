@@ -16,7 +16,12 @@ from cyclemlp.training.freezing import freeze_stages as freeze
 
 #: The variants that both engines know, by the name under which they know them.
 BACKBONES = {
-    f"CycleMLP_{size}": f"cyclemlp_{size.lower()}" for size in ("B1", "B2", "B3", "B4", "B5", "Nano", "Micro")
+    f"CycleMLP_{size}": f"cyclemlp_{size.lower()}"
+    for size in (
+        *("B1", "B2", "B3", "B4", "B5"),
+        *("T_Inferred", "S_Inferred", "B_Inferred"),
+        *("Nano", "Micro"),
+    )
 }
 
 

@@ -24,6 +24,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.network import CycleMLP, CycleMLPConfig
+from cyclemlp.network.cyclemlp import merge_patches
 from cyclemlp.offsets import cycle_offsets
 
 _BRANCH_LAYER = {"h": "sfc_h", "w": "sfc_w", "c": "mlp_c"}
@@ -53,14 +54,16 @@ def _replace(network: CycleMLP, channels_first: bool) -> None:
     """Put the form for export in the places of the patch embedding, the stages and the downsampling."""
     config = network.config
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    padding = (config.patch_size - config.patch_stride + 1) // 2
+    padding = [*config.patch_padding, *config.patch_padding]
     network.patch_embed = _Embedding(
-        _part(weights, "patch_embed.proj."), config.patch_stride, padding, channels_last=False
+        _part(weights, "patch_embed."), config.patch_stride, padding, channels_last=False
     )
     for i in range(len(network.network)):
         part = _part(weights, f"network.{i}.")
-        if i % 2:
-            network.network[i] = _Embedding(_part(part, "proj."), 2, 1, channels_last=True)
+        if i % 2 and config.downsample == "merge":
+            network.network[i] = _Merging(part)
+        elif i % 2:
+            network.network[i] = _Embedding(part, 2, 1, channels_last=True)
         else:
             blocks = [_part(part, f"{j}.") for j in range(config.depths[i // 2])]
             network.network[i] = _Stage(blocks, config, channels_first)
@@ -71,24 +74,39 @@ def _part(weights: Weights, prefix: str) -> Weights:
 
 
 class _Embedding(nn.Layer):
-    """Patch embedding or downsampling: a convolution → `[B, H, W, C]`.
+    """Patch embedding or downsampling: a convolution, and perhaps a norm → `[B, H, W, C]`.
 
     Args:
         channels_last: whether it takes `[B, H, W, C]`, rather than a picture `[B, C, H, W]`.
     """
 
-    def __init__(self, weights: Weights, stride: int, padding: int, channels_last: bool) -> None:
+    def __init__(self, weights: Weights, stride: int, padding: int | list[int], channels_last: bool) -> None:
         super().__init__()
         self.channels_last = channels_last
-        out, channels, size, _ = weights["weight"].shape
+        out, channels, size, _ = weights["proj.weight"].shape
         self.proj = nn.Conv2D(channels, out, size, stride, padding=padding)
-        _set(self.proj, weights)
+        _set(self.proj, _part(weights, "proj."))
+        norm = _part(weights, "norm.")
+        self.norm = _Norm(norm, channels_first=False) if norm else nn.Identity()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Shapes as above."""
         if self.channels_last:
             x = x.transpose([0, 3, 1, 2])
-        return self.proj(x).transpose([0, 2, 3, 1])
+        return self.norm(self.proj(x).transpose([0, 2, 3, 1]))
+
+
+class _Merging(nn.Layer):
+    """Patch merging: `[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, C']`."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.norm = _Norm(_part(weights, "norm."), channels_first=False)
+        self.reduction = _fc(_part(weights, "reduction."), channels_first=False)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Shapes as above."""
+        return self.reduction(self.norm(merge_patches(x)))
 
 
 class _Stage(nn.Layer):
@@ -140,13 +158,13 @@ class _Norm(nn.Layer):
 
 
 class _Mixer(nn.Layer):
-    """The gated branches and the projection."""
+    """The branches, gated or summed, and the projection."""
 
     def __init__(self, weights: Weights, config: CycleMLPConfig, channels_first: bool) -> None:
         super().__init__()
         channels, count = len(weights["proj.bias"]), len(config.branches)
         self.positions = [2, 3] if channels_first else [1, 2]
-        self.count = count
+        self.count, self.gated = count, config.gate
         self.branches = nn.LayerList(
             [
                 _branch(_part(weights, f"{_BRANCH_LAYER[branch]}."), step_size, channels_first)
@@ -154,17 +172,21 @@ class _Mixer(nn.Layer):
                 if branch in config.branches
             ]
         )
-        self.fc1 = _fc(_part(weights, "reweight.fc1."), channels_first=False)
-        # The published order is channel by channel; branch by branch, a branch's weights lie together.
-        fc2 = _part(weights, "reweight.fc2.")
-        order = np.arange(channels * count).reshape(channels, count).T.reshape(-1)
-        self.fc2 = _fc({name: value[..., order] for name, value in fc2.items()}, channels_first=False)
+        if config.gate:
+            self.fc1 = _fc(_part(weights, "reweight.fc1."), channels_first=False)
+            # The published order is channel by channel; branch by branch, a branch's weights lie together.
+            fc2 = _part(weights, "reweight.fc2.")
+            order = np.arange(channels * count).reshape(channels, count).T.reshape(-1)
+            self.fc2 = _fc({name: value[..., order] for name, value in fc2.items()}, channels_first=False)
         self.proj = _fc(_part(weights, "proj."), channels_first)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """The same shape."""
         outputs = [branch(x) for branch in self.branches]
-        mean = sum(outputs[1:], outputs[0]).mean(axis=self.positions)
+        total = sum(outputs[1:], outputs[0])
+        if not self.gated:
+            return self.proj(total)
+        mean = total.mean(axis=self.positions)
         logits = self.fc2(F.gelu(self.fc1(mean)))
         gates = F.softmax(logits.reshape([0, self.count, -1]), axis=1)
         weighted = [y * gates[:, k].unsqueeze(self.positions) for k, y in enumerate(outputs)]

@@ -1,4 +1,4 @@
-"""The CycleMLP block: gated Cycle FC branches, then a channel MLP, each with a residual connection.
+"""The CycleMLP block: Cycle FC branches, gated or summed, then a channel MLP, each with a residual connection.
 
 Shapes: B batch, H height, W width, C channels, K branches.
 """
@@ -88,11 +88,15 @@ class CycleMixer(nn.Layer):
       K + 1 and the weighting, and no branch's output is ever stored. Making the matrices takes K·C³, and saves
       H·W·C² multiply-adds, so this form runs where H·W ≥ K·C: at 224² pixels in stages 1 and 2.
 
+    Without the gate the branches are summed. On a CPU this too is K products, Σₖ xₖ (Wₖ P) plus one bias, where making
+    the matrices, one set for all pictures, pays: B·H·W ≥ K·C.
+
     Args:
         channels: C.
         step_sizes: (S_H, S_W) of `sfc_h` and of `sfc_w`.
         branches: which of `BRANCHES`, in that order.
         drop: dropout rate in the gate's MLP and after the projection.
+        gate: whether there is one.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class CycleMixer(nn.Layer):
         step_sizes: Sequence[tuple[int, int]] = ((1, 3), (3, 1)),
         branches: Sequence[str] = BRANCHES,
         drop: float = 0.0,
+        gate: bool = True,
     ) -> None:
         super().__init__()
         # Created in the order of the published weights.
@@ -110,10 +115,11 @@ class CycleMixer(nn.Layer):
             self.sfc_h = CycleFC(channels, channels, step_sizes[0])
         if "w" in branches:
             self.sfc_w = CycleFC(channels, channels, step_sizes[1])
-        self.reweight = Mlp(channels, channels // 4, channels * len(branches), drop)
+        if gate:
+            self.reweight = Mlp(channels, channels // 4, channels * len(branches), drop)
         self.proj = Linear(channels, channels)
         self.proj_drop = nn.Dropout(drop)
-        self.branches = tuple(branches)
+        self.branches, self.gated = tuple(branches), gate
 
     def gate(self, mean: paddle.Tensor) -> paddle.Tensor:
         """Weights of the branches: mean of their sum, `[B, C]` → `[B, C, K]`, each row of K summing to 1."""
@@ -124,7 +130,9 @@ class CycleMixer(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, H, W, C]` → `[B, H, W, C]`."""
         layers = [getattr(self, _BRANCH_LAYER[branch]) for branch in self.branches]
-        if not rewritten(x):
+        if not self.gated:
+            y = self._sum(x, layers)
+        elif not rewritten(x):
             y = self._as_written(x, layers)
         elif x.shape[1] * x.shape[2] >= len(layers) * x.shape[3] and _are_plain([*layers, self.proj]):
             y = self._one_product(x, layers)
@@ -158,6 +166,25 @@ class CycleMixer(nn.Layer):
                 bias_sum = bias_sum + of_branch * bias
         return add_row(paddle.add_n(total), self.proj(bias_sum).unsqueeze(1)).reshape(x.shape)
 
+    def _sum(self, x: paddle.Tensor, layers: list[nn.Layer]) -> paddle.Tensor:
+        if (
+            rewritten(x)
+            and x.size // x.shape[3] >= len(layers) * x.shape[3]
+            and _are_plain([*layers, self.proj])
+        ):
+            return self._sum_as_products(x, layers)
+        return self.proj(paddle.add_n([layer(x) for layer in layers]))
+
+    def _sum_as_products(self, x: paddle.Tensor, layers: list[nn.Layer]) -> paddle.Tensor:
+        products = [_product_of(layer, x) for layer in layers]
+        total = [
+            paddle.matmul(y.flatten(0, 1), paddle.matmul(weight, self.proj.weight))
+            for y, weight, _ in products
+        ]
+        biases = [bias for _, _, bias in products if bias is not None]
+        bias_sum = paddle.add_n(biases) if biases else paddle.zeros(x.shape[-1:], x.dtype)
+        return add_row(paddle.add_n(total), self.proj(bias_sum.unsqueeze(0))).reshape(x.shape)
+
 
 def _product_of(
     layer: nn.Layer, x: paddle.Tensor
@@ -182,7 +209,7 @@ class CycleBlock(nn.Layer):
     Args:
         channels: C.
         mlp_ratio: hidden width of the channel MLP over C.
-        step_sizes, branches, drop: as in `CycleMixer`; `drop` also acts in the channel MLP.
+        step_sizes, branches, drop, gate: as in `CycleMixer`; `drop` also acts in the channel MLP.
         drop_path: stochastic depth rate of both residual branches.
     """
 
@@ -194,10 +221,11 @@ class CycleBlock(nn.Layer):
         branches: Sequence[str] = BRANCHES,
         drop: float = 0.0,
         drop_path: float = 0.0,
+        gate: bool = True,
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels, epsilon=1e-5)
-        self.attn = CycleMixer(channels, step_sizes, branches, drop)
+        self.attn = CycleMixer(channels, step_sizes, branches, drop, gate)
         self.norm2 = LayerNorm(channels, epsilon=1e-5)
         self.mlp = Mlp(channels, int(channels * mlp_ratio), drop=drop)
         self.drop_path = DropPath(drop_path)

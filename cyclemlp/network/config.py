@@ -11,6 +11,8 @@ from cyclemlp.errors import ModelError
 
 #: The paper's branches: Cycle FC 1×S (shifts along W), Cycle FC S×1 (along H), channel FC.
 BRANCHES = ("h", "w", "c")
+#: Between stages: a 3×3 convolution of stride 2, or Swin's patch merging.
+DOWNSAMPLES = ("conv", "merge")
 StepSize = int | Sequence[Sequence[int]]
 
 
@@ -27,11 +29,14 @@ class CycleMLPConfig:
         step_size: S: `sfc_h` takes (1, S) and `sfc_w` (S, 1). Or both in full: ((1, 3), (3, 1)).
         patch_size: side of the patch embedding's kernel, in pixels.
         patch_stride: its stride, in pixels; the stages have 1, 2, 4 and 8 times this stride.
+        patch_norm: a norm after the patch embedding, as Swin has it.
+        downsample: between stages: "conv", a 3×3 convolution of stride 2, or "merge", Swin's patch merging.
         drop_rate: dropout in the gate's MLP, in the channel MLP and after the projection.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
         features_only: return normalised feature maps instead of logits.
         out_indices: which stages' maps, 0 to 3, in rising order; only with `features_only`.
         branches: which of h (Cycle FC 1×S), w (Cycle FC S×1) and c (channel FC): the paper's ablation.
+        gate: weight the branches by a gate MLP; without it they are summed.
         recompute: in training, keep no activation inside a block and compute it again for its gradient.
 
     Raises:
@@ -46,11 +51,14 @@ class CycleMLPConfig:
     step_size: StepSize = 3
     patch_size: int = 7
     patch_stride: int = 4
+    patch_norm: bool = False
+    downsample: str = "conv"
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     features_only: bool = False
     out_indices: tuple[int, ...] = (0, 1, 2, 3)
     branches: tuple[str, ...] = BRANCHES
+    gate: bool = True
     recompute: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +98,9 @@ class CycleMLPConfig:
             self.patch_size >= self.patch_stride,
             f"at least patch_stride, {self.patch_stride}: pixels would be skipped",
         )
+        for name in ("patch_norm", "gate"):
+            _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
+        _check("downsample", self.downsample, self.downsample in DOWNSAMPLES, f"one of {DOWNSAMPLES}")
         for name in ("drop_rate", "drop_path_rate"):
             value = getattr(self, name)
             _check(name, value, _number(value) and 0 <= value < 1, "a rate in [0, 1)")
@@ -135,6 +146,18 @@ class CycleMLPConfig:
     def strides(self) -> tuple[int, ...]:
         """Stride of each stage's map, in pixels."""
         return tuple(self.patch_stride * 2**i for i in range(4))
+
+    @property
+    def patch_padding(self) -> tuple[int, int]:
+        """Rows of zeros, in pixels, before and after the picture in each direction, for the patch embedding.
+
+        2 and 2 for 7×7 patches of stride 4: H pixels give about H / 4 rows. Patches that do not overlap begin at the
+        first pixel, and what does not fill the last one is filled up, as in Swin: ⌈H / stride⌉ rows.
+        """
+        if self.patch_size == self.patch_stride:
+            return 0, self.patch_stride - 1
+        side = (self.patch_size - self.patch_stride + 1) // 2
+        return side, side
 
     @property
     def min_size(self) -> int:

@@ -7,7 +7,8 @@ Names, order and layout of the parameters are those of the published weights (Li
 Paddle stores them): `network.0`, `.2`, `.4`, `.6` are the stages, `.1`, `.3`, `.5` the downsampling.
 
 Source: CycleMLP: A MLP-like Architecture for Dense Prediction, Chen, Xie, Ge, Chen, Liang, Luo,
-ICLR 2022, arXiv 2107.10224.
+ICLR 2022, arXiv 2107.10224. Of the inferred variants, the patch embedding's norm and `PatchMerging`: Swin Transformer,
+Liu et al., ICCV 2021, arXiv 2103.14030.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.errors import ModelError
@@ -25,22 +27,22 @@ from cyclemlp.network.layers import Conv2D, LayerNorm, Linear
 
 
 class PatchEmbed(nn.Layer):
-    """Overlapping patch embedding, without norm.
+    """Patch embedding: overlapping and without norm in the published variants.
 
     Args:
-        in_chans, channels: input channels and C.
-        patch_size, stride: side and stride of the kernel, in pixels.
+        config: of it, `in_chans`, C₁, `patch_size`, `patch_stride`, `patch_padding` and `patch_norm`.
     """
 
-    def __init__(self, in_chans: int, channels: int, patch_size: int, stride: int) -> None:
+    def __init__(self, config: CycleMLPConfig) -> None:
         super().__init__()
-        padding = (patch_size - stride + 1) // 2  # 2 for 7 and 4: H pixels give about H / stride rows
-        self.proj = Conv2D(in_chans, channels, patch_size, stride, padding=padding)
+        channels, padding = config.embed_dims[0], [*config.patch_padding, *config.patch_padding]
+        self.proj = Conv2D(config.in_chans, channels, config.patch_size, config.patch_stride, padding=padding)
         init_conv(self.proj)
+        self.norm = LayerNorm(channels, epsilon=1e-5) if config.patch_norm else nn.Identity()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, in_chans, H, W]` → `[B, H / stride, W / stride, C]`."""
-        return self.proj(x).transpose([0, 2, 3, 1])
+        return self.norm(self.proj(x).transpose([0, 2, 3, 1]))
 
 
 class Downsample(nn.Layer):
@@ -58,6 +60,35 @@ class Downsample(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, out]`."""
         return self.proj(x.transpose([0, 3, 1, 2])).transpose([0, 2, 3, 1])
+
+
+class PatchMerging(nn.Layer):
+    """Swin's downsampling: the channels of 2×2 neighbours side by side, norm, a linear layer without bias.
+
+    An odd number of rows or columns is filled up with zeros at the end.
+
+    Args:
+        channels, out: C before and after.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(4 * channels, epsilon=1e-5)
+        self.reduction = Linear(4 * channels, out, bias_attr=False)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, out]`."""
+        return self.reduction(self.norm(merge_patches(x)))
+
+
+def merge_patches(x: paddle.Tensor) -> paddle.Tensor:
+    """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, 4 C]`: 2×2 neighbours side by side, column by column."""
+    # One row and column of zeros whatever the size, which tracing may not know; an even one leaves them out.
+    x = F.pad(x, [0, 1, 0, 1], data_format="NHWC")
+    first, second = slice(0, -1, 2), slice(1, None, 2)
+    return paddle.concat(
+        [x[:, rows, columns] for columns in (first, second) for rows in (first, second)], axis=-1
+    )
 
 
 class CycleMLP(nn.Layer):
@@ -85,13 +116,14 @@ class CycleMLP(nn.Layer):
         self.feature_channels = [dims[i] for i in config.out_indices]
         self.feature_strides = [config.strides[i] for i in config.out_indices]
 
-        self.patch_embed = PatchEmbed(config.in_chans, dims[0], config.patch_size, config.patch_stride)
+        self.patch_embed = PatchEmbed(config)
+        downsampling = Downsample if config.downsample == "conv" else PatchMerging
         blocks = sum(config.depths)
         drop_paths = [config.drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
         network: list[nn.Layer] = []
         for i, depth in enumerate(config.depths[: config.stages]):
             if i > 0:
-                network.append(Downsample(dims[i - 1], dims[i]))
+                network.append(downsampling(dims[i - 1], dims[i]))
             network.append(
                 nn.Sequential(
                     *(
@@ -102,6 +134,7 @@ class CycleMLP(nn.Layer):
                             config.branches,
                             config.drop_rate,
                             drop_paths.pop(0),
+                            config.gate,
                         )
                         for _ in range(depth)
                     )

@@ -16,6 +16,8 @@ class Variant:
     Attributes:
         config: architecture.
         from_paper: whether the paper has it; the small ones are ours.
+        inferred: no code of it was published: the architecture was inferred from the paper's words and counts of
+            parameters and multiply-adds, and no weights that were seen confirm it (docs/variants.md).
         params_published, macs_published: parameters in millions, multiply-adds in 10⁹ at 224×224 (the
             paper's "FLOPs"), as published.
         top1_published: ImageNet-1k top-1 in % as published (table 2 of the paper).
@@ -23,11 +25,12 @@ class Variant:
             Paddle-CycleMLP.
         preprocessing: what the weights were trained with. The authors' `default_cfg` says crop 0.9 for B1 to
             B3; their evaluation, and their published accuracy, use 0.875.
-        weights: name of the published weight file, if there is one.
+        weights: name of the published weight file, if there is one; whether it fits an inferred variant is not known.
     """
 
     config: CycleMLPConfig
     from_paper: bool = True
+    inferred: bool = False
     params_published: float | None = None
     macs_published: float | None = None
     top1_published: float | None = None
@@ -59,6 +62,28 @@ def _paper(
     )
 
 
+def _inferred(
+    size: str, width: int, depths: tuple[int, ...], published: tuple[float, float, float]
+) -> Variant:
+    # Swin's patch embedding, patch merging, depths and widths; no gate: with it there are too many parameters.
+    params, macs, top1 = published
+    return Variant(
+        CycleMLPConfig(
+            embed_dims=(width, 2 * width, 4 * width, 8 * width),
+            depths=depths,
+            patch_size=4,
+            patch_norm=True,
+            downsample="merge",
+            gate=False,
+        ),
+        inferred=True,
+        params_published=params,
+        macs_published=macs,
+        top1_published=top1,
+        weights=f"CycleMLP_{size}.pth",
+    )
+
+
 def _small(embed_dims: tuple[int, ...], depths: tuple[int, ...], size: int, **config: Any) -> Variant:
     # Overlapping patches as in the paper, at the stride that suits a small picture.
     return Variant(
@@ -81,6 +106,9 @@ VARIANTS: dict[str, Variant] = {
         (83.25, 96.436, 0.7529),
         embed_dims=(96, 192, 384, 768),
     ),
+    "cyclemlp_t_inferred": _inferred("tiny", 96, (2, 2, 6, 2), (28, 4.4, 81.3)),
+    "cyclemlp_s_inferred": _inferred("small", 96, (2, 2, 18, 2), (50, 8.5, 82.9)),
+    "cyclemlp_b_inferred": _inferred("base", 128, (2, 2, 18, 2), (88, 15.2, 83.4)),
     # Ours, for small pictures, demonstrations and tests.
     "cyclemlp_nano": _small((24, 48, 72, 96), (1, 1, 2, 1), 32, patch_size=3, patch_stride=2),
     "cyclemlp_micro": _small((32, 64, 128, 192), (1, 1, 3, 1), 96),

@@ -1,5 +1,6 @@
 """Weight files ↔ dicts of name to array, safely; layouts; the published files. Needs neither Paddle nor PyTorch."""
 
+from cyclemlp.weights.architecture import architecture_differences, read_architecture
 from cyclemlp.weights.download import fetch_pretrained
 from cyclemlp.weights.files import WeightFile, read_weights, write_weights
 from cyclemlp.weights.layout import LAYOUTS
@@ -9,8 +10,10 @@ __all__ = [
     "LAYOUTS",
     "MatchReport",
     "WeightFile",
+    "architecture_differences",
     "fetch_pretrained",
     "match_weights",
+    "read_architecture",
     "read_weights",
     "write_weights",
 ]

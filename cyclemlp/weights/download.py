@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cyclemlp._cache import cache_folder
 from cyclemlp._version import __version__
 from cyclemlp.errors import WeightsError
 from cyclemlp.weights.files import read_weights
@@ -32,8 +33,11 @@ except ImportError:  # Windows: two downloads of one file at once are not kept a
     fcntl = None  # type: ignore[assignment]
 
 BASE_URL = "https://github.com/ShoufaChen/CycleMLP/releases/download/v0.1/"
-PUBLISHED = {f"cyclemlp_b{n}": f"CycleMLP_B{n}.pth" for n in range(1, 6)}
-#: The largest published file has 310 MB.
+#: Whether the files of the inferred variants fit them is not known (docs/variants.md).
+PUBLISHED = {f"cyclemlp_b{n}": f"CycleMLP_B{n}.pth" for n in range(1, 6)} | {
+    f"cyclemlp_{size[0]}_inferred": f"CycleMLP_{size}.pth" for size in ("tiny", "small", "base")
+}
+#: The largest published file has some 350 MB.
 MAX_BYTES = 2**30
 
 TERMS = (
@@ -46,12 +50,6 @@ _CHUNK = 2**18  # bytes
 
 def _print(message: str) -> None:
     print(message, file=sys.stderr)
-
-
-def cache_folder() -> Path:
-    """`$CYCLEMLP_HOME`, else `~/.cache/cyclemlp`."""
-    home = os.environ.get("CYCLEMLP_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "cyclemlp"
 
 
 def fetch_pretrained(
@@ -69,7 +67,8 @@ def fetch_pretrained(
     is whole and readable. Its SHA-256 is recorded beside it at first use and checked at every later one.
 
     Args:
-        name: a model that has published weights, `cyclemlp_b1` … `cyclemlp_b5`; case does not matter.
+        name: a model that has published weights, `cyclemlp_b1` … `cyclemlp_b5`, or an inferred variant; case does not
+            matter.
         base_url: folder that holds the files, http or https; default `$CYCLEMLP_BASE_URL`, else the authors' release.
         max_bytes: a longer file is refused.
         timeout_s: longest silence of the server, in seconds.

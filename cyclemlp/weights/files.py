@@ -15,7 +15,16 @@ from typing import IO, Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
-from cyclemlp.weights.layout import LAYOUTS, StepSizes, put_offsets, recognise, step_sizes, swap, take_offsets
+from cyclemlp.weights.layout import (
+    LAYOUTS,
+    StepSizes,
+    published_names,
+    put_offsets,
+    recognise,
+    step_sizes,
+    swap,
+    take_offsets,
+)
 from cyclemlp.weights.paddle_files import read_paddle, write_paddle
 from cyclemlp.weights.records import native
 from cyclemlp.weights.safetensors_files import MAX_HEADER, read_safetensors, write_safetensors
@@ -93,7 +102,10 @@ def _read(path: Path, layout: str | None) -> WeightFile:
             metadata = _read_beside(path.with_suffix(".json"))
     if not tensors:
         raise WeightsError("holds no tensors")
-    tensors, steps = take_offsets(full := tensors)
+    named = published_names(tensors)
+    if named.keys() != tensors.keys():
+        notes.append("its names are those of Swin's code (layers.0.blocks.0 …), read as network.0.0 …")
+    tensors, steps = take_offsets(full := named)
     found, more = recognise(tensors, layout, metadata.pop("layout", None))
     notes += more
     if len(tensors) < len(full):

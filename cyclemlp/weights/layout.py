@@ -6,6 +6,7 @@ The authors' layout is PyTorch's: a linear weight is `[out, in]`, and every Cycl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +93,25 @@ def offset_buffer(channels: int, step_size: tuple[int, int]) -> np.ndarray:
     """
     offsets = np.stack(cycle_offsets(channels, step_size), axis=1)
     return offsets.astype(np.float32).reshape(1, 2 * channels, 1, 1)
+
+
+_SWINS_NAME = re.compile(r"layers\.(\d+)\.(?:blocks\.(\d+)|downsample)\.")
+
+
+def published_names(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors by B1's to B5's names, where a CycleMLP has those of Swin's code, whose stages are `layers`.
+
+    `layers.1.blocks.0.` becomes `network.2.0.`, `layers.1.downsample.` becomes `network.3.`. Other names stay.
+    """
+    branches = tuple(f".attn.{branch}.weight" for branch in ("sfc_h", "sfc_w", "mlp_c"))
+    if not any(_SWINS_NAME.match(name) and name.endswith(branches) for name in tensors):
+        return dict(tensors)
+
+    def renamed(found: re.Match[str]) -> str:
+        stage, block = 2 * int(found[1]), found[2]
+        return f"network.{stage + 1}." if block is None else f"network.{stage}.{block}."
+
+    return {_SWINS_NAME.sub(renamed, name): tensor for name, tensor in tensors.items()}
 
 
 def take_offsets(

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cyclemlp.errors import WeightsError
+from cyclemlp.weights.architecture import Shape, architecture_differences
 from cyclemlp.weights.files import WeightFile
 from cyclemlp.weights.layout import StepSizes, offset_buffer
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ def match_weights(
     *,
     adaptable: Mapping[str, str] | None = None,
     step_sizes: StepSizes | None = None,
+    claim: str = "the model has",
 ) -> tuple[dict[str, np.ndarray], MatchReport]:
     """Choose a model's tensors from a file, or refuse.
 
@@ -85,13 +85,15 @@ def match_weights(
             adapted; "new": may be missing in the file; "ignore": may be in the file without the model having it.
         step_sizes: (S_H, S_W) of the model's Cycle FCs by name. Weights do not show the step size, so a file whose
             offset buffers show another one is refused.
+        claim: how the error's sentences on the model's architecture begin.
 
     Returns:
         Arrays by name (names that stay as initialised are not among them), of float32 where they are of floats,
         and the report.
 
     Raises:
-        WeightsError: lists every tensor that is missing, unexpected or mis-shaped.
+        WeightsError: says in what the file's architecture is another, if it is a CycleMLP's, and lists every tensor
+            that is missing, unexpected or mis-shaped.
     """
     adaptable = adaptable or {}
     _check_steps(file, step_sizes or {})
@@ -124,8 +126,11 @@ def match_weights(
     ignored = [name for name in unexpected if adaptable.get(name) == "ignore"]
     wrong += [f"unexpected: {n} {list(file.tensors[n].shape)}" for n in unexpected if n not in ignored]
     if wrong:
+        shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+        count = len(wrong)
+        wrong = [*architecture_differences(shapes, expected, claim), *wrong]
         raise WeightsError(
-            f"{file.path}: does not fit the model, {len(wrong)} tensors differ; nothing was loaded. Is it of another "
+            f"{file.path}: does not fit the model, {count} tensors differ; nothing was loaded. Is it of another "
             "variant, or was the model made with other settings?\n  " + "\n  ".join(wrong)
         )
     cast = {n: str(t.dtype) for n, t in tensors.items() if t.dtype.kind == "f" and t.dtype != np.float32}

@@ -112,6 +112,4 @@ def test_overrides_that_are_none_keep_the_variant_s() -> None:
 
 def test_every_variant_has_its_name() -> None:
     assert sorted(BACKBONES.values()) == sorted(cyclemlp.list_models())
-    assert [name for name in BACKBONES if name.startswith("CycleMLP_B")] == [
-        f"CycleMLP_B{i}" for i in range(1, 6)
-    ]
+    assert list(BACKBONES)[:5] == [f"CycleMLP_B{i}" for i in range(1, 6)]

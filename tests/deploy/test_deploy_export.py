@@ -128,6 +128,9 @@ def test_onnx_is_standard_and_free_in_its_sizes(exported):
         {"branches": ("h", "c"), "num_classes": 4},
         {"branches": ("w",), "num_classes": 0},
         {"features_only": True, "out_indices": (1, 2)},
+        {"gate": False, "num_classes": 4},
+        {"downsample": "merge", "features_only": True},
+        {"patch_size": 4, "patch_stride": 4, "patch_norm": True, "num_classes": 4},
         {"patch_size": 7, "patch_stride": 4, "in_chans": 1, "mlp_ratios": (2, 4, 3, 4), "num_classes": 4},
     ],
 )
@@ -137,6 +140,19 @@ def test_the_form_for_export_is_the_network(overrides, channels_first):
     form = export_form(model, channels_first=channels_first)
     for found, expected in zip(outputs_of(form, images), outputs_of(model, images), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("form", "runtime"), WAYS)
+def test_an_inferred_variant_in_every_runtime(form, runtime, tmp_path):
+    """Its patches and merged neighbours are filled up at sizes that the graph does not know."""
+    model = trained(cyclemlp.create_model("cyclemlp_t_inferred", num_classes=3, **SMALL))
+    cyclemlp.export_model(model, tmp_path, form)
+    run = cyclemlp.load_exported(tmp_path, runtime=runtime)
+    for size in [(1, 32, 32), (2, 45, 71), (3, 33, 64)]:
+        images = photographs(*size)
+        (expected,) = outputs_of(model, images)
+        np.testing.assert_allclose(run.logits(images), expected, atol=1e-4)
+    assert np.ptp(expected) > 0.1
 
 
 def test_the_model_itself_is_left_as_it_is(model):

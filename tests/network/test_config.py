@@ -98,6 +98,38 @@ def test_branches(branches, layers):
     assert model(paddle.randn([1, 3, 32, 32])).shape == [1, 1000]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "gone", "there"),
+    [
+        ({"gate": False}, "network.0.0.attn.reweight.fc1.weight", "network.0.0.attn.proj.weight"),
+        ({"downsample": "merge"}, "network.1.proj.weight", "network.1.reduction.weight"),
+        ({"patch_norm": True}, None, "patch_embed.norm.weight"),
+        ({"patch_size": 4, "patch_stride": 4}, None, "patch_embed.proj.weight"),
+    ],
+)
+def test_each_part_of_the_inferred_variants_is_an_override_of_all(overrides, gone, there):
+    model, plain = create_model(NANO, **overrides), create_model(NANO)
+    shapes = parameters(model)
+    assert there in shapes
+    assert gone is None or (gone in parameters(plain) and gone not in shapes)
+    x = paddle.randn([1, 3, 37, 50])
+    for layer in (model, plain):
+        layer.eval()
+    assert float((model(x) - plain(x)).abs().max()) > 1e-6
+    assert sum(p.size for p in model.parameters()) == parameter_count(model.config)
+
+
+def test_patches_that_do_not_overlap_are_filled_up():
+    """Seven rows of stride 4 are two patches, whose second has one row of zeros; and pixels at the border count."""
+    model = create_model(NANO, patch_size=4, patch_stride=4, features_only=True, out_indices=(0,))
+    model.eval()
+    x = paddle.randn([1, 3, 39, 33])
+    (map_,) = model(x)
+    assert map_.shape[2:] == [10, 9]
+    x[:, :, -1, -1] += 1
+    assert float((model(x)[0] - map_)[0, :, -1, -1].abs().max()) > 1e-6
+
+
 def test_recompute_changes_memory_not_results():
     plain = create_model(NANO)
     again = create_model(NANO, recompute=True)
@@ -138,6 +170,9 @@ def test_recompute_changes_memory_not_results():
         ({"branches": ("h", "x")}, "branches"),
         ({"branches": ("h", "h")}, "each once"),
         ({"branches": ()}, "branches"),
+        ({"gate": 0}, "gate=0 is not possible: it must be true or false"),
+        ({"patch_norm": "yes"}, "patch_norm='yes'"),
+        ({"downsample": "pool"}, r"downsample='pool' is not possible: it must be one of"),
     ],
 )
 def test_what_is_refused(overrides, message):
@@ -181,6 +216,10 @@ def test_parameters_and_multiply_adds_of_the_published_variants(number, paramete
         CycleMLPConfig(embed_dims=(8, 16, 20, 24), depths=(1, 2, 1, 1), num_classes=5),
         CycleMLPConfig(embed_dims=(8, 16, 20, 24), branches=("h", "c"), patch_size=3, patch_stride=2),
         CycleMLPConfig(embed_dims=(8, 16, 20, 24), features_only=True, out_indices=(0, 2)),
+        CycleMLPConfig(embed_dims=(8, 16, 20, 24), gate=False, downsample="merge"),
+        CycleMLPConfig(
+            embed_dims=(8, 16, 20, 24), patch_size=4, patch_norm=True, branches=("w",), gate=False
+        ),
     ],
 )
 def test_multiply_adds_count_the_layers_that_run(config):

@@ -20,8 +20,11 @@ from cyclemlp.dense.det.backbones import (  # noqa: E402  the engine must be the
     CycleMLP_B3,
     CycleMLP_B4,
     CycleMLP_B5,
+    CycleMLP_B_Inferred,
     CycleMLP_Micro,
     CycleMLP_Nano,
+    CycleMLP_S_Inferred,
+    CycleMLP_T_Inferred,
 )
 
 __all__ = [
@@ -30,6 +33,9 @@ __all__ = [
     "CycleMLP_B3",
     "CycleMLP_B4",
     "CycleMLP_B5",
+    "CycleMLP_B_Inferred",
     "CycleMLP_Micro",
     "CycleMLP_Nano",
+    "CycleMLP_S_Inferred",
+    "CycleMLP_T_Inferred",
 ]

@@ -38,8 +38,11 @@ class _DetectionBackbone(DenseBackbone):
         step_size: Any = None,
         patch_size: int | None = None,
         patch_stride: int | None = None,
+        patch_norm: bool | None = None,
+        downsample: str | None = None,
         drop_rate: float | None = None,
         branches: Sequence[str] | None = None,
+        gate: bool | None = None,
     ) -> None:
         super().__init__(
             self.variant,
@@ -55,8 +58,11 @@ class _DetectionBackbone(DenseBackbone):
             step_size=step_size,
             patch_size=patch_size,
             patch_stride=patch_stride,
+            patch_norm=patch_norm,
+            downsample=downsample,
             drop_rate=drop_rate,
             branches=branches,
+            gate=gate,
         )
 
     def forward(self, inputs: dict[str, paddle.Tensor]) -> list[paddle.Tensor]:
@@ -89,5 +95,8 @@ CycleMLP_B2 = _registered("CycleMLP_B2")
 CycleMLP_B3 = _registered("CycleMLP_B3")
 CycleMLP_B4 = _registered("CycleMLP_B4")
 CycleMLP_B5 = _registered("CycleMLP_B5")
+CycleMLP_T_Inferred = _registered("CycleMLP_T_Inferred")
+CycleMLP_S_Inferred = _registered("CycleMLP_S_Inferred")
+CycleMLP_B_Inferred = _registered("CycleMLP_B_Inferred")
 CycleMLP_Nano = _registered("CycleMLP_Nano")
 CycleMLP_Micro = _registered("CycleMLP_Micro")

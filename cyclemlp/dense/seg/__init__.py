@@ -1,8 +1,9 @@
 """Semantic segmentation by PaddleSeg.
 
-Importing this package registers the backbones `CycleMLP_B1` … `CycleMLP_B5`, `CycleMLP_Nano`, `CycleMLP_Micro` and
-the model `SemanticFPN` with PaddleSeg, so that a user's own YAML and PaddleSeg's own tools know them. It changes
-nothing else in PaddleSeg; the mends for Paddle 3 are applied by this project's commands (`cyclemlp.dense.compat`).
+Importing this package registers the backbones `CycleMLP_B1` … `CycleMLP_B5`, `CycleMLP_Nano`, `CycleMLP_Micro`, the
+inferred `CycleMLP_T_Inferred` and so on, and the model `SemanticFPN` with PaddleSeg, so that a user's own YAML and
+PaddleSeg's own tools know them. It changes nothing else in PaddleSeg; the mends for Paddle 3 are applied by this
+project's commands (`cyclemlp.dense.compat`).
 
 Raises:
     MissingDependencyError: PaddleSeg is not installed, or in a version that does not work; the message says what to
