@@ -12,16 +12,13 @@ once, in turn; printed are medians over the rounds, and ratios of medians. Accur
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from speed import build, judge  # the program beside this one
+from sides import Side, judge, work_when_told  # the programs beside this one
+from speed import build
 
 #: Runtime, precision.
 WAYS = [
@@ -56,7 +53,7 @@ def write_models(name: str, folder: Path) -> None:
 def worker(
     network: str, runtime: str, precision: str, batch: int, threads: int, folder: str, name: str
 ) -> None:
-    """Runs a batch once for each line of stdin and prints seconds of the clock and of the processor."""
+    """One side's work: a batch."""
     import numpy as np
 
     images = np.random.default_rng(1).normal(size=(batch, 3, 224, 224)).astype(np.float32)
@@ -80,42 +77,7 @@ def worker(
         def once() -> None:
             exported.logits(images)
 
-    once()
-    once()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        clock, processor = time.perf_counter(), time.process_time()
-        once()
-        print(json.dumps([time.perf_counter() - clock, time.process_time() - processor]), flush=True)
-
-
-class Side:
-    """A process that works when it is told to."""
-
-    def __init__(self, words: list[str], threads: int) -> None:
-        tuned = ("CYCLEMLP_TUNE", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
-        environment = {k: v for k, v in os.environ.items() if k not in tuned and not k.startswith("MALLOC_")}
-        environment["OMP_NUM_THREADS"] = str(threads)
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__, "--worker", *words],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.samples: list[list[float]] = []
-        while (line := self.process.stdout.readline().strip()) != "ready":
-            if not line and self.process.poll() is not None:
-                raise SystemExit(f"{words}: the side failed\n{self.process.stderr.read()}")
-
-    def work(self) -> None:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        self.samples.append(json.loads(self.process.stdout.readline()))
-
-    def milliseconds(self, clock: str) -> float:
-        return 1000 * statistics.median(sample[clock == "cpu"] for sample in self.samples)
+    work_when_told(once)
 
 
 def measure(batch: int, folder: str, args: argparse.Namespace) -> dict[tuple[str, str, str], float]:
@@ -123,14 +85,15 @@ def measure(batch: int, folder: str, args: argparse.Namespace) -> dict[tuple[str
     keys = [("deform", "-", "-")]
     keys += [("ours", *way) for way in WAYS] + [("channel", *way) for way in FLOAT32]
     sides = {
-        key: Side([*key, str(batch), str(args.threads), folder, args.model], args.threads) for key in keys
+        key: Side(__file__, [*key, str(batch), str(args.threads), folder, args.model], args.threads)
+        for key in keys
     }
     for _ in range(args.rounds):
         for side in sides.values():
             side.work()
     for side in sides.values():
-        side.process.communicate()
-    return {key: side.milliseconds(args.clock) for key, side in sides.items()}
+        side.close()
+    return {key: side.median(args.clock) for key, side in sides.items()}
 
 
 def main() -> None:

@@ -22,16 +22,13 @@ in turn; printed are medians over the rounds, and ratios of medians.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from sides import Side, judge, work_when_told  # the program beside this one
 
 SIDES = {"deform": False, "deform, tuned": True, "channel FC": True, "ours": True}  # name → tuned
 WORK = ("one picture", "eight pictures", "training step")
@@ -176,7 +173,7 @@ def build(side: str, name: str) -> Any:
 
 
 def worker(side: str, name: str, work: str, height: int, width: int, pictures: int) -> None:
-    """Does the work once for each line of stdin and prints seconds of the clock, of the processor, and MB."""
+    """One side's work."""
     if SIDES[side]:
         import cyclemlp
 
@@ -201,68 +198,16 @@ def worker(side: str, name: str, work: str, height: int, width: int, pictures: i
         def once() -> None:
             network(x)
 
-    once()
-    once()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        clock, processor = time.perf_counter(), time.process_time()
-        once()
-        clock, processor = time.perf_counter() - clock, time.process_time() - processor
-        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps([clock, processor, megabytes]), flush=True)
+    work_when_told(once)
 
 
 # ---- the measurement
 
 
-class Side:
-    """A process that works when it is told to."""
-
-    def __init__(
-        self, side: str, name: str, work: str, size: tuple[int, int], args: argparse.Namespace
-    ) -> None:
-        ours = ("CYCLEMLP_TUNE", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
-        environment = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith("MALLOC_")}
-        environment["OMP_NUM_THREADS"] = str(args.threads)
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", side, name, work, *map(str, (*size, args.pictures))],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,  # Paddle's word about threads
-            text=True,
-        )
-        self.samples: list[list[float]] = []
-        self._answer("ready")
-
-    def work(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        self.samples.append(json.loads(self._answer()))
-
-    def close(self) -> None:
-        self.process.communicate()
-
-    def median(self, clock: str) -> float:
-        """Milliseconds."""
-        return 1000 * statistics.median(sample[clock == "cpu"] for sample in self.samples)
-
-    def megabytes(self) -> float:
-        return self.samples[-1][2]
-
-    def _answer(self, expected: str | None = None) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        if not line or (expected and line != expected):
-            raise SystemExit(f"a side failed: {line}\n{self.process.communicate()[1]}")
-        return line
-
-
 def measure(name: str, work: str, size: tuple[int, int], args: argparse.Namespace) -> dict[str, Side]:
     sides = {}
     for side in args.sides:
-        sides[side] = Side(side, name, work, size, args)
+        sides[side] = Side(__file__, [side, name, work, *map(str, (*size, args.pictures))], args.threads)
     for _ in range(3 if args.memory else args.rounds):
         for side in sides.values():
             side.work()
@@ -279,12 +224,6 @@ def print_times(name: str, work: str, size: tuple[int, int], sides: dict[str, Si
             time_ = sides[side].median(clock)
             row.append(f"{side} {time_:8.1f} ms ({time_ / ours:.2f}×)")
     print("   ".join(row), flush=True)
-
-
-def judge(what: str, value: float, bar: float, most: bool) -> None:
-    good = value <= bar if most else value >= bar
-    wanted = f"{'at most' if most else 'at least'} {bar}"
-    print(f"  {what:52} {value:6.2f}   {wanted:13}   {'met' if good else 'NOT MET'}")
 
 
 def main() -> None:
@@ -328,10 +267,15 @@ def main() -> None:
 
 def print_memory(name: str, size: tuple[int, int], sides: dict[str, Side]) -> None:
     for side, one in sides.items():
-        print(f"{name} {size[0]}×{size[1]} training step, peak: {side:14} {one.megabytes():7.0f} MB")
+        print(
+            f"{name} {size[0]}×{size[1]} training step, peak: {side:14} {one.samples[-1].megabytes:7.0f} MB"
+        )
     if "channel FC" in sides:
         judge(
-            "over channel FC", sides["ours"].megabytes() / sides["channel FC"].megabytes(), MEMORY_BAR, True
+            "over channel FC",
+            sides["ours"].samples[-1].megabytes / sides["channel FC"].samples[-1].megabytes,
+            MEMORY_BAR,
+            True,
         )
 
 
