@@ -313,7 +313,7 @@ def open_model(args: argparse.Namespace) -> Any:
         raise ConfigError(f"{name} needs weights: give either --weights FILE or --pretrained")
     if args.pretrained:
         return cyclemlp.create_model(name, pretrained=True)
-    return _model_with_weights(name, args.weights, args.layout)
+    return model_with_weights(name, args.weights, args.layout)
 
 
 def open_classifier(args: argparse.Namespace) -> tuple[Any, Callable[[Any], Any], str]:
@@ -346,7 +346,7 @@ def open_classifier(args: argparse.Namespace) -> tuple[Any, Callable[[Any], Any]
     return model, as_callable(model), device
 
 
-def _model_with_weights(name: str, path: Path, layout: str | None) -> Any:
+def model_with_weights(name: str, path: Path, layout: str | None) -> Any:
     """A model for use as it is: with the file's number of classes, and nothing left as initialised."""
     import cyclemlp
     from cyclemlp.network import canonical_name

@@ -1,4 +1,4 @@
-"""`cyclemlp data KIND`: data sets that are made here, with nothing to download."""
+"""`cyclemlp data KIND`: data sets that are made here, with nothing to download, and lists of ImageNet."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclemlp.cli.common import whole_number
+from cyclemlp.cli.common import output_folder, plain_warnings, whole_number, write_text
+from cyclemlp.errors import ConfigError
 from cyclemlp.report import draw_detections, format_table, overlay_masks, picture_sheet
 
 if TYPE_CHECKING:
     from cyclemlp.data.scenes import SceneOptions
 
-KINDS = {"scenes": "scenes of handwritten digits, for segmentation and detection"}
+KINDS = {
+    "scenes": "scenes of handwritten digits, for segmentation and detection",
+    "imagenet": "ImageNet's lists, from its tars, folders or other lists",
+}
 DEFAULT_OUTPUT = Path("data/scenes")  # where configs/seg/scenes.yaml and configs/det/scenes.yaml look
 PREVIEW_SCENES = 6
+CLASS_MAP = "map_to_1000.txt"  # as the Paddle 2.1 reproduction calls it
 
 SCENES_EPILOG = """
 what it writes: pictures with masks, for PaddleSeg (images/, labels/, train.txt, val.txt, classes.txt), and the same
@@ -37,10 +42,33 @@ examples:
     cyclemlp data scenes --output data/crowd --objects 15-30 --max-size 40
 """
 
+IMAGENET_EPILOG = """
+what it reads: ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar with the devkit beside it, train/ and val/, or
+train_list.txt and val_list.txt; see docs/imagenet.md. Nothing is unpacked.
+
+what it writes: train_list.txt and val_list.txt, a line `path label` a picture, and map_to_1000.txt, a line
+`wordnet-id label` a class. Labels are places in the sorted WordNet ids, 0 to 999. What can be compared is: ids in
+paths with labels, and the validation pictures' labels with the devkit's.
+
+examples:
+  cyclemlp data imagenet --imagenet ILSVRC2012 --output lists
+  cyclemlp eval runs/b1 --data ILSVRC2012 --list lists/val_list.txt
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the kinds of data sets and their arguments."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    imagenet = kinds.add_parser(
+        "imagenet",
+        help=KINDS["imagenet"],
+        description=f"Write {KINDS['imagenet']}.",
+        epilog=IMAGENET_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    imagenet.add_argument("--imagenet", type=Path, required=True, metavar="DIR|TAR", help="where ImageNet is")
+    imagenet.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the lists go")
+    imagenet.add_argument("--force", action="store_true", help="replace lists that are there")
     scenes = kinds.add_parser(
         "scenes",
         help=KINDS["scenes"],
@@ -108,6 +136,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the data set; 0."""
+    if args.kind == "imagenet":
+        with plain_warnings("data"):
+            return write_imagenet_lists(args)
+    return make_scenes(args)
+
+
+def write_imagenet_lists(args: argparse.Namespace) -> int:
+    """`cyclemlp data imagenet`; 0.
+
+    Raises:
+        DataError: the pictures or labels are not as they should be.
+        ConfigError: there are lists already.
+    """
+    from cyclemlp.data.classes import imagenet_class_map
+    from cyclemlp.data.imagenet import (
+        LISTS,
+        PICTURES,
+        check_validation_labels,
+        find_imagenet,
+        list_lines,
+        open_imagenet,
+        truth_folders,
+    )
+
+    root, output = args.imagenet, args.output
+    splits = [split for split in LISTS if find_imagenet(root, split)] or [
+        "val"
+    ]  # none: opening says what is missing
+    if not args.force:
+        for path in (output / name for name in (*(LISTS[split] for split in splits), CLASS_MAP)):
+            if path.exists():
+                raise ConfigError(
+                    f"{path} is there already; choose another --output, or --force to replace it"
+                )
+    output_folder(output)
+    rows, notes, commands = [], [], []
+    for split in splits:
+        place, source = open_imagenet(root, split)
+        if place.form == "list":
+            source.file_sizes()  # whether every picture is there
+        labels = np.asarray([source.label(index) for index in range(len(source))])
+        data, lines = list_lines(place, source, root)
+        write_text(output / LISTS[split], "".join(lines))
+        counts = np.unique(labels, return_counts=True)[1]
+        rows.append([split, len(source), len(counts), f"{counts.min()}–{counts.max()}", str(place)])
+        if len(source) != PICTURES[split]:
+            notes.append(f"note: all of ImageNet has {PICTURES[split]:,} {split} pictures")
+        option = "--val-data" if split == "val" else "--data"
+        commands.append(
+            f"{option} {shlex.quote(str(data))} {'--val-list' if split == 'val' else '--list'} "
+            f"{shlex.quote(str(output / LISTS[split]))}"
+        )
+        if split == "val" and (compared := check_validation_labels(source, truth_folders(place.path))):
+            notes.append(
+                f"the labels of {compared:,} validation pictures are those of the devkit's ground truth"
+            )
+    write_text(
+        output / CLASS_MAP, "".join(f"{word} {label}\n" for word, label in imagenet_class_map().items())
+    )
+    print(format_table(["split", "pictures", "classes", "a class", "from"], rows))
+    print(
+        "\n".join(
+            [
+                "",
+                *notes,
+                f"written: {', '.join(str(output / LISTS[s]) for s in splits)}, {output / CLASS_MAP}",
+            ]
+        )
+    )
+    print("\nthey are read with:", *commands, sep="\n  ")
+    return 0
+
+
+def make_scenes(args: argparse.Namespace) -> int:
+    """`cyclemlp data scenes`; 0."""
     from cyclemlp.data.scenes import PREVIEW, SceneOptions, write_scenes
 
     options = SceneOptions(

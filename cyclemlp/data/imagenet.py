@@ -21,7 +21,7 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -248,6 +248,19 @@ def check_validation_labels(source: Files, folders: Sequence[Path]) -> int:
     return compared
 
 
+def list_lines(place: Place, source: Files, root: Path) -> tuple[Path, Iterator[str]]:
+    """A split as a list file: what its names are relative to, and its lines.
+
+    Args:
+        place, source: from `open_imagenet`.
+        root: what that was given: names are relative to it, or to a tar.
+    """
+    folder = place.path if place.form == "tar" or is_tar(root) else root
+    prefix = "" if place.path == folder else f"{place.path.relative_to(folder).as_posix()}/"
+    lines = (f"{prefix}{source.name(index)} {source.label(index)}\n" for index in range(len(source)))
+    return folder, lines
+
+
 def fingerprint(source: Files) -> str:
     """SHA-256 of the pictures' names, labels and sizes in bytes, by which another set of pictures is known.
 
@@ -283,9 +296,7 @@ class ValidationFolder(Files):
         self.root = existing_folder(root)
         passed: Counter[str] = Counter()
         names = Names.of(pictures_below(self.root, passed))
-        parent = self.root.resolve().parent
-        # On Kaggle the ground truth lies above Data/CLS-LOC/val, or above all of ILSVRC/.
-        truth = read_ground_truth([self.root, parent, *list(parent.parents)[:3]])
+        truth = read_ground_truth(truth_folders(self.root))
         order, self._labels, self.classes = _label(names, truth, self.root, class_map)
         self.num_classes, self._names = len(self.classes or []) or None, names.take(order)
         warn_of_passed_over(self.root, passed)
@@ -297,7 +308,7 @@ class ValidationTar(TarFiles):
     def __init__(self, path: PathLike, *, class_map: Mapping[str, int] | None = None) -> None:
         tar = Tar(path)
         members, passed = tar.pictures()
-        truth = read_ground_truth([tar.path.resolve().parent])
+        truth = read_ground_truth(truth_folders(tar.path))
         order, self._labels, self.classes = _label(tar.names.take(members), truth, tar.path, class_map)
         self.num_classes = len(self.classes or []) or None
         self._choose(tar, members[order])
@@ -351,6 +362,15 @@ class GroundTruth(NamedTuple):
 
     wordnet_ids: list[str]
     place: str
+
+
+def truth_folders(path: Path) -> list[Path]:
+    """Where the ground truth of the pictures in a folder or tar is looked for: beside it, then, if it is a link, beside
+    what that leads to."""
+    if is_tar(path):
+        return [path.absolute().parent, path.resolve().parent]
+    # On Kaggle it lies above Data/CLS-LOC/val, or above all of ILSVRC/.
+    return [path, *list(path.absolute().parents)[:4], *list(path.resolve().parents)[:4]]
 
 
 class _Found(NamedTuple):

@@ -297,9 +297,10 @@ def _look_through(file: IO[bytes], path: Path, size: int) -> _Index:
         offsets.append(info.offset_data)
         sizes.append(info.size)
 
-    with Progress(
+    bar: Progress[Any] = Progress(
         desc=f"look through {path.name}", total=size, unit="B", unit_scale=True, disable=size < LARGE_BYTES
-    ) as bar:
+    )
+    with bar:
         position = 0
         for info in _files(file, str(path), 0, size):
             if info.name.lower().endswith(SUFFIX):
@@ -342,7 +343,7 @@ def _files(file: IO[bytes], place: str, begin: int, end: int) -> Iterator[tarfil
             raise DataError(f"{place}: is no tar, or cut off or damaged after {last}: {error}") from error
         if info is None or info.offset >= end:
             break
-        tar.members.clear()  # it would keep a kilobyte a file
+        tar.members.clear()  # type: ignore[attr-defined]  # it would keep a kilobyte a file
         last = repr(info.name)
         if info.offset_data + info.size > end:
             raise DataError(f"{place}: is cut off inside {last}; fetch it again")

@@ -154,9 +154,9 @@ def evaluate(
     bar = _bar("evaluate", loader, progress)
     with bar:
         for batch in loader:
-            logits = _logits(fn, batch, loader)
+            logits = checked_logits(fn, batch, loader)
             classes = logits.shape[1]
-            labels = _labels(batch, loader, classes)
+            labels = checked_labels(batch, loader, classes)
             ranks = label_ranks(logits, labels)
             hits += [(ranks < k).sum() for k in topk]
             loss += float(cross_entropy(logits, labels).sum())
@@ -188,7 +188,7 @@ def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = T
     bar = _bar("predict", loader, progress)
     with bar, closing(_ahead(loader)) as batches:
         for batch in batches:
-            logits = _logits(fn, batch, loader)
+            logits = checked_logits(fn, batch, loader)
             best = top_classes(logits, topk)
             probabilities = np.take_along_axis(np.exp(log_softmax(logits)), best, axis=1)
             for index, indices, values in zip(
@@ -246,7 +246,13 @@ def _bar(desc: str, loader: Loader, progress: bool) -> Progress[Any]:
     return Progress(desc=desc, total=pictures, unit="image", disable=not progress)
 
 
-def _logits(fn: Classifier, batch: Batch, loader: Loader) -> np.ndarray:
+def checked_logits(fn: Classifier, batch: Batch, loader: Loader) -> np.ndarray:
+    """What `fn` gives for a batch of the loader, [B, K].
+
+    Raises:
+        ValueError: it is of another shape.
+        FloatingPointError: NaN or infinity; the message names the picture.
+    """
     logits = np.asarray(fn(batch.images))
     if logits.ndim != 2 or logits.shape[0] != len(batch.indices) or logits.shape[1] == 0:
         raise ValueError(
@@ -263,7 +269,8 @@ def _logits(fn: Classifier, batch: Batch, loader: Loader) -> np.ndarray:
     return logits
 
 
-def _labels(batch: Batch, loader: Loader, classes: int) -> np.ndarray:
+def checked_labels(batch: Batch, loader: Loader, classes: int) -> np.ndarray:
+    """The batch's labels, int [B]. Raises DataError: none, or one that a model of so many classes has no place for."""
     if batch.labels is None:
         raise DataError(
             "the pictures have no labels, so there is nothing to compare with; `predict` needs none"
