@@ -23,6 +23,7 @@ from cyclemlp.errors import CycleMLPError
 COMMANDS = {
     "train": "train a model on pictures and write checkpoints, a log and curves",
     "eval": "measure top-1, top-5 and loss of a trained model",
+    "reproduce": "measure the published ImageNet figures of B1 to B5 again, from weight files",
     "compare": "compare two evaluations of the same pictures, with a paired test",
     "sweep": "measure accuracy, speed and cost of a model at many input sizes",
     "predict": "classify pictures and write CSV and JSON",
@@ -31,7 +32,7 @@ COMMANDS = {
     "export": "write a trained model for ONNX Runtime, OpenVINO or Paddle Inference, in float32 or int8",
     "serve": "serve a model over HTTP, with a page on which to drop a picture",
     "bench": "measure speed, latency and memory of variants, sizes, batches, precisions and runtimes",
-    "data": "make data sets that need no download",
+    "data": "make data sets that need no download, and ImageNet's lists from any form of it",
     "show-data": "draw a batch of training pictures as the network gets them, with their soft labels",
     "plot": "draw the curves of one or several training runs in one picture",
     "info": "list the models, or show one model's or weight file's facts",
