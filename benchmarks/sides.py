@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 #: Threads of OpenMP and of the runtimes go on turning for some 0.2 s after their work, and would take a core from the
 #: next side. So each side waits before its turn, and then works once unmeasured, to be warm again.
 PAUSE_S = 0.4
+#: What takes less is repeated within a turn until it has taken so long; a turn's figure is the mean.
+TURN_S = 0.3
 
 
 class Sample(NamedTuple):
@@ -33,9 +35,12 @@ def work_when_told(once: Callable[[], Any]) -> None:
     for _ in sys.stdin:
         time.sleep(PAUSE_S)
         once()
-        clock, processor = time.perf_counter(), time.process_time()
-        once()
-        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        repeats, clock, processor = 0, time.perf_counter(), time.process_time()
+        while repeats == 0 or time.perf_counter() - clock < TURN_S:
+            once()
+            repeats += 1
+        clock = (time.perf_counter() - clock) / repeats
+        processor = (time.process_time() - processor) / repeats
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps([clock, processor, megabytes]), flush=True)
 

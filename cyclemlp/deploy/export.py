@@ -137,7 +137,7 @@ def export_layer(
             return
         with tempfile.TemporaryDirectory(prefix="cyclemlp_export_") as scratch:
             traced, onnx_file = Path(scratch) / "model", Path(scratch) / "model.onnx"
-            _trace(export_form(layer, channels_first=True), traced, spec)
+            _trace(export_form(layer, channels_first=calibration is None), traced, spec)
             paddle_to_onnx(traced, onnx_file, opset=opset)
             if calibration is not None:
                 from cyclemlp.deploy.int8 import quantise

@@ -70,5 +70,7 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
             activation_type=tool.QuantType.QUInt8,
             weight_type=tool.QuantType.QInt8,
             calibrate_method=tool.CalibrationMethod.MinMax,
+            # Rounded to 8 bits, they would be unpacked again for GELU, norms and sums.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
     return reader.pictures
