@@ -26,6 +26,7 @@ COMMANDS = {
     "reproduce": "measure the published ImageNet figures of B1 to B5 again, from weight files",
     "compare": "compare two evaluations of the same pictures, with a paired test",
     "sweep": "measure accuracy, speed and cost of a model at many input sizes",
+    "robustness": "measure accuracy on ImageNet-V2, -A, -R, -Sketch, -C and ReaL's labels, and on corrupted pictures",
     "predict": "classify pictures and write CSV and JSON",
     "seg": "semantic segmentation with PaddleSeg: check, train, eval, predict, export",
     "det": "detection and instance segmentation with PaddleDetection: check, train, eval, predict, export",

@@ -1,0 +1,473 @@
+"""Sets of pictures that tell how robust a classifier of ImageNet is, in their published layouts; and corruptions.
+
+| set | pictures | folders | classes | source |
+|---|---|---|---|---|
+| ImageNet-V2, three selections | 10,000 each | 0 … 999: class numbers | 1000 | Recht et al. 2019, arXiv 1902.10811 |
+| ImageNet-A | 7,500 | WordNet ids | 200 | Hendrycks et al. 2021, arXiv 1907.07174 |
+| ImageNet-R | 30,000 | WordNet ids | 200 | Hendrycks et al. 2021, arXiv 2006.16241 |
+| ImageNet-Sketch | 50,889 | WordNet ids | 1000 | Wang et al. 2019, arXiv 1905.13549 |
+| ImageNet-C: 15 + 4 corruptions, 5 severities | 50,000 each | WordNet ids | 1000 | Hendrycks 2019, arXiv 1903.12261 |
+| ReaL | those of ImageNet's validation | one JSON of labels | 1000 | Beyer et al. 2020, arXiv 2006.07159 |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cyclemlp.data.classes import PathLike, imagenet_class_map, read_text
+from cyclemlp.data.folders import ImageFolder
+from cyclemlp.data.imagenet import VALIDATION_NAME
+from cyclemlp.data.pictures import to_channels
+from cyclemlp.data.resampling import as_array, as_image
+from cyclemlp.data.sources import Source, existing_folder
+from cyclemlp.data.tars import TarFolders, is_tar
+from cyclemlp.data.transforms import Begun, EvaluationTransform, Left, center_crop
+from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
+from cyclemlp.preprocessing import Preprocessing
+
+IMAGENET_CLASSES = 1000
+VALIDATION_PICTURES = 50_000
+SEVERITIES = (1, 2, 3, 4, 5)
+
+#: ImageNet-C's corruptions by group, in the order of the paper's table 1.
+CORRUPTIONS: dict[str, tuple[str, ...]] = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+#: The 15 that count in the mean corruption error.
+COUNTED = tuple(name for group in CORRUPTIONS.values() for name in group)
+#: Published beside them, for tuning; they count in no mean.
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+
+
+# ---- published sets
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A set of pictures whose layout and size are published.
+
+    Attributes:
+        title: its name.
+        folders: names of the class folders, in the order of the labels that its source gives: 0, 1, 2 …
+        classes: ImageNet's class, 0 to 999, of each folder. A model's logits are restricted to these.
+        pictures: how many there are.
+    """
+
+    title: str
+    folders: tuple[str, ...]
+    classes: tuple[int, ...]
+    pictures: int
+
+    @property
+    def restricted(self) -> bool:
+        """Whether it has some of ImageNet's classes only."""
+        return len(self.classes) < IMAGENET_CLASSES
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A set that lies on disk.
+
+    Attributes:
+        published: what it should be.
+        source: its pictures; a label is a place in `published.classes`.
+        title: its name, with the selection of ImageNet-V2 or ImageNet-C's corruption and severity.
+        missing: what it lacks, in words; empty if it is complete.
+    """
+
+    published: PublishedSet
+    source: Source
+    title: str
+    missing: tuple[str, ...] = ()
+
+
+@functools.cache
+def _by_wordnet_id(title: str, pictures: int, letter: str | None = None) -> PublishedSet:
+    """A set with a folder a WordNet id: of all ImageNet, or of the ids with `letter` in the bundled table."""
+    ids = imagenet_class_map()
+    if letter is not None:
+        text = resources.files("cyclemlp.data").joinpath("imagenet_subsets.txt").read_text(encoding="utf-8")
+        ids = {name: ids[name] for name, letters in map(str.split, text.splitlines()) if letter in letters}
+    return PublishedSet(title, tuple(ids), tuple(ids.values()), pictures)
+
+
+def imagenet_v2() -> PublishedSet:
+    """ImageNet-V2, any of its selections: folders named 0 to 999 by ImageNet's class numbers."""
+    numbers = range(IMAGENET_CLASSES)
+    return PublishedSet("ImageNet-V2", tuple(map(str, numbers)), tuple(numbers), 10_000)
+
+
+def imagenet_a() -> PublishedSet:
+    """ImageNet-A: unaltered photographs that ResNet-50 got wrong."""
+    return _by_wordnet_id("ImageNet-A", 7_500, "a")
+
+
+def imagenet_r() -> PublishedSet:
+    """ImageNet-R: paintings, toys, embroideries and other renditions."""
+    return _by_wordnet_id("ImageNet-R", 30_000, "r")
+
+
+def imagenet_sketch() -> PublishedSet:
+    """ImageNet-Sketch: black-and-white sketches."""
+    return _by_wordnet_id("ImageNet-Sketch", 50_889)
+
+
+def imagenet_c() -> PublishedSet:
+    """ImageNet-C, one corruption in one severity."""
+    return _by_wordnet_id("ImageNet-C", VALIDATION_PICTURES)
+
+
+#: ImageNet-V2's selections, and what is in the names of their folders.
+V2_SELECTIONS = {
+    "matched-frequency": ("matched-frequency",),
+    "threshold-0.7": ("threshold0.7", "threshold-0.7"),
+    "top-images": ("top-images", "topimages"),
+}
+
+
+def open_published(
+    published: PublishedSet, path: PathLike, *, title: str | None = None, partial: bool = False
+) -> Opened:
+    """A published set, checked: its class folders and the number of its pictures.
+
+    Args:
+        published: what is expected.
+        path: the folder of class folders, or one that holds nothing but that folder, or a tar of either.
+        title: what to call it; None: as `published` does.
+        partial: take a set that lacks class folders or pictures; the classes that the logits are restricted to
+            stay those published.
+
+    Raises:
+        DataError: no such folder or tar, no class folders, folders of other classes, or an incomplete set without
+            `partial`.
+    """
+    title, path = title or published.title, Path(path)
+    if not is_tar(path):
+        path = _class_root(existing_folder(path), published)
+    found = _folder_names(path)
+    expected = set(published.folders)
+    foreign = [name for name in found if name not in expected]
+    if foreign:
+        raise DataError(
+            f"{path}: {len(foreign)} of {len(found)} folders are not of {title}: {_some(foreign)}; its "
+            f"{len(expected)} class folders are {_some(published.folders)}"
+        )
+    missing = []
+    lacking = [name for name in published.folders if name not in set(found)]
+    if lacking:
+        missing.append(
+            f"{len(found)} of {len(expected)} class folders; {_some(lacking)} "
+            + ("is missing" if len(lacking) == 1 else "are missing")
+        )
+        _refuse(path, title, missing, partial)
+    labels = {name: label for label, name in enumerate(published.folders)}
+    source = (TarFolders if is_tar(path) else ImageFolder)(path, class_map=labels)
+    if len(source) != published.pictures:
+        missing.append(f"{len(source):,} pictures instead of {published.pictures:,}")
+        _refuse(path, title, missing, partial)
+    return Opened(published, source, title, tuple(missing))
+
+
+def open_imagenet_v2(path: PathLike, *, partial: bool = False) -> list[Opened]:
+    """ImageNet-V2: one selection, or each that lies in the folder.
+
+    Args:
+        path: a folder (or tar) of the folders 0 to 999, or a folder that holds such folders, with names that say
+            which selection they are (`imagenetv2-matched-frequency-format-val` …).
+        partial: as for `open_published`.
+
+    Raises:
+        DataError: as `open_published`; neither is there.
+    """
+    path = Path(path)
+    if is_tar(path) or _holds_classes(existing_folder(path), imagenet_v2()):
+        selections = {_v2_selection(path.name): path}
+    else:
+        found = [entry for entry in sorted(path.iterdir()) if is_tar(entry) or entry.is_dir()]
+        found.sort(key=Path.is_dir)  # a folder rather than the tar that it was unpacked from
+        selections = {name: entry for entry in found if (name := _v2_selection(entry.name))}
+        if not selections:
+            raise DataError(
+                f"{path}: holds neither the class folders 0 to 999 nor folders such as "
+                "imagenetv2-matched-frequency-format-val; unpack ImageNet-V2 there"
+            )
+    published = imagenet_v2()
+    order = [name for name in (*V2_SELECTIONS, None) if name in selections]
+    return [
+        open_published(
+            published,
+            selections[name],
+            title=f"{published.title}, {name}" if name else None,
+            partial=partial,
+        )
+        for name in order
+    ]
+
+
+def _v2_selection(name: str) -> str | None:
+    return next((s for s, parts in V2_SELECTIONS.items() if any(part in name for part in parts)), None)
+
+
+class ImageNetC:
+    """ImageNet-C as published: `gaussian_noise/3/n01440764/ILSVRC2012_val_00000293.JPEG`, perhaps below its group
+    (`noise/gaussian_noise/…`).
+
+    Making one looks at every folder's names and counts nothing yet; `open` checks the pictures.
+
+    Args:
+        root: the folder.
+        partial: take what is there of the 15 corruptions in 5 severities.
+
+    Attributes:
+        severities: corruption → the severities that are there; the counted ones first, then the extra ones.
+        missing: what is lacking of the former, in words.
+
+    Raises:
+        DataError: no such folder, no corruption in it, or without `partial` one of the 15 or its severities is missing.
+    """
+
+    def __init__(self, root: PathLike, *, partial: bool = False) -> None:
+        self.root, self.partial = existing_folder(root), partial
+        self._folders: dict[str, Path] = {}
+        self.severities: dict[str, tuple[int, ...]] = {}
+        for group, names in {**CORRUPTIONS, "extra": EXTRA}.items():
+            for name in names:
+                places = (self.root / name, self.root / group / name)
+                folder = next((place for place in places if place.is_dir()), None)
+                severities = tuple(s for s in SEVERITIES if folder and (folder / str(s)).is_dir())
+                if folder and severities:
+                    self._folders[name], self.severities[name] = folder, severities
+        if not self.severities:
+            raise DataError(
+                f"{root}: holds none of ImageNet-C's folders, such as {COUNTED[0]}/1/n01440764 or "
+                f"noise/{COUNTED[0]}/1/n01440764; unpack its tars there"
+            )
+        lacking = [
+            f"{name}/{severity}"
+            for name in COUNTED
+            for severity in SEVERITIES
+            if severity not in self.severities.get(name, ())
+        ]
+        self.missing: tuple[str, ...] = ()
+        if lacking:
+            count = len(COUNTED) * len(SEVERITIES)
+            self.missing = (f"{count - len(lacking)} of {count} folders; {_some(lacking)} are missing",)
+            _refuse(self.root, imagenet_c().title, self.missing, partial)
+
+    def open(self, corruption: str, severity: int) -> Opened:
+        """The pictures of one corruption in one severity. Raises DataError as `open_published`."""
+        folder = self._folders[corruption] / str(severity)
+        title = f"ImageNet-C, {corruption} {severity}"
+        return open_published(imagenet_c(), folder, title=title, partial=self.partial)
+
+
+def _class_root(folder: Path, published: PublishedSet) -> Path:
+    """`folder`, or the one folder in it if that one has the class folders, as `sketch/` of ImageNet-Sketch."""
+    if not _holds_classes(folder, published):
+        inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        if len(inner) == 1 and _holds_classes(inner[0], published):
+            return inner[0]
+    return folder
+
+
+def _holds_classes(folder: Path, published: PublishedSet) -> bool:
+    return not set(published.folders).isdisjoint(_folder_names(folder))
+
+
+def _folder_names(path: Path) -> list[str]:
+    if not is_tar(path):
+        return sorted(e.name for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))
+    with warnings.catch_warnings():  # they are given when it is opened to be read
+        warnings.simplefilter("ignore")
+        return TarFolders(path).classes or []
+
+
+def _refuse(path: Path, title: str, missing: Sequence[str], partial: bool) -> None:
+    if not partial:
+        raise DataError(
+            f"{path}: {title} is not complete: {'; '.join(missing)}. Its figures would compare with no published "
+            "ones; complete it, or give --partial to measure what is there"
+        )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
+# ---- ReaL: reassessed labels of the validation pictures
+
+
+def read_real_labels(path: PathLike) -> list[frozenset[int]]:
+    """The labels of `real.json`: of each validation picture the classes that are right; empty where none is.
+
+    Args:
+        path: a JSON list of lists of class numbers, one a picture from ILSVRC2012_val_00000001 on.
+
+    Raises:
+        DataError: not such a file; it names the entry, counted from 1 as the pictures are.
+    """
+    try:
+        entries = json.loads(read_text(path))
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON ({error}); expected ReaL's real.json") from error
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: is a JSON {type(entries).__name__}; expected ReaL's list of lists")
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, list) or not all(
+            type(label) is int and 0 <= label < IMAGENET_CLASSES for label in entry
+        ):
+            raise DataError(
+                f"{path}: entry {number} is {json.dumps(entry)[:60]}; expected a list of classes from 0 to 999"
+            )
+    return [frozenset(entry) for entry in entries]
+
+
+def validation_numbers(source: Source, count: int, *, partial: bool = False) -> np.ndarray:
+    """Which of ImageNet's validation pictures each picture of a source is, by its name: int64 [N], from 1.
+
+    Args:
+        source: pictures named ILSVRC2012_val_00000001.JPEG and so on, in any folders and order.
+        count: how many there are.
+        partial: some of them will do.
+
+    Raises:
+        DataError: another name, a number above `count`, a picture twice, or some missing without `partial`.
+    """
+    numbers = np.zeros(len(source), dtype=np.int64)
+    places: dict[int, int] = {}
+    for index in range(len(source)):
+        match = VALIDATION_NAME.fullmatch(source.name(index))
+        number = int(match[1]) if match else 0
+        if not 1 <= number <= count:
+            raise DataError(
+                f"{source.location(index)}: {source.name(index)!r} is not one of the {count} pictures that the "
+                f"labels are for: ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
+            )
+        if number in places:
+            raise DataError(
+                f"{source.location(index)}: {source.name(index)!r} is there twice, first at "
+                f"{source.location(places[number])}"
+            )
+        places[number], numbers[index] = index, number
+    if len(places) < count and not partial:
+        first = next(number for number in range(1, count + 1) if number not in places)
+        raise DataError(
+            f"{len(places):,} of ImageNet's {count:,} validation pictures are there; ILSVRC2012_val_{first:08d}.JPEG "
+            "is missing. Complete them, or give --partial to measure what is there"
+        )
+    return numbers
+
+
+# ---- transforms
+
+
+class CentreCropTransform(EvaluationTransform):
+    """Crops the centre and normalises, without resizing: ImageNet-C's pictures are 224×224 already."""
+
+    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
+        """Raises DataError for a picture smaller than the crop."""
+        size = self.preprocessing.input_size
+        if min(image.size) < size:
+            raise DataError(
+                f"the picture is {image.width}×{image.height}, and the model takes {size}×{size}; ImageNet-C's "
+                f"pictures are not resized: give --input-size {min(image.size)}"
+            )
+        image = center_crop(to_channels(image, self.preprocessing.channels), size)
+        return Begun(as_array(image), Left())
+
+
+class CorruptionTransform(EvaluationTransform):
+    """Resizes, crops the centre, corrupts as ImageNet-C does, normalises.
+
+    The library's corruptions need 32 pixels a side, and are meant for 224. Where the model takes fewer than 32,
+    pictures are prepared at the least multiple of its size that has 32, corrupted, and averaged down.
+
+    Args:
+        preprocessing: as for evaluation.
+        corruption: one of `COUNTED` or `EXTRA`.
+        severity: 1 (weak) to 5.
+
+    Raises:
+        ConfigError: another corruption or severity.
+        MissingDependencyError: imagecorruptions-imaug is not installed.
+    """
+
+    LEAST_PIXELS = 32
+
+    def __init__(self, preprocessing: Preprocessing, corruption: str, severity: int) -> None:
+        super().__init__(preprocessing)
+        if corruption not in (*COUNTED, *EXTRA):
+            raise ConfigError(f"the corruption is {corruption!r}; use one of {', '.join((*COUNTED, *EXTRA))}")
+        if severity not in SEVERITIES:
+            raise ConfigError(f"the severity is {severity}; give 1 to 5")
+        _imagecorruptions()  # an error now rather than in a worker
+        self.corruption, self.severity = corruption, severity
+        size = preprocessing.input_size
+        self._reduction = -(-self.LEAST_PIXELS // size)
+        self._prepare = EvaluationTransform(replace(preprocessing, input_size=size * self._reduction))
+
+    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
+        """All randomness comes from `rng`, which must be given. Raises DataError as evaluation does."""
+        if rng is None:
+            raise TypeError("a corruption is random: it needs a numpy.random.Generator")
+        pixels = corrupt(self._prepare.begin(image).pixels, self.corruption, self.severity, rng)
+        if self._reduction > 1:
+            pixels = as_array(as_image(pixels).reduce(self._reduction))
+        return Begun(pixels, Left())
+
+
+def corrupt(pixels: np.ndarray, corruption: str, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture, corrupted by imagecorruptions (Michaelis et al. 2019, arXiv 1907.07484; ImageNet-C's own code).
+
+    Args:
+        pixels: uint8 [H, W, C], C 1 or 3, H and W at least 32.
+        corruption: one of `COUNTED` or `EXTRA`.
+        severity: 1 to 5.
+        rng: the same state gives the same result.
+
+    Returns:
+        uint8 [H, W, C].
+
+    Raises:
+        MissingDependencyError: the library is not installed.
+    """
+    seed = int(rng.integers(2**31))
+    # Two of the corruptions take a seed; the others draw from NumPy's global generator, which is put back.
+    own: Mapping[str, Any] = {"seed": seed} if corruption in ("glass_blur", "impulse_noise") else {}
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # where sizes differ by rounding, it prints that
+            corrupted = _imagecorruptions().corrupt(
+                pixels, severity=severity, corruption_name=corruption, **own
+            )
+    finally:
+        np.random.set_state(before)
+    return as_array(to_channels(as_image(corrupted), pixels.shape[2]))
+
+
+def _imagecorruptions() -> Any:
+    try:
+        import imagecorruptions
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"corruptions are made by imagecorruptions-imaug, which cannot be imported ({error}): "
+            'pip install "paddle-cyclemlp[robustness]"; where libGL.so.1 is missing: '
+            "pip install --force-reinstall --no-deps opencv-python-headless"
+        ) from error
+    return imagecorruptions

@@ -1,0 +1,260 @@
+"""The robustness sets as they lie on disk, ReaL's labels, and the corruptions made here."""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from robustness_fixtures import write_set
+
+from cyclemlp.data import Digits, ListFile, build_loader, evaluation_transform, imagenet_class_map
+from cyclemlp.data import robustness as data
+from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
+from cyclemlp.preprocessing import Preprocessing
+
+IDS = list(imagenet_class_map())
+
+
+@pytest.fixture(scope="module")
+def v2(tmp_path_factory):
+    """All of ImageNet-V2's 10,000 pictures in its 1000 folders."""
+    folder = tmp_path_factory.mktemp("imagenetv2") / "imagenetv2-matched-frequency-format-val"
+    return write_set(folder, {str(number): 10 for number in range(1000)}, ".jpeg")
+
+
+# ---- published sets
+
+
+def test_classes_of_the_subsets():
+    a, r = data.imagenet_a(), data.imagenet_r()
+    for subset in (a, r):
+        assert len(subset.folders) == len(set(subset.classes)) == 200
+        assert [IDS[label] for label in subset.classes] == list(subset.folders) == sorted(subset.folders)
+    # The sums, and both ends, of the lists in the authors' eval.py.
+    assert (a.classes[:3], a.classes[-1], sum(a.classes)) == ((6, 11, 13), 988, 102_178)
+    assert (r.classes[:3], r.classes[-1], sum(r.classes)) == ((1, 2, 4), 988, 86_135)
+    assert len(data.imagenet_sketch().classes) == len(data.imagenet_v2().classes) == 1000
+
+
+def test_v2_is_complete_and_its_folders_are_class_numbers(v2):
+    (opened,) = data.open_imagenet_v2(v2)
+    assert (opened.title, opened.missing) == ("ImageNet-V2, matched-frequency", ())
+    source = opened.source
+    assert len(source) == 10_000
+    # In the order of strings, 10 would be class 2.
+    assert all(source.label(i) == int(source.name(i).split("/")[0]) for i in range(len(source)))
+    assert opened.published.classes[source.label(len(source) - 1)] == 999
+
+
+def test_v2_that_lacks_a_picture_is_refused(v2):
+    picture = v2 / "7" / "3.jpeg"
+    content = picture.read_bytes()
+    picture.unlink()
+    try:
+        with pytest.raises(
+            DataError, match=r"not complete: 9,999 pictures instead of 10,000.*give --partial"
+        ):
+            data.open_imagenet_v2(v2)
+        (opened,) = data.open_imagenet_v2(v2, partial=True)
+        assert opened.missing == ("9,999 pictures instead of 10,000",)
+    finally:
+        picture.write_bytes(content)
+
+
+def test_v2_selections_in_one_folder(tmp_path):
+    for name in ("topimages-format-val", "threshold0.7-format-val", "matched-frequency-format-val"):
+        write_set(tmp_path / f"imagenetv2-{name}", {"10": 1})
+    (tmp_path / "imagenetv2-matched-frequency.tar.gz").write_bytes(b"what the folder was unpacked from")
+    opened = data.open_imagenet_v2(tmp_path, partial=True)
+    assert [one.title.removeprefix("ImageNet-V2, ") for one in opened] == [
+        "matched-frequency",
+        "threshold-0.7",
+        "top-images",
+    ]
+    assert [one.source.label(0) for one in opened] == [10, 10, 10]
+    with pytest.raises(DataError, match="neither the class folders 0 to 999 nor folders such as"):
+        data.open_imagenet_v2(write_set(tmp_path / "other", {"cats": 1}))
+
+
+def test_a_set_of_other_classes_is_refused(tmp_path):
+    foreign = next(name for name in IDS if name not in data.imagenet_a().folders)
+    write_set(tmp_path, {data.imagenet_a().folders[0]: 1, foreign: 1})
+    with pytest.raises(DataError, match=f"1 of 2 folders are not of ImageNet-A: {foreign}; its 200 class"):
+        data.open_published(data.imagenet_a(), tmp_path, partial=True)
+
+
+def test_a_set_without_a_class_is_refused_or_said_to_be_partial(tmp_path):
+    folders = data.imagenet_a().folders
+    write_set(tmp_path, dict.fromkeys(folders[1:], 2))
+    with pytest.raises(DataError, match=f"199 of 200 class folders; {folders[0]} is missing"):
+        data.open_published(data.imagenet_a(), tmp_path)
+    opened = data.open_published(data.imagenet_a(), tmp_path, partial=True)
+    assert opened.missing == (
+        f"199 of 200 class folders; {folders[0]} is missing",
+        "398 pictures instead of 7,500",
+    )
+    assert [opened.source.label(0), opened.source.num_classes] == [1, 200]  # as if the first were there
+
+
+def test_a_tar_and_a_folder_around_are_read_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("CYCLEMLP_HOME", str(tmp_path / "cache"))
+    folders = data.imagenet_r().folders
+    write_set(tmp_path / "unpacked" / "imagenet-r", {folders[3]: 2, folders[5]: 1})
+    with tarfile.open(tmp_path / "imagenet-r.tar", "w", dereference=True) as tar:
+        tar.add(tmp_path / "unpacked" / "imagenet-r", "imagenet-r")
+    for path in (tmp_path / "unpacked", tmp_path / "unpacked" / "imagenet-r", tmp_path / "imagenet-r.tar"):
+        source = data.open_published(data.imagenet_r(), path, partial=True).source
+        assert [source.label(i) for i in range(len(source))] == [3, 3, 5]
+        assert source[2].image.size == (32, 32)
+
+
+def test_imagenet_c_in_groups_or_not(tmp_path):
+    for name in data.COUNTED:
+        group = next(group for group, names in data.CORRUPTIONS.items() if name in names)
+        for severity in data.SEVERITIES:
+            write_set(tmp_path / "grouped" / group / name / str(severity), {IDS[severity]: 1})
+    write_set(tmp_path / "grouped" / "extra" / "spatter" / "2", {IDS[9]: 1})
+    found = data.ImageNetC(tmp_path / "grouped")
+    assert found.severities == {**dict.fromkeys(data.COUNTED, data.SEVERITIES), "spatter": (2,)}
+    with pytest.raises(DataError, match=r"ImageNet-C, fog 4 is not complete: 1 of 1000 class folders"):
+        found.open("fog", 4)
+    opened = data.ImageNetC(tmp_path / "grouped", partial=True).open("fog", 4)
+    assert (opened.title, opened.source.label(0)) == ("ImageNet-C, fog 4", 4)
+
+    write_set(tmp_path / "flat" / "fog" / "4", {IDS[0]: 1})
+    with pytest.raises(DataError, match=r"not complete: 1 of 75 folders; gaussian_noise/1, gaussian_noise/2"):
+        data.ImageNetC(tmp_path / "flat")
+    assert data.ImageNetC(tmp_path / "flat", partial=True).severities == {"fog": (4,)}
+    with pytest.raises(
+        DataError, match="holds none of ImageNet-C's folders, such as gaussian_noise/1/n01440764"
+    ):
+        data.ImageNetC(tmp_path, partial=True)
+
+
+# ---- ReaL
+
+
+def test_real_labels(tmp_path):
+    (tmp_path / "real.json").write_text("[[1, 5], [], [999]]")
+    assert data.read_real_labels(tmp_path / "real.json") == [{1, 5}, set(), {999}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[1], [2,", "is not JSON"),
+        ('{"1": 2}', "is a JSON dict"),
+        ("[[1], [1000]]", r"entry 2 is \[1000\]"),
+        ("[[1], 7]", "entry 2 is 7"),
+        ("[[true]]", r"entry 1 is \[true\]"),
+        ("", "is empty"),
+    ],
+)
+def test_real_labels_that_are_none(tmp_path, text, message):
+    (tmp_path / "real.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        data.read_real_labels(tmp_path / "real.json")
+
+
+def listed(folder, *names):
+    (folder / "list.txt").write_text("".join(f"{name} 0\n" for name in names))
+    return ListFile(folder, folder / "list.txt")
+
+
+@pytest.mark.filterwarnings("ignore:.*was already named")
+def test_validation_pictures_are_known_by_their_names(tmp_path):
+    name = "ILSVRC2012_val_{:08d}.JPEG".format
+    source = listed(tmp_path, f"val/{name(3)}", name(1), name(2))
+    assert data.validation_numbers(source, 3).tolist() == [3, 1, 2]
+    assert data.validation_numbers(source, 5, partial=True).tolist() == [3, 1, 2]
+    with pytest.raises(DataError, match=r"3 of ImageNet's 5 .* ILSVRC2012_val_00000004.JPEG is missing"):
+        data.validation_numbers(source, 5)
+    with pytest.raises(DataError, match=r"list.txt:1: .* is not one of the 2 pictures"):
+        data.validation_numbers(source, 2)
+    with pytest.raises(DataError, match=r"list.txt:1: 'cat.jpg' is not one of"):
+        data.validation_numbers(listed(tmp_path, "cat.jpg"), 2)
+    with pytest.raises(DataError, match=r"list.txt:2: .* is there twice, first at .*list.txt:1"):
+        data.validation_numbers(listed(tmp_path, name(1), f"x/{name(1)}"), 2)
+
+
+# ---- transforms
+
+PLAIN = Preprocessing(input_size=48, crop_pct=0.875, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """A smooth picture of 60 × 48 pixels."""
+    y, x = np.mgrid[0:48, 0:60]
+    return Image.fromarray(np.stack([4 * x, 5 * y, 120 + 60 * np.sin(x / 5)], axis=2).astype(np.uint8))
+
+
+def test_centre_crop_does_not_resize(picture):
+    whole = np.asarray(picture)
+    for size in (48, 32):
+        transform = data.CentreCropTransform(Preprocessing(input_size=size, mean=PLAIN.mean, std=PLAIN.std))
+        top, left = (48 - size) // 2, (60 - size) // 2
+        expected = whole[top : top + size, left : left + size].transpose(2, 0, 1) / np.float32(255)
+        assert np.array_equal(transform(picture), expected)
+    with pytest.raises(DataError, match=r"is 60×48, and the model takes 50×50; .* give --input-size 48"):
+        data.CentreCropTransform(Preprocessing(input_size=50))(picture)
+
+
+def transformed(picture, name, severity, seed=0, preprocessing=PLAIN):
+    return data.CorruptionTransform(preprocessing, name, severity)(picture, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("name", [*data.COUNTED, *data.EXTRA])
+def test_each_corruption_changes_the_picture_in_the_same_way_again(picture, name):
+    before = np.random.get_state()[1].copy()
+    clean = evaluation_transform(PLAIN)(picture)
+    once = transformed(picture, name, 3)
+    assert (once.shape, once.dtype) == (clean.shape, np.float32)
+    assert 0.005 < np.abs(once - clean).mean() < 0.6
+    assert np.array_equal(once, transformed(picture, name, 3))
+    assert np.array_equal(np.random.get_state()[1], before)  # the program's own randomness is left alone
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "glass_blur", "impulse_noise", "snow", "fog"])
+def test_what_is_random_differs_by_seed_and_what_is_severe_changes_more(picture, name):
+    clean = evaluation_transform(PLAIN)(picture)
+    weak, strong = (np.abs(transformed(picture, name, s) - clean).mean() for s in (1, 5))
+    assert weak < strong
+    assert not np.array_equal(transformed(picture, name, 3), transformed(picture, name, 3, seed=1))
+
+
+def test_small_grey_pictures_are_corrupted_larger_and_averaged():
+    grey = Preprocessing(input_size=16, crop_pct=1.0, interpolation="nearest", mean=(0.0,), std=(1.0,))
+    picture = Image.new("L", (8, 8), 128)
+    noisy = transformed(picture, "gaussian_noise", 5, preprocessing=grey)
+    assert noisy.shape == (1, 16, 16)
+    # σ is 0.38 at 32 pixels, cut off at black and white; of three colours' mean by luminance, and of four pixels.
+    assert 0.05 < noisy.std() < 0.38 / 2
+    assert noisy.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_workers_corrupt_as_this_process_does():
+    grey = Preprocessing(input_size=16, crop_pct=1.0, mean=(0.0,), std=(1.0,))
+    transform = data.CorruptionTransform(grey, "shot_noise", 2)
+    images = []
+    for workers in (0, 1):
+        loader = build_loader(Digits("val"), transform, batch_size=200, num_workers=workers, seed=3)
+        images.append(np.concatenate([batch.images for batch in loader]))
+        loader.close()
+    assert np.array_equal(*images)
+
+
+def test_corruptions_that_there_are_not():
+    with pytest.raises(ConfigError, match="the corruption is 'rain'; use one of gaussian_noise, "):
+        data.CorruptionTransform(PLAIN, "rain", 1)
+    with pytest.raises(ConfigError, match="the severity is 6; give 1 to 5"):
+        data.CorruptionTransform(PLAIN, "fog", 6)
+
+
+def test_without_the_library_it_is_said_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "paddle-cyclemlp\[robustness\]"'):
+        data.CorruptionTransform(PLAIN, "fog", 1)
