@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DENSE := $(VENV)/.dense
 
-.PHONY: help install dense demo demo-seg demo-det test test-all lint format clean
+.PHONY: help install dense demo demo-seg demo-det docs test test-all lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -48,6 +48,10 @@ demo-seg: $(DENSE)  ## compose scenes from the digits, train a segmentation mode
 demo-det: $(DENSE)  ## the same for detection, with boxes and masks
 	@$(BIN)/python examples/demo_dense.py det
 
+# Any warning ends it: a link or an anchor that leads nowhere, a page that is not in the navigation. The tests do it too.
+docs: $(INSTALLED)  ## build the documentation site into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo 'open site/index.html'
+
 test: $(DENSE) lint  ## check the style, the types, the walls, and run the quick tests
 	$(BIN)/python -m pytest -n auto -m "not heavy"
 
@@ -64,5 +68,5 @@ format: $(INSTALLED)  ## put the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+clean:  ## remove .venv, site and caches; runs/ stays
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -1,0 +1,103 @@
+"""What the site takes from outside of docs/, while it is built (`make docs`).
+
+- Pages that lie elsewhere because they are read elsewhere: CHANGELOG.md, CONTRIBUTING.md, README.zh-CN.md.
+- The reference of the commands: what each `--help` says.
+- Links to files of the repository, which the site does not have: their text stays, and the file must be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["COLUMNS"] = "92"  # of the help texts
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from cyclemlp.cli.main import COMMANDS, build_parser
+
+log = logging.getLogger("mkdocs.plugins.cyclemlp")  # under mkdocs', so that warnings end a strict build
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+ROOT_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "README.zh-CN.md")
+COMMANDS_PAGE = "reference/commands.md"
+FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^()\s#]+)(#[^()\s]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that do not lie in docs/."""
+    for name in ROOT_PAGES:
+        if (ROOT / name).exists():
+            files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    files.append(File.generated(config, COMMANDS_PAGE, content=command_reference()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Write links of the repository as links of the site; those that leave it become their text."""
+    name = page.file.src_uri
+    folder = ROOT if name in ROOT_PAGES else (DOCS / name).parent
+
+    def replace(link: re.Match[str]) -> str:
+        text, target, anchor = link[1], link[2], link[3] or ""
+        place = Path(os.path.normpath(folder / target))
+        uri = in_site(place)
+        if uri is not None:
+            return f"[{text}]({os.path.relpath(uri, Path(name).parent)}{anchor})"
+        if not place.exists():
+            log.warning("%s links to %s, which is not in the repository", name, target)
+        return text
+
+    return outside_of_code(markdown, lambda part: LINK.sub(replace, part))
+
+
+def in_site(place: Path) -> str | None:
+    """The page or picture of the site that a file of the repository becomes, if it does."""
+    if place.is_relative_to(DOCS):
+        return place.relative_to(DOCS).as_posix()
+    if place == ROOT / "README.md":
+        return "index.md"
+    return place.name if place.parent == ROOT and place.name in ROOT_PAGES else None
+
+
+def outside_of_code(markdown: str, change: Callable[[str], str]) -> str:
+    """Apply `change` to what stands between fenced blocks."""
+    parts, end = [], 0
+    for fence in FENCE.finditer(markdown):
+        parts += [change(markdown[end : fence.start()]), fence[0]]
+        end = fence.end()
+    return "".join([*parts, change(markdown[end:])])
+
+
+def command_reference() -> str:
+    """A section a command, and one a sub-command, each with its help."""
+    parts = [
+        "# Commands\n\nWhat `cyclemlp COMMAND --help` says. Exit codes: 0 done, 1 the work itself failed, 2 the input was at "
+        "fault, 130 stopped by Ctrl-C.\n"
+    ]
+    for command in COMMANDS:
+        parser = subparsers(build_parser(command))[command]
+        parts.append(section(2, parser))
+        parts += [section(3, sub) for sub in subparsers(parser).values()]
+    return "\n".join(parts)
+
+
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of a parser's sub-commands, by name."""
+    for action in parser._actions:  # argparse has no public way to them
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def section(level: int, parser: argparse.ArgumentParser) -> str:
+    """A heading and the help under it."""
+    return f"{'#' * level} {parser.prog}\n\n```text\n{parser.format_help().rstrip()}\n```\n"
