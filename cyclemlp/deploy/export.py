@@ -180,8 +180,7 @@ class _WithMaps(nn.Layer):
     def forward(self, image: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """`[B, C, H, W]` → logits `[B, K]` and class maps `[B, K, h, w]`."""
         features = self.model.forward_features(image)
-        maps = paddle.matmul(features.transpose([0, 2, 3, 1]), self.model.head.weight)
-        return self.model.forward_head(features), maps.transpose([0, 3, 1, 2])
+        return self.model.forward_head(features), self.model.class_maps(features)
 
 
 def _trace(layer: nn.Layer, prefix: Path, spec: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ require_paddle()
 
 from cyclemlp.network.block import CycleBlock, CycleMixer, DropPath, Mlp
 from cyclemlp.network.config import BRANCHES, CycleMLPConfig
-from cyclemlp.network.cost import multiply_adds, parameter_count
+from cyclemlp.network.cost import PartCost, multiply_adds, parameter_count, part_costs
 from cyclemlp.network.cycle_fc import CycleFC, CycleShift
 from cyclemlp.network.cyclemlp import CycleMLP
 from cyclemlp.network.variants import VARIANTS, Variant, canonical_name
@@ -22,8 +22,10 @@ __all__ = [
     "CycleShift",
     "DropPath",
     "Mlp",
+    "PartCost",
     "Variant",
     "canonical_name",
     "multiply_adds",
     "parameter_count",
+    "part_costs",
 ]

@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import Any
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.errors import ModelError
@@ -83,8 +82,10 @@ class PatchMerging(nn.Layer):
 
 def merge_patches(x: paddle.Tensor) -> paddle.Tensor:
     """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, 4 C]`: 2×2 neighbours side by side, column by column."""
-    # One row and column of zeros whatever the size, which tracing may not know; an even one leaves them out.
-    x = F.pad(x, [0, 1, 0, 1], data_format="NHWC")
+    # One row and column of zeros whatever the size, which tracing may not know; an even one leaves them out. Not by
+    # padding: paddle2onnx 2.1 writes a number into its Pad that it never set.
+    x = paddle.concat([x, paddle.zeros_like(x[:, :1])], axis=1)
+    x = paddle.concat([x, paddle.zeros_like(x[:, :, :1])], axis=2)
     first, second = slice(0, -1, 2), slice(1, None, 2)
     return paddle.concat(
         [x[:, rows, columns] for columns in (first, second) for rows in (first, second)], axis=-1
@@ -184,6 +185,19 @@ class CycleMLP(nn.Layer):
             raise ModelError("a model made with features_only=True has no head")
         x = x.mean(axis=[2, 3])
         return x if pre_logits else self.head(x)
+
+    def class_maps(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Map of `forward_features`, `[B, C₄, h, w]` → what each position gives each class, `[B, num_classes, h, w]`.
+
+        Mean and head are linear, so a class's logit is the mean of its map, plus the head's bias.
+
+        Raises:
+            ModelError: for a network without a head.
+        """
+        if self.config.features_only or not self.config.num_classes:
+            raise ModelError("class maps need a classification head; this model has none")
+        maps = paddle.matmul(x.transpose([0, 2, 3, 1]), self.head.weight)
+        return maps.transpose([0, 3, 1, 2])
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a freshly initialised one of `num_classes` outputs; 0 removes it.
