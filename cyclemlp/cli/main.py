@@ -36,6 +36,7 @@ COMMANDS = {
     "data": "make data sets that need no download, and ImageNet's lists from any form of it",
     "show-data": "draw a batch of training pictures as the network gets them, with their soft labels",
     "plot": "draw the curves of one or several training runs in one picture",
+    "explain": "draw what a network reads, where it looks, how it weights and what it is made of",
     "info": "list the models, or show one model's or weight file's facts",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
