@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import sys
@@ -182,9 +181,14 @@ def _measure(
 ) -> Row:
     from cyclemlp.evaluation.reproduction import Figures, PictureLog, Row, evaluate_logged
     from cyclemlp.models import model_info
+    from cyclemlp.weights import file_sha256
 
+    try:
+        weights = file_sha256(case.path)
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror or error}") from error
     identity = {
-        "weights_sha256": _sha256(case.path),
+        "weights_sha256": weights,
         "data_sha256": data,
         "protocol": preprocessing.to_dict(),
         "model": case.model,
@@ -262,14 +266,3 @@ def _write(output: Path, rows: list[Row], facts: dict[str, str], data: str) -> d
 def _command(args: argparse.Namespace) -> str:
     flags = ("weights", "imagenet", "models", "runtime", "output", "batch_size", "device")
     return typed_command(["cyclemlp", "reproduce"], args, flags)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()

@@ -14,7 +14,6 @@ No random state is kept: every draw of a run is a function of its seed, epoch an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -32,7 +31,7 @@ from paddle import nn
 
 from cyclemlp.errors import WeightsError
 from cyclemlp.models import load_weights, save_model
-from cyclemlp.weights import write_weights
+from cyclemlp.weights import file_sha256, write_weights
 
 MODEL, OPTIMIZER, EMA, STATE = "model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"
 _NAME = re.compile(r"checkpoint_(\d{4,})(?:_step(\d{6,}))?$")
@@ -251,11 +250,7 @@ def _set_optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimize
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _flush(path: Path) -> None:

@@ -7,7 +7,6 @@ ImageNet's terms allow non-commercial research and education only (docs/weights.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import json
 import os
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from cyclemlp._cache import cache_folder
 from cyclemlp._version import __version__
 from cyclemlp.errors import WeightsError
-from cyclemlp.weights.files import read_weights
+from cyclemlp.weights.files import file_sha256, read_weights
 
 try:
     import fcntl
@@ -122,28 +121,20 @@ def _record(target: Path) -> Path:
     return target.with_name(f"{target.name}.sha256")
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _record_digest(target: Path, say: Callable[[str], None]) -> None:
     """Write the file's SHA-256 beside it in `sha256sum`'s form, unless another process just did."""
     record = _record(target)
     if not record.exists():
         read_weights(target)  # somebody may have put it there
         part = record.with_name(f"{record.name}.part")
-        part.write_text(f"{_digest(target)}  {target.name}\n")
+        part.write_text(f"{file_sha256(target)}  {target.name}\n")
         part.replace(record)
         say(f"recorded its SHA-256 in {record}")
 
 
 def _check_digest(target: Path) -> str:
     """The file's SHA-256, if it is still the one of its first use."""
-    found, record = _digest(target), _record(target)
+    found, record = file_sha256(target), _record(target)
     expected = record.read_text().split(" ")[0].strip()
     if found != expected:
         raise WeightsError(
