@@ -197,6 +197,8 @@ def _open_onnxruntime(file: Path, precision: str | None, threads: int | None) ->
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS
+    # Work is handed out in small portions, so that a core that decodes pictures meanwhile does not hold up the other.
+    options.add_session_config_entry("session.dynamic_block_base", "4")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
