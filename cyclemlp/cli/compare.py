@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"top-1       B − A {found.difference:+.3f} points   {_interval(found.difference_interval, 2)}")
     print(f"loss        B − A {found.loss_difference:+.4f}   {_interval(found.loss_interval, 4)}")
     print(f"McNemar     p = {found.p_value:.4g}, exact, two-sided")
-    print(f"meaning     {found.meaning()}")
+    print(textwrap.fill(found.meaning(), 100, initial_indent="meaning     ", subsequent_indent=" " * 12))
     if a.facts.get("data") != b.facts.get("data"):
         print(
             f"note        A's pictures are of {a.facts.get('data')}, B's of {b.facts.get('data')}: they have the same "

@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     for note in result.notes:
         print(f"note      {note}")
     if written:
-        print(f"written   {', '.join(map(str, written))}")
+        print(f"written   in {output}: {', '.join(path.name for path in written)}")
     return 0
 
 

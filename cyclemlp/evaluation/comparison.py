@@ -103,7 +103,9 @@ class Comparison:
                 "Both are right about the same pictures and wrong about the same: nothing tells them apart."
             )
         chance = (
-            f"in {100 * self.p_value:.1f} % of cases" if self.p_value >= 0.001 else "in fewer than 1 of 1000 cases"
+            f"in {100 * self.p_value:.1f} % of cases"
+            if self.p_value >= 0.001
+            else "in fewer than 1 of 1000 cases"
         )
         split = (
             f"Of the {a + b:,} pictures that only one gets right, A gets {a:,} and B {b:,}. If both were equally good, "

@@ -147,9 +147,12 @@ def draw_mistakes(
 
 
 def sheet_picture(source: Source, index: int) -> Any:
-    """A picture of a source as a sheet shows it."""
+    """A picture of a source as a sheet shows it: cut to its central square, as evaluation cuts it."""
     picture = source[index].image
     picture = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    picture = picture.crop((left, top, left + side, top + side))
     picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
     return picture
 

@@ -233,7 +233,7 @@ def plot_mistakes(
         MissingDependencyError: matplotlib is not installed.
     """
     captions = [
-        f"{_shorten(said, 13)} ({100 * p:.1f} %)\ntrue: {_shorten(truth, 11)} ({100 * q:.1f} %)"
+        f"{_shorten(said, 13)} ({100 * p:.1f} %)\ntrue: {_shorten(truth, 10)} ({100 * q:.1f} %)"
         for said, p, truth, q in zip(predicted, probabilities, true, true_probabilities, strict=True)
     ]
     title = "The most confident wrong answers: what was said, what is true, each with its probability"

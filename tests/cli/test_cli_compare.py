@@ -56,7 +56,7 @@ def test_figures_files_and_sheets(run, evaluations, tmp_path):
     assert report["top1_difference_points"] == pytest.approx(report["b"]["top1"] - report["a"]["top1"])
     assert report["loss_difference"] == pytest.approx(report["b"]["loss"] - report["a"]["loss"], abs=1e-5)
     assert f"p = {report['mcnemar_exact_p']:.4g}, exact" in out
-    assert report["meaning"] in out
+    assert report["meaning"] in " ".join(out.split())
 
     differences = rows(tmp_path / "new" / "differences.csv")
     assert {row["picture"] for row in differences if row["right"] == "A"} == right[0] - right[1]
