@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -79,6 +79,11 @@ class Names:
     def take(self, indices: np.ndarray) -> Names:
         """Some of them; the block is shared."""
         return Names(self._block, self._starts[indices], self._lengths[indices])
+
+    def raws(self) -> Iterator[bytes]:
+        """All of them, as bytes; for a million it is worth half of the time."""
+        for start, length in zip(self._starts.tolist(), self._lengths.tolist(), strict=True):
+            yield self._block[start : start + length]
 
     def raw(self, index: int) -> bytes:
         start = int(self._starts[index])

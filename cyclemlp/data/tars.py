@@ -17,7 +17,7 @@ import zipfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -119,16 +119,17 @@ class Tar:
         Raises:
             DataError: there are none.
         """
+        extensions = {os.fsencode(extension) for extension in EXTENSIONS}
         found, passed = array("q"), Counter[str]()
-        for number in range(len(self)):
-            name = self.names[number]
-            if any(part.startswith(".") for part in name.split("/")):
+        for number, name in enumerate(self.names.raws()):
+            if name.startswith(b".") or b"/." in name:
                 continue
-            extension = os.path.splitext(name)[1].lower()  # noqa: PTH122  a Path costs ten times as much
-            if extension in EXTENSIONS:
+            dot = name.rfind(b".")
+            extension = name[dot:].lower() if dot > name.rfind(b"/") else b""
+            if extension in extensions:
                 found.append(number)
             else:
-                passed[extension or "without an extension"] += 1
+                passed[os.fsdecode(extension) or "without an extension"] += 1
         if not found:
             raise DataError(f"{self.path}: holds no pictures ({', '.join(sorted(EXTENSIONS))})")
         return np.asarray(found, dtype=np.int64), passed
@@ -190,11 +191,12 @@ class TarFolders(TarFiles):
     def __init__(self, path: PathLike, *, class_map: Mapping[str, int] | None = None) -> None:
         tar = Tar(path)
         members, passed = tar.pictures()
-        depth = _depth_of_classes(tar.names.raw(member) for member in members)
+        names = tar.names.take(members)
+        depth = _depth_of_classes(names.raws())
         seen: dict[bytes, int] = {}  # folder → how many other folders came before it
         kept, folders = array("q"), array("q")
-        for member in members.tolist():
-            parts = tar.names.raw(member).split(b"/", depth + 1)
+        for member, name in zip(members.tolist(), names.raws(), strict=True):
+            parts = name.split(b"/", depth + 1)
             if len(parts) < depth + 2:
                 passed["outside the class folders"] += 1
                 continue
@@ -205,14 +207,14 @@ class TarFolders(TarFiles):
                 f"{path}: holds pictures but no folders; expected one folder, or one tar, of pictures a class, e.g. "
                 "cat/1.jpg. Pictures named in a list file need --list"
             )
-        names = [os.fsdecode(name) for name in seen]
-        indices, self.classes, self.num_classes = number_classes(tar.path, sorted(names), class_map)
+        classes = [os.fsdecode(name) for name in seen]
+        indices, self.classes, self.num_classes = number_classes(tar.path, sorted(classes), class_map)
         # Folder by folder: among the tar's sorted names `a-b/1` comes before `a/1`.
         folder_of = np.asarray(folders, dtype=np.int64)
-        rank = {name: place for place, name in enumerate(sorted(names))}
-        order = np.argsort(np.asarray([rank[name] for name in names])[folder_of], kind="stable")
+        rank = {name: place for place, name in enumerate(sorted(classes))}
+        order = np.argsort(np.asarray([rank[name] for name in classes])[folder_of], kind="stable")
         self._choose(tar, np.asarray(kept, dtype=np.int64)[order])
-        self._labels = np.asarray([indices[name] for name in names], dtype=np.int64)[folder_of[order]]
+        self._labels = np.asarray([indices[name] for name in classes], dtype=np.int64)[folder_of[order]]
         warn_of_passed_over(tar.path, passed)
 
 
@@ -233,10 +235,10 @@ class TarListFile(TarFiles, ListFile):
     def __init__(self, root: PathLike, list_path: PathLike, **options: Any) -> None:
         super().__init__(root, list_path, **options)
         tar = Tar(root)
-        numbers = {tar.names.raw(number): number for number in range(len(tar))}
+        numbers = {name: number for number, name in enumerate(tar.names.raws())}
         members = np.empty(len(self), dtype=np.int64)
-        for index in range(len(self)):
-            number = numbers.get(self._names.raw(index).removeprefix(b"./"))
+        for index, name in enumerate(self._names.raws()):
+            number = numbers.get(name.removeprefix(b"./"))
             if number is None:
                 example = f", which has names such as {tar.names[0]!r}" if len(tar) else ""
                 whole = "; in a test list the whole line is the name" if self.mode == "test" else ""
@@ -249,18 +251,15 @@ class TarListFile(TarFiles, ListFile):
 
 def _depth_of_classes(names: Iterable[bytes]) -> int:
     """In how many folders everything lies, one within the other; one fewer where that leaves no folder."""
-    common: list[bytes] | None = None
+    common: bytes | None = None  # with its last stroke
     deepest = 0
     for name in names:
-        folders = name.split(b"/")[:-1]
-        deepest = max(deepest, len(folders))
+        deepest = max(deepest, name.count(b"/"))
         if common is None:
-            common = folders
-        elif folders[: len(common)] != common:
-            common = [
-                a for a, b in takewhile(lambda pair: pair[0] == pair[1], zip(common, folders, strict=False))
-            ]
-    depth = len(common or [])
+            common = name[: name.rfind(b"/") + 1]
+        while not name.startswith(common):
+            common = common[: common.rfind(b"/", 0, -1) + 1]
+    depth = (common or b"").count(b"/")
     return depth if deepest > depth else max(depth - 1, 0)
 
 
