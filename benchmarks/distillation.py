@@ -16,17 +16,13 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from scipy.stats import t as students_t  # comes with scikit-learn
+from drawn import Mean, draw, shown, top1
 
-from cyclemlp import load_model
 from cyclemlp.cli.common import open_source
-from cyclemlp.data import Sample, Source, build_loader, evaluation_transform
-from cyclemlp.evaluation import as_callable, evaluate
-from cyclemlp.training import Recipe, train
+from cyclemlp.training import Recipe
 from cyclemlp.training.recipe import DistillationPart, parse_assignments
 
 CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
@@ -40,60 +36,6 @@ ARMS = {
     "soft, α 0.9, τ 4": DistillationPart("soft", alpha=0.9, tau=4.0),
     "hard, α 0.5": DistillationPart("hard"),
 }
-
-
-class Drawn:
-    """The pictures of a source at some indices, of which some may occur again: each time augmented in its own way."""
-
-    def __init__(self, source: Source, indices: np.ndarray) -> None:
-        self._source, self._indices = source, indices
-        self.classes, self.num_classes = source.classes, source.num_classes
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._source[int(self._indices[index])]._replace(index=index)
-
-    def name(self, index: int) -> str:
-        return self._source.name(int(self._indices[index]))
-
-    def location(self, index: int) -> str:
-        return self._source.location(int(self._indices[index]))
-
-    def label(self, index: int) -> int | None:
-        return self._source.label(int(self._indices[index]))
-
-
-def draw(source: Source, per_class: int, seed: int) -> np.ndarray:
-    """Indices of `per_class` pictures of each class, or of as many as there are."""
-    rng = np.random.default_rng(seed)
-    labels = np.array([source.label(i) for i in range(len(source))])
-    drawn = [rng.permutation(np.flatnonzero(labels == c))[:per_class] for c in range(source.num_classes or 0)]
-    return np.sort(np.concatenate(drawn))
-
-
-@dataclass
-class Mean:
-    """A mean with its 95 % interval, mean ± half, by Student's t."""
-
-    values: list[float]
-
-    def __str__(self) -> str:
-        n = len(self.values)
-        if n < 2:
-            return f"{np.mean(self.values):6.2f}"
-        half = students_t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / np.sqrt(n)
-        return f"{np.mean(self.values):6.2f} ± {half:5.2f}"
-
-
-def top1(recipe: Recipe, pictures: Source, val_source: Source, folder: Path) -> float:
-    """Train and evaluate; percent of right answers."""
-    train(recipe, pictures, None, folder, show_progress=False, say=lambda text: None)
-    model = load_model(folder)
-    transform = evaluation_transform(model.metadata.preprocessing)
-    loader = build_loader(val_source, transform, batch_size=recipe.data.batch_size)
-    return evaluate(as_callable(model), loader, progress=False).top1
 
 
 def main() -> None:
@@ -132,11 +74,9 @@ def main() -> None:
         output = args.output or Path(temporary)
         for seed in args.seeds:
             indices = draw(train_source, args.labelled, seed)
-            # So many copies of the drawn pictures in an epoch that the recipe's epochs have `--steps` steps.
-            shown = args.steps * args.batch_size // base.run.epochs
-            drawn = Drawn(train_source, np.tile(indices, -(-shown // len(indices)))[:shown])
             recipe = base.updated({"run.seed": seed})
             few = recipe.updated({"data.batch_size": args.batch_size})
+            drawn = shown(train_source, indices, few, args.steps)
             student = few.updated(parse_assignments(args.student_set))
             teacher = output / f"teacher_{seed}"
             if args.teacher_sees == "all":
@@ -153,8 +93,8 @@ def main() -> None:
 
     print(
         f"\n{len(indices)} drawn of {len(train_source)} training pictures, {len(val_source)} validation pictures; "
-        f"{base.run.epochs * (shown // args.batch_size)} steps of {args.batch_size} for each student; the teacher sees "
-        f"{args.teacher_sees}; {len(args.seeds)} seeds, {time.perf_counter() - began:.0f} s"
+        f"{base.run.epochs * (len(drawn) // args.batch_size)} steps of {args.batch_size} for each student; the teacher "
+        f"sees {args.teacher_sees}; {len(args.seeds)} seeds, {time.perf_counter() - began:.0f} s"
     )
     print("top-1 in %, mean ± half of the 95 % interval (Student's t)\n")
     print("|  | top-1 | minus alone, seed by seed |\n|---|---|---|")

@@ -1,0 +1,85 @@
+"""What the experiments with few labels share: drawing pictures, training on them, and the mean over seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as students_t  # comes with scikit-learn
+
+from cyclemlp import load_model
+from cyclemlp.data import Sample, Source, build_loader, evaluation_transform
+from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.training import Recipe, train
+
+
+class Drawn:
+    """The pictures of a source at some indices, of which some may occur again: each time augmented in its own way."""
+
+    def __init__(self, source: Source, indices: np.ndarray) -> None:
+        self._source, self._indices = source, indices
+        self.classes, self.num_classes = source.classes, source.num_classes
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._source[int(self._indices[index])]._replace(index=index)
+
+    def name(self, index: int) -> str:
+        return self._source.name(int(self._indices[index]))
+
+    def location(self, index: int) -> str:
+        return self._source.location(int(self._indices[index]))
+
+    def label(self, index: int) -> int | None:
+        return self._source.label(int(self._indices[index]))
+
+
+def draw(source: Source, per_class: int, seed: int) -> np.ndarray:
+    """Indices of `per_class` pictures of each class, or of as many as there are."""
+    rng = np.random.default_rng(seed)
+    labels = np.array([source.label(i) for i in range(len(source))])
+    drawn = [rng.permutation(np.flatnonzero(labels == c))[:per_class] for c in range(source.num_classes or 0)]
+    return np.sort(np.concatenate(drawn))
+
+
+def shown(source: Source, indices: np.ndarray, recipe: Recipe, steps: int) -> Drawn:
+    """So many copies of the drawn pictures in an epoch that the recipe's epochs have `steps` steps together."""
+    pictures = steps * recipe.data.batch_size // recipe.run.epochs
+    return Drawn(source, np.tile(indices, -(-pictures // len(indices)))[:pictures])
+
+
+@dataclass
+class Mean:
+    """A mean with its 95 % interval, mean ± half, by Student's t."""
+
+    values: list[float]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def half(self) -> float:
+        """Of the interval; not a number for fewer than two values."""
+        n = len(self.values)
+        if n < 2:
+            return float("nan")
+        return float(students_t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / np.sqrt(n))
+
+    def __str__(self) -> str:
+        return f"{self.mean:6.2f}" if len(self.values) < 2 else f"{self.mean:6.2f} ± {self.half:5.2f}"
+
+
+def top1(recipe: Recipe, pictures: Source, val_source: Source, folder: Path, *, force: bool = False) -> float:
+    """Train and evaluate the last step's weights; percent of right answers.
+
+    With `force`, a run that is in the folder is replaced.
+    """
+    train(recipe, pictures, None, folder, force=force, show_progress=False, say=lambda text: None)
+    model = load_model(folder)
+    transform = evaluation_transform(model.metadata.preprocessing)
+    loader = build_loader(val_source, transform, batch_size=recipe.data.batch_size)
+    return evaluate(as_callable(model), loader, progress=False).top1

@@ -1,0 +1,123 @@
+"""The program of the ablations: on few digits, broken off and taken up again."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cyclemlp import model_info
+from cyclemlp.training import Recipe
+
+ROOT = Path(__file__).parents[1]
+ABLATIONS = ROOT / "configs" / "ablations"
+
+#: Narrow and on few positions.
+TINY = """
+model:
+  name: cyclemlp_nano
+  overrides: {in_chans: 1, embed_dims: [4, 4, 4, 4], depths: [1, 1, 1, 1]}
+data:
+  batch_size: 10
+  workers: 0
+  preprocessing: {input_size: 16}
+augment: {auto_augment: null, mixup: 0.0, cutmix: 0.0, repeats: 1}
+ema: {decay: null}
+amp: {dtype: null}
+run: {epochs: 1}
+"""
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "tiny.yaml").write_text(TINY)
+    command = [
+        sys.executable,
+        "benchmarks/ablations.py",
+        "--config",
+        folder / "tiny.yaml",
+        "--output",
+        folder / "out",
+    ]
+    fixed = ["--labelled", "1", "--steps", "1"]
+    return subprocess.run(
+        [*map(str, command), *fixed, *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+
+def test_what_is_missing_is_run_and_all_of_it_is_reported(tmp_path):
+    first = run(tmp_path, "--seeds", "0")
+    assert first.returncode == 0, first.stderr
+    results = tmp_path / "out" / "results.jsonl"
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    arms = [(record["branches"], record["step_size"]) for record in records]
+    assert arms == [("hc", 3), ("wc", 3), ("hw", 3), ("hwc", 3), ("hwc", 1), ("hwc", 5), ("hwc", 7)]
+
+    # As if it had been broken off after the third run, in the middle of a line.
+    lines = results.read_text().splitlines(keepends=True)
+    results.write_text("".join(lines[:3]) + lines[3][:20])
+    second = run(tmp_path, "--seeds", "0", "1")
+    assert second.returncode == 0, second.stderr
+    assert len(re.findall(r"^seed 0,", second.stdout, re.M)) == 4
+    assert len(re.findall(r"^seed 1,", second.stdout, re.M)) == 7
+    again = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len(again) == 14
+    # The same seed gives the same run.
+    assert [r["top1_percent"] for r in again[:7]] == [r["top1_percent"] for r in records]
+
+    tables = second.stdout.split("Branches, step size 3")[1]
+    rows = [line for line in tables.splitlines() if line.startswith("| ") and "FC" in line]
+    assert len(rows) == 8
+    mean = sum(r["top1_percent"] for r in again if (r["branches"], r["step_size"]) == ("hwc", 7)) / 2
+    assert f"{mean:.2f} ±" in rows[-1]
+    for row, branches in zip(rows[:4], (["h", "c"], ["w", "c"], ["h", "w"], ["h", "w", "c"]), strict=True):
+        overrides = {
+            "in_chans": 1,
+            "embed_dims": [4] * 4,
+            "depths": [1] * 4,
+            "num_classes": 10,
+            "branches": branches,
+        }
+        assert f"{model_info('cyclemlp_nano', **overrides)['parameters']:,}" in row
+    assert (tmp_path / "out" / "ablations.png").read_bytes().startswith(b"\x89PNG")
+
+    other = run(tmp_path, "--seeds", "0", "--steps", "2")
+    assert other.returncode == 2
+    assert "results.jsonl:1: this run had other settings" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "branches", "step"),
+    [
+        ("branches_hc", "hc", 3),
+        ("branches_wc", "wc", 3),
+        ("branches_hw", "hw", 3),
+        ("all_branches", "hwc", 3),
+        ("step_1", "hwc", 1),
+        ("step_5", "hwc", 5),
+        ("step_7", "hwc", 7),
+    ],
+)
+def test_the_recipes_are_b2s_but_for_the_arm_and_the_length(name, branches, step):
+    recipe = Recipe.load(ABLATIONS / f"{name}.yaml")
+    b2 = Recipe.load(ROOT / "configs" / "imagenet" / "cyclemlp_b2.yaml")
+    assert recipe.updated({"model.overrides": {}, "run.epochs": 300}) == b2.updated(
+        {"data.preprocessing": {}}
+    )
+    assert recipe.model.overrides == {"branches": list(branches), "step_size": step}
+    assert recipe.run.epochs == 100
+    published = {
+        "branches_hc": "76.69",
+        "branches_wc": "76.94",
+        "branches_hw": "78.00",
+        "all_branches": "78.60",
+    }
+    head = (ABLATIONS / f"{name}.yaml").read_text()
+    assert (
+        f"top-1 {published[name]} %, as published" in head
+        if name in published
+        else "no published figure" in head
+    )
