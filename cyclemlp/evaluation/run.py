@@ -186,7 +186,8 @@ def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = T
     if topk < 1:
         raise ValueError(f"topk is {topk}; it must be at least 1")
     bar = _bar("predict", loader, progress)
-    with bar, closing(_ahead(loader)) as batches:
+    # Worker processes read ahead by themselves, and can only be started from the main thread.
+    with bar, closing(_ahead(loader) if loader.num_workers == 0 else (b for b in loader)) as batches:
         for batch in batches:
             logits = checked_logits(fn, batch, loader)
             best = top_classes(logits, topk)

@@ -22,9 +22,9 @@ def pictures(tmp_path):
     return tmp_path
 
 
-def loader(folder, transform=None):
+def loader(folder, transform=None, workers=0):
     transform = transform or evaluation_transform(Preprocessing(input_size=8, crop_pct=1.0))
-    return build_loader(PictureFiles([folder]), transform, batch_size=2)
+    return build_loader(PictureFiles([folder]), transform, batch_size=2, num_workers=workers)
 
 
 def brightest(images):
@@ -54,6 +54,11 @@ def test_a_batch_is_read_while_the_one_before_is_computed(pictures):
     found = list(predict(network, loader(pictures, transform), topk=1, progress=False))
     assert [prediction.index for prediction in found] == list(range(6))
     assert computed == [2, 2, 2]
+
+
+def test_worker_processes_read_ahead_by_themselves(pictures):
+    found = list(predict(brightest, loader(pictures, workers=2), topk=1, progress=False))
+    assert [prediction.index for prediction in found] == list(range(6))
 
 
 def test_a_picture_that_cannot_be_read_ends_it_after_what_came_before(pictures):
