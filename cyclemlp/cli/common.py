@@ -109,7 +109,7 @@ def add_running_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -
         type=whole_number(0),
         metavar="N",
         help="processes that read pictures, 0 for none "
-        f"(default: 0 for fewer than {FEW_PICTURES} pictures, else one a core, at most {MOST_WORKERS})",
+        f"(default: with a GPU and {FEW_PICTURES} pictures or more one a core, at most {MOST_WORKERS}, else 0)",
     )
     group.add_argument(
         "--device",
@@ -241,11 +241,15 @@ def open_class_names(name: str | None) -> list[str] | None:
     return imagenet_classes() if name == "imagenet" else read_class_names(name)
 
 
-def choose_workers(workers: int | None, source: Source) -> int:
-    """`--workers` as typed, or a sensible number for this source and machine."""
+def choose_workers(workers: int | None, source: Source, device: str | None = None) -> int:
+    """`--workers` as typed, or a sensible number for this source and machine.
+
+    With the device of a network that is only evaluated: on a processor it takes every core, and then one thread that
+    reads ahead is faster than worker processes (`benchmarks/predict_overlap.py --workers 2`).
+    """
     if workers is not None:
         return workers
-    if len(source) < FEW_PICTURES:
+    if len(source) < FEW_PICTURES or (device is not None and not device.startswith("gpu")):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     runs = int(os.environ.get("PADDLE_LOCAL_SIZE") or 1)  # of Paddle's launcher: they share the cores

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             source,
             evaluation_transform(preprocessing),
             batch_size=args.batch_size,
-            num_workers=common.choose_workers(args.workers, source),
+            num_workers=common.choose_workers(args.workers, source, device),
             tensors=not isinstance(model, ExportedModel),
         )
         try:

@@ -130,7 +130,7 @@ def _predict(args: argparse.Namespace) -> int:
         source,
         evaluation_transform(preprocessing),
         batch_size=args.batch_size,
-        num_workers=common.choose_workers(args.workers, source),
+        num_workers=common.choose_workers(args.workers, source, device),
         tensors=not isinstance(model, ExportedModel),
         on_failure=skip if args.skip_bad else None,
     )

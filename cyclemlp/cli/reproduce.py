@@ -249,7 +249,10 @@ def _loader(args: argparse.Namespace, source: Source, preprocessing: Preprocessi
         source,
         evaluation_transform(preprocessing),
         batch_size=args.batch_size,
-        num_workers=common.choose_workers(args.workers, source),
+        # Exported models run on the processor.
+        num_workers=common.choose_workers(
+            args.workers, source, common.choose_device(args.device) if tensors else "cpu"
+        ),
         tensors=tensors,
     )
 

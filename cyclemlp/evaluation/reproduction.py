@@ -15,7 +15,7 @@ import numpy as np
 from cyclemlp.data import Loader
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation.metrics import cross_entropy, label_ranks
-from cyclemlp.evaluation.run import Classifier, checked_labels, checked_logits
+from cyclemlp.evaluation.run import Classifier, checked_labels, checked_logits, read_ahead
 from cyclemlp.report import JsonLines, Progress, markdown_table, read_json_lines
 
 TABLE = (
@@ -170,8 +170,8 @@ def evaluate_logged(fn: Classifier, loader: Loader, log: PictureLog, *, progress
             unit="image",
             disable=not progress,
         )
-        with bar:
-            for batch in loader:
+        with bar, read_ahead(loader) as batches:
+            for batch in batches:
                 logits = checked_logits(fn, batch, loader)
                 labels = checked_labels(batch, loader, logits.shape[1])
                 log.write(int(batch.indices[0]), label_ranks(logits, labels), cross_entropy(logits, labels))

@@ -152,8 +152,8 @@ def evaluate(
     kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     begin = time.perf_counter()
     bar = _bar("evaluate", loader, progress)
-    with bar:
-        for batch in loader:
+    with bar, read_ahead(loader) as batches:
+        for batch in batches:
             logits = checked_logits(fn, batch, loader)
             classes = logits.shape[1]
             labels = checked_labels(batch, loader, classes)
@@ -186,8 +186,7 @@ def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = T
     if topk < 1:
         raise ValueError(f"topk is {topk}; it must be at least 1")
     bar = _bar("predict", loader, progress)
-    # Worker processes read ahead by themselves, and can only be started from the main thread.
-    with bar, closing(_ahead(loader) if loader.num_workers == 0 else (b for b in loader)) as batches:
+    with bar, read_ahead(loader) as batches:
         for batch in batches:
             logits = checked_logits(fn, batch, loader)
             best = top_classes(logits, topk)
@@ -198,6 +197,14 @@ def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = T
                 label = loader.source.label(index)
                 yield Prediction(loader.source.name(index), index, tuple(indices), tuple(values), label)
             bar.update(len(best))
+
+
+def read_ahead(loader: Loader) -> closing[Generator[Batch, None, None]]:
+    """The loader's batches, one read ahead of the one at work; for a `with` statement, which ends the reading.
+
+    By a thread of its own; worker processes read ahead by themselves, and can only be started from the main thread.
+    """
+    return closing(_ahead(loader) if loader.num_workers == 0 else (batch for batch in loader))
 
 
 def _ahead(loader: Iterable[T]) -> Generator[T, None, None]:
