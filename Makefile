@@ -50,7 +50,7 @@ demo-det: $(DENSE)  ## the same for detection, with boxes and masks
 
 # Any warning ends it: a link or an anchor that leads nowhere, a page that is not in the navigation. The tests do it too.
 docs: $(INSTALLED)  ## build the documentation site into site/
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo 'open site/index.html'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: $(DENSE) lint  ## check the style, the types, the walls, and run the quick tests
 	$(BIN)/python -m pytest -n auto -m "not heavy"

@@ -14,8 +14,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["COLUMNS"] = "92"  # of the help texts
-
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -28,6 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 ROOT_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "README.zh-CN.md")
 COMMANDS_PAGE = "reference/commands.md"
+COMMANDS_INTRODUCTION = """# Commands
+
+What `cyclemlp COMMAND --help` says. Exit codes: 0 done, 1 the work itself failed, 2 the input was at fault, 130 stopped
+by Ctrl-C.
+"""
+#: Columns of the help texts, for which `site.css` leaves room.
+HELP_WIDTH = 92
 FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^()\s#]+)(#[^()\s]*)?\)")
 
@@ -35,8 +40,7 @@ LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^()\s#]+)(#[^
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
     for name in ROOT_PAGES:
-        if (ROOT / name).exists():
-            files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     files.append(File.generated(config, COMMANDS_PAGE, content=command_reference()))
     return files
 
@@ -79,10 +83,8 @@ def outside_of_code(markdown: str, change: Callable[[str], str]) -> str:
 
 def command_reference() -> str:
     """A section a command, and one a sub-command, each with its help."""
-    parts = [
-        "# Commands\n\nWhat `cyclemlp COMMAND --help` says. Exit codes: 0 done, 1 the work itself failed, 2 the input was at "
-        "fault, 130 stopped by Ctrl-C.\n"
-    ]
+    os.environ["COLUMNS"] = str(HELP_WIDTH)  # which argparse asks
+    parts = [COMMANDS_INTRODUCTION]
     for command in COMMANDS:
         parser = subparsers(build_parser(command))[command]
         parts.append(section(2, parser))

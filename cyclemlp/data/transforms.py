@@ -21,6 +21,7 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
 Transform = Callable[[Image.Image, "np.random.Generator | None"], np.ndarray]
+"""From a picture and what draws at random (None in evaluation) to the network's input, float32 [C, H, W]."""
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -157,8 +158,8 @@ class TrainingTransform:
         )
 
 
-#: The random transform of training, by the name that goes with `evaluation_transform`.
 training_transform = TrainingTransform
+"""The random transform of training, by the name that goes with `evaluation_transform`."""
 
 
 def training_filters(interpolation: str) -> tuple[Image.Resampling, ...]:
