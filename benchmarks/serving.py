@@ -4,8 +4,8 @@
 
 EXPORTED is what `cyclemlp export` wrote; without it a cyclemlp_b1 with random weights is exported (its speed is that
 of a trained one). Folder prediction, over the same pictures with the same runtime, is measured before the service
-without worker processes and after it with one a core, as `cyclemlp predict` has them for large folders; the better of
-the two counts. The clients run in one process beside the service, on the same cores, with
+without worker processes, as `cyclemlp predict` has it on a processor, and after it with one a core; the better of the two
+counts. The clients run in one process beside the service, on the same cores, with
 nothing but asyncio's sockets; the processor time that they take is printed. Every client keeps its connection, sends
 one picture after another, waits as Retry-After says where it gets a 503, and checks every answer.
 
