@@ -117,7 +117,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         f"{preprocessing.input_size}",
         "device": device,
         "version": f"paddle-cyclemlp {__version__}",
-        "command": f"`{_command(args)}`",
+        "command": _command(args),
     }
     data, rows, code = fingerprint(source), [], 0
     report: dict[str, Any] = {}
@@ -134,9 +134,9 @@ def _reproduce(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report, indent=2))
     elif rows:
-        from cyclemlp.evaluation.reproduction import TABLE, table_rows
+        from cyclemlp.evaluation.reproduction import NARROW_TABLE, narrow_rows
 
-        print(format_table(TABLE, table_rows(rows)))
+        print(format_table(NARROW_TABLE, narrow_rows(rows)))
         print(f"\nwritten   {output / 'reproduce.md'}, {output / 'reproduce.json'}")
     return code
 
@@ -262,7 +262,9 @@ def _write(output: Path, rows: list[Row], facts: dict[str, str], data: str) -> d
 
     report = {**facts, "data_sha256": data, "rows": [row.to_dict() for row in rows]}
     common.write_text(output / "reproduce.json", json.dumps(report, indent=2) + "\n")
-    common.write_text(output / "reproduce.md", to_markdown(rows, facts))
+    common.write_text(
+        output / "reproduce.md", to_markdown(rows, {**facts, "command": f"`{facts['command']}`"})
+    )
     return report
 
 

@@ -23,6 +23,8 @@ TABLE = (
     *("seed's top-1", "top-5", "loss", "difference", "top-5", "loss"),
     *("paper's top-1", "difference"),
 )
+#: The same with a line a figure, for a terminal.
+NARROW_TABLE = ("model", "weights", "runtime", "", "measured", "seed", "difference", "paper", "difference")
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,23 @@ def table_rows(rows: Sequence[Row]) -> list[list[str | None]]:
             _words(row.measured.minus(row.paper), sign="+")[0],
         ]
         for row in rows
+    ]
+
+
+def narrow_rows(rows: Sequence[Row]) -> list[list[str | None]]:
+    """Cells under `NARROW_TABLE`."""
+    return [
+        [*((row.model, row.weights, row.runtime) if name == "top-1" else ("", "", "")), name, *words]
+        for row in rows
+        for name, *words in zip(
+            ("top-1", "top-5", "loss"),
+            _words(row.measured),
+            _words(row.seed),
+            _words(row.measured.minus(row.seed), sign="+"),
+            _words(row.paper),
+            _words(row.measured.minus(row.paper), sign="+"),
+            strict=True,
+        )
     ]
 
 

@@ -164,7 +164,14 @@ def test_reproduce_measures_compares_and_knows_what_it_measured(run, place, tmp_
     assert "| 78.794 | 94.546 | 0.9331 | -3.794 | -2.879 |" in text
     assert "shorter side 256, bicubic, centre 224" in text
     assert "NOT the 50,000" in text
-    assert "75.000" in out
+    words = [line.split() for line in out.splitlines()]
+    assert ["top-5", "91.667", "94.546", "-2.879", "–", "–"] in words
+    assert [
+        "cyclemlp_b1",
+        row["weights"],
+        "network",
+        *["top-1", "75.000", "78.794", "-3.794", "78.900", "-3.900"],
+    ] in words
 
     log = tmp_path / "pictures/paddle_CycleMLP_B1.pdparams.network.jsonl"
     lines = log.read_text().splitlines(keepends=True)
