@@ -157,7 +157,7 @@ def _measure(args: argparse.Namespace) -> int:
             source,
             transform,
             batch_size=args.batch_size,
-            num_workers=common.choose_workers(args.workers, source),
+            num_workers=common.choose_workers(args.workers, source, device),
             seed=args.seed or 0,
             tensors=not isinstance(model, ExportedModel),
         )
@@ -167,7 +167,7 @@ def _measure(args: argparse.Namespace) -> int:
     if args.data is not None:
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         if args.real is not None:
-            real = read_real_labels(args.real)
+            real = read_real_labels(args.real, partial=args.partial)
             numbers = validation_numbers(source, len(real), partial=args.partial)
             pictures = len(numbers)
         else:

@@ -312,14 +312,16 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 # ---- ReaL: reassessed labels of the validation pictures
 
 
-def read_real_labels(path: PathLike) -> list[frozenset[int]]:
+def read_real_labels(path: PathLike, *, partial: bool = False) -> list[frozenset[int]]:
     """The labels of `real.json`: of each validation picture the classes that are right; empty where none is.
 
     Args:
         path: a JSON list of lists of class numbers, one a picture from ILSVRC2012_val_00000001 on.
+        partial: any number of pictures will do.
 
     Raises:
-        DataError: not such a file; it names the entry, counted from 1 as the pictures are.
+        DataError: not such a file; it names the entry, counted from 1 as the pictures are. Without `partial`: the
+            entries are not 50,000.
     """
     try:
         entries = json.loads(read_text(path))
@@ -334,6 +336,11 @@ def read_real_labels(path: PathLike) -> list[frozenset[int]]:
             raise DataError(
                 f"{path}: entry {number} is {json.dumps(entry)[:60]}; expected a list of classes from 0 to 999"
             )
+    if len(entries) != VALIDATION_PICTURES and not partial:
+        raise DataError(
+            f"{path}: has {len(entries):,} entries; ReaL's real.json has one for each of the {VALIDATION_PICTURES:,} "
+            "validation pictures. Fetch it again, or give --partial to measure with what is there"
+        )
     return [frozenset(entry) for entry in entries]
 
 
@@ -452,10 +459,15 @@ def corrupt(pixels: np.ndarray, corruption: str, severity: int, rng: np.random.G
     before = np.random.get_state()
     np.random.seed(seed)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # where sizes differ by rounding, it prints that
+        # Where sizes differ by rounding, the library prints that.
+        with contextlib.redirect_stdout(io.StringIO()), np.errstate(invalid="raise"):
             corrupted = _imagecorruptions().corrupt(
                 pixels, severity=severity, corruption_name=corruption, **own
             )
+    except FloatingPointError:
+        if corruption != "spatter":
+            raise
+        return pixels  # no drop fell on it, and the library divided 0 by 0
     finally:
         np.random.set_state(before)
     return as_array(to_channels(as_image(corrupted), pixels.shape[2]))

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.data import Loader
-from cyclemlp.data.robustness import CORRUPTIONS, COUNTED, EXTRA, IMAGENET_CLASSES, SEVERITIES
+from cyclemlp.data.robustness import (
+    CORRUPTIONS,
+    COUNTED,
+    EXTRA,
+    IMAGENET_CLASSES,
+    SEVERITIES,
+    VALIDATION_PICTURES,
+)
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation.run import Classifier, EvaluationResult, evaluate, predict
 from cyclemlp.report import Progress, format_table, markdown_table
@@ -207,8 +214,10 @@ def evaluate_real(
     if not counted:
         raise DataError("none of the pictures has a ReaL label, so there is nothing to compare with")
     left_out = len(numbers) - counted
-    note = f"ReaL: {left_out:,} of {len(numbers):,} pictures have no label and are left out"
-    by_real = SetResult("ReaL", counted, IMAGENET_CLASSES, 100 * right / counted, None, (note,))
+    notes = [f"ReaL: {left_out:,} of {len(numbers):,} pictures have no label and are left out"]
+    if len(numbers) < VALIDATION_PICTURES:
+        notes.append(f"ReaL is incomplete: {len(numbers):,} pictures instead of {VALIDATION_PICTURES:,}")
+    by_real = SetResult("ReaL", counted, IMAGENET_CLASSES, 100 * right / counted, None, tuple(notes))
     if not own:
         return [by_real]
     top1, top5 = (100 * float(np.mean(hits)) for hits in zip(*own, strict=True))

@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from cyclemlp.errors import DataError
 from cyclemlp.report.plots import GREY, INK, RUN_COLOURS, _figure, _save, _style
 
@@ -37,9 +35,13 @@ def plot_severities(
         raise DataError("no corruption was measured: there is nothing to draw")
     severities = sorted({s for names in groups.values() for errors in names.values() for s in errors})
     with _style():
-        figure = _figure(max(4.6, 3.1 * len(groups)), 3.9)
-        panels = np.ravel(figure.subplots(1, len(groups), sharey=True))
-        for axes, (group, names) in zip(panels, groups.items(), strict=True):
+        columns = min(2, len(groups))
+        rows = -(-len(groups) // columns)
+        figure = _figure(4.4 * columns, 3.6 * rows + 0.3)
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+        for spare in panels[len(groups) :]:
+            spare.set_visible(False)
+        for axes, (group, names) in zip(panels, groups.items(), strict=False):
             if clean_error is not None:
                 axes.axhline(clean_error, color=GREY, linestyle=":", label="clean")
             for i, (name, errors) in enumerate(names.items()):
@@ -56,9 +58,9 @@ def plot_severities(
             axes.set(title=group.capitalize(), xlabel="severity")
             axes.set_xticks(severities if clean_error is None else [0, *severities])
             # Below the panel: in it there is no place that is free for every model.
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8.5, labelcolor=INK)
-        panels[0].set_ylabel("top-1 error, %")
-        panels[0].set_ylim(0, None)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8.5, labelcolor=INK)
+            axes.set_ylabel("top-1 error, %")
+        figure.axes[0].set_ylim(0, None)  # of all, now that all lines are there
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         return _save(figure, path)

@@ -129,7 +129,11 @@ def test_real_and_the_own_labels_in_one_pass(run, models, tmp_path):
     (tmp_path / "val.txt").write_text("".join(reversed(lines)))
     (tmp_path / "real.json").write_text("[[0], [0, 5], [], [7]]")
     words = ["--data", tmp_path, "--list", tmp_path / "val.txt", "--real", tmp_path / "real.json"]
-    code, out, _ = run(models / "imagenet.safetensors", "--input-size", SIDE, *words, "--json")
+    words += ["--input-size", SIDE, "--json"]
+    code, _, err = run(models / "imagenet.safetensors", *words)
+    assert code == 2
+    assert "has 4 entries; ReaL's real.json has one for each of the 50,000" in err
+    code, out, _ = run(models / "imagenet.safetensors", *words, "--partial")
     assert code == 0
     found = by_title(json.loads(out))
     assert (found["clean"]["images"], found["clean"]["top1"]) == (4, 50.0)

@@ -139,7 +139,9 @@ def test_imagenet_c_in_groups_or_not(tmp_path):
 
 def test_real_labels(tmp_path):
     (tmp_path / "real.json").write_text("[[1, 5], [], [999]]")
-    assert data.read_real_labels(tmp_path / "real.json") == [{1, 5}, set(), {999}]
+    assert data.read_real_labels(tmp_path / "real.json", partial=True) == [{1, 5}, set(), {999}]
+    (tmp_path / "real.json").write_text("[" + ", ".join(["[7]"] * 50_000) + "]")
+    assert len(data.read_real_labels(tmp_path / "real.json")) == 50_000
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,7 @@ def test_real_labels(tmp_path):
         ("[[1], 7]", "entry 2 is 7"),
         ("[[true]]", r"entry 1 is \[true\]"),
         ("", "is empty"),
+        ("[[1], [2]]", "has 2 entries; .* 50,000"),
     ],
 )
 def test_real_labels_that_are_none(tmp_path, text, message):
@@ -224,6 +227,13 @@ def test_what_is_random_differs_by_seed_and_what_is_severe_changes_more(picture,
     weak, strong = (np.abs(transformed(picture, name, s) - clean).mean() for s in (1, 5))
     assert weak < strong
     assert not np.array_equal(transformed(picture, name, 3), transformed(picture, name, 3, seed=1))
+
+
+def test_no_drop_leaves_the_picture_as_it_is():
+    """Where its spatter falls nowhere, the library divides 0 by 0, and gives a black picture."""
+    pixels = np.full((32, 32, 3), 130, np.uint8)
+    assert np.array_equal(data.corrupt(pixels, "spatter", 1, np.random.default_rng(39)), pixels)
+    assert not np.array_equal(data.corrupt(pixels, "spatter", 1, np.random.default_rng(0)), pixels)
 
 
 def test_small_grey_pictures_are_corrupted_larger_and_averaged():

@@ -83,7 +83,10 @@ def test_real_by_hand(loader_of):
     clean, by_real = evaluate_real(fn, loader, numbers, real)
     assert (clean.title, clean.images, clean.top1, clean.top5) == ("clean", 5, 40.0, 60.0)
     assert (by_real.title, by_real.images, by_real.top1, by_real.top5) == ("ReaL", 4, 75.0, None)
-    assert by_real.notes == ("ReaL: 1 of 5 pictures have no label and are left out",)
+    assert by_real.notes == (
+        "ReaL: 1 of 5 pictures have no label and are left out",
+        "ReaL is incomplete: 5 pictures instead of 50,000",
+    )
     # The labels follow the pictures' numbers, not their places.
     _, turned = evaluate_real(fn, loader, numbers[::-1], real)
     assert turned.top1 == 0.0
