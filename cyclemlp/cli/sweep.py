@@ -103,6 +103,7 @@ def _sweep(args: argparse.Namespace) -> int:
     sizes = choose_sizes(args.sizes, preprocessing.input_size, least)
     source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
     report = {**common.provenance(args, model, preprocessing, device), "seconds_a_size": args.seconds}
+    args.workers = common.choose_workers(args.workers, source, device)
     rows: list[dict[str, Any]] = []
     for size in sizes:
         common.message(f"cyclemlp sweep: {size} × {size} pixels, {len(rows) + 1} of {len(sizes)}")
@@ -157,7 +158,7 @@ def _measure(
         source,
         evaluation_transform(preprocessing),
         batch_size=args.batch_size,
-        num_workers=common.choose_workers(args.workers, source),
+        num_workers=args.workers,
         tensors=not exported,
     )
     result = evaluate(classify, loader)
