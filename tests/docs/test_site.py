@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import logging
 import os
 import re
@@ -129,6 +130,29 @@ def test_every_recipe_and_benchmark_is_told():
     ]
     assert len(programs) >= 10
     assert [p.name for p in programs if f"benchmarks/{p.name}" not in reports] == []
+
+
+def test_figures_of_recipes_are_those_of_the_pages_and_files_they_name():
+    """A measured figure stands on the page that its row links to, a published one in the head of the file."""
+    measured = published = 0
+    for line in (DOCS / "recipes.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not cells[0].startswith("`configs/"):
+            continue
+        page = re.search(r"\]\((\w+\.md)#", cells[-1])
+        if page:
+            told = [(DOCS / page[1], cells[2])]
+        else:
+            pairs = itertools.pairwise(cells)
+            told = [
+                (ROOT / file.strip("`"), figure) for file, figure in pairs if file.startswith("`configs/")
+            ]
+        for source, text in told:
+            figures, known = re.findall(r"\d+\.\d+", text), source.read_text(encoding="utf-8")
+            assert [figure for figure in figures if figure not in known] == [], line
+            measured, published = measured + bool(page and figures), published + bool(figures and not page)
+    assert measured >= 8
+    assert published >= 20
 
 
 # ---- links, as the site needs them
