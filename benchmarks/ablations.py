@@ -27,7 +27,7 @@ from drawn import Mean, draw, shown, top1
 from cyclemlp import model_info
 from cyclemlp.cli.common import open_source
 from cyclemlp.errors import ConfigError, CycleMLPError
-from cyclemlp.report import JsonLines, format_duration, markdown_table, read_json_lines
+from cyclemlp.report import JsonLines, markdown_table, read_json_lines
 from cyclemlp.report.arms_plot import Arm, plot_arms
 from cyclemlp.training import Recipe
 
@@ -138,11 +138,10 @@ def report(args: argparse.Namespace, base: Recipe, records: list[dict[str, Any]]
         for choice in CHOICES
     }
     train_pictures, val_pictures = records[0]["settings"]["pictures"]
-    seconds = sum(r["seconds"] for r in records if r["seed"] in args.seeds)
     print(
         f"\n{args.labelled} pictures of each of {classes} classes drawn of {train_pictures} for training, "
         f"{val_pictures} validation pictures; {args.steps} steps of {base.data.batch_size}; {len(args.seeds)} seeds; "
-        f"{len(CHOICES) * len(args.seeds)} runs, {format_duration(seconds)} together\n"
+        f"{len(CHOICES) * len(args.seeds)} runs\n"
         "top-1 in %, mean ± half of the 95 % interval (Student's t)"
     )
     panels: dict[str, dict[str, Arm]] = {}

@@ -48,6 +48,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.heavy
 def test_what_is_missing_is_run_and_all_of_it_is_reported(tmp_path):
     first = run(tmp_path, "--seeds", "0")
     assert first.returncode == 0, first.stderr
