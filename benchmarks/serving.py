@@ -4,10 +4,10 @@
 
 EXPORTED is what `cyclemlp export` wrote; without it a cyclemlp_b1 with random weights is exported (its speed is that
 of a trained one). Folder prediction, over the same pictures with the same runtime, is measured before the service
-without worker processes, as `cyclemlp predict` has it on a processor, and after it with one a core; the better of the two
-counts. The clients run in one process beside the service, on the same cores, with
-nothing but asyncio's sockets; the processor time that they take is printed. Every client keeps its connection, sends
-one picture after another, waits as Retry-After says where it gets a 503, and checks every answer.
+without worker processes, as `cyclemlp predict` has it on a processor, and after it with one a core; the better
+counts. The clients run in one process beside the service, on the same cores, with nothing but asyncio's sockets; the
+processor time that they take is printed. Every client keeps its connection, sends one picture after another, waits as
+Retry-After says where it gets a 503, and checks every answer.
 
 The bars: no failed request, every 503 counted and shown, and at least 80 % of folder prediction's pictures per second.
 Without --folder, 500×375 JPEGs of scikit-learn's two photographs.
