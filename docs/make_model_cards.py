@@ -187,7 +187,6 @@ mean {_list(pictures.mean)}, standard deviation {_list(pictures.std)}"""
     output = f"""{config.num_classes} classes (`num_classes`), or four feature maps with strides {_list(config.strides)}
 and {_list(config.embed_dims)} channels (`features_only=True`)"""
     rows = [
-        ["name here", f"`{name}`"],
         ["input", f"RGB picture of any height and width from {config.min_size} pixels"],
         ["preprocessing", prepared],
         ["output", output],
@@ -196,7 +195,7 @@ and {_list(config.embed_dims)} channels (`features_only=True`)"""
         ["weights", weights],
         ["recipe", f"`{recipe}`" if (ROOT / recipe).exists() else "[training.md](../training.md)"],
     ]
-    return markdown_table(["", ""], rows)
+    return markdown_table(["name here", f"`{name}`"], rows)
 
 
 def _architecture(variant: Variant) -> str:
@@ -227,8 +226,8 @@ def _architecture(variant: Variant) -> str:
 
 Patch embedding: {config.patch_size}×{config.patch_size} patches with stride {config.patch_stride} that {patches}{norm}.
 Between stages: {between}. A block: a norm and three branches with step size {config.step_size} (Cycle FC along the
-width, Cycle FC along the height, channel FC), {mixed} and projected; then a norm and a channel MLP with GELU; both with a
-residual connection. LayerNorm with ε 1e-5. [How the Cycle FC works](../how-it-works.md).
+width, Cycle FC along the height, channel FC), {mixed} and projected; then a norm and a channel MLP with GELU; both with
+a residual connection. LayerNorm with ε 1e-5. [How the Cycle FC works](../how-it-works.md).
 
 {markdown_table(["picture", "multiply-adds, G"], costs)}
 
