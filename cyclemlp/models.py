@@ -158,9 +158,7 @@ def fill(network: nn.Layer, file: WeightFile, *, adaptable: Mapping[str, str] | 
     if isinstance(network, CycleMLP):
         steps = dict(zip(("sfc_h", "sfc_w"), network.config.step_sizes, strict=True))
         name = network.metadata.model if network.metadata else None
-    tensors, report = match_weights(
-        file, expected, adaptable=adaptable, step_sizes=steps, claim=_claim(name)
-    )
+    tensors, report = match_weights(file, expected, adaptable=adaptable, step_sizes=steps, claim=_claim(name))
     if name and VARIANTS[name].inferred and "model" not in file.metadata:
         report = replace(report, notes=(*report.notes, _CONFIRMED.format(name)))
     for name, tensor in tensors.items():
