@@ -154,7 +154,5 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     sides = text.lower().replace("×", "x").split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise ConfigError(
-            f"--size is {text!r}; give a side in pixels, as 224, or height and width, as 512x1024"
-        )
+        raise ConfigError(f"--size {text!r}: give one number as 224, or height×width as 512x1024")
     return int(sides[0]), int(sides[-1])

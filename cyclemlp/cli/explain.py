@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -89,15 +88,10 @@ def run(args: argparse.Namespace) -> int:
         args.model_or_file = None
     common.output_folder(args.output.parent)
     require_matplotlib()
-    program = f"explain {args.topic}"
-    with common.plain_warnings(program):
+    with common.plain_warnings(f"explain {args.topic}"):
         if hasattr(args, "device"):
             common.choose_device(args.device)
-        try:
-            facts, words = _RUN[args.topic](args)
-        except FloatingPointError as error:
-            print(f"cyclemlp {program}: error: {error}", file=sys.stderr)
-            return 1
+        facts, words = _RUN[args.topic](args)
     if args.json:
         print(json.dumps(facts, indent=1))
     else:
@@ -518,10 +512,9 @@ def _steps(words: Sequence[str]) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _size(text: str, least: int) -> tuple[int, int]:
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(part.isdigit() for part in parts):
-        raise ConfigError(f"--size {text!r}: give one number as 224, or height×width as 512x1024")
-    height, width = int(parts[0]), int(parts[-1])
+    from cyclemlp.bench.cases import parse_size
+
+    height, width = parse_size(text)
     if min(height, width) < least:
         raise ConfigError(f"--size {text}: this network needs at least {least} pixels in both directions")
     return height, width

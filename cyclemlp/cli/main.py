@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) -> int:
-    """Do the work and return its exit code; a user's mistake becomes a message of `program`."""
+    """Do the work and return its exit code; a user's mistake, or NaN from a model, becomes a message of `program`."""
     try:
         if needs_paddle:
             require_paddle()
@@ -91,6 +91,9 @@ def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) 
     except CycleMLPError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:  # NaN or infinity, found by our own checks
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: stopped", file=sys.stderr)
         return 130

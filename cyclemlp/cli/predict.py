@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,11 +102,7 @@ def run(args: argparse.Namespace) -> int:
         args.model_or_file = None
     _check_pictures(args)
     with common.plain_warnings("predict"):
-        try:
-            return _predict(args)
-        except FloatingPointError as error:
-            print(f"cyclemlp predict: error: {error}", file=sys.stderr)
-            return 1
+        return _predict(args)
 
 
 def _predict(args: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,11 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     with common.plain_warnings("sweep"):
-        try:
-            return _sweep(args)
-        except FloatingPointError as error:
-            print(f"cyclemlp sweep: error: {error}", file=sys.stderr)
-            return 1
+        return _sweep(args)
 
 
 def _sweep(args: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def export_form(layer: nn.Layer, *, channels_first: bool = True) -> nn.Layer:
 
     Args:
         layer: a CycleMLP, or anything that holds some: a model for segmentation with it as its backbone, say.
-        channels_first: the form for ONNX Runtime and OpenVINO; False: the one for Paddle Inference.
+        channels_first: the form for ONNX Runtime and OpenVINO; False: the one for Paddle Inference and for int8.
 
     Returns:
         The copy. It gives the same outputs, and is no longer meant to be trained or saved.
