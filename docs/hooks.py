@@ -34,7 +34,7 @@ by Ctrl-C.
 #: Columns of the help texts, for which `site.css` leaves room.
 HELP_WIDTH = 92
 FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^()\s#]+)(#[^()\s]*)?\)")
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^()\s#]+)(#[^()\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -46,16 +46,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Write links of the repository as links of the site; those that leave it become their text."""
+    """Write links and pictures of the repository as those of the site; those that leave it become their text."""
     name = page.file.src_uri
     folder = ROOT if name in ROOT_PAGES else (DOCS / name).parent
 
     def replace(link: re.Match[str]) -> str:
-        text, target, anchor = link[1], link[2], link[3] or ""
+        mark, text, target, anchor = link[1], link[2], link[3], link[4] or ""
         place = Path(os.path.normpath(folder / target))
         uri = in_site(place)
         if uri is not None:
-            return f"[{text}]({os.path.relpath(uri, Path(name).parent)}{anchor})"
+            return f"{mark}[{text}]({os.path.relpath(uri, Path(name).parent)}{anchor})"
         if not place.exists():
             log.warning("%s links to %s, which is not in the repository", name, target)
         return text
