@@ -1,0 +1,92 @@
+"""`cyclemlp explain WHAT`: pictures of what a network reads, where it looks and what it is made of."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from cyclemlp.cli import common
+from cyclemlp.errors import ConfigError
+from cyclemlp.report.plots import require_matplotlib
+
+FORMS = (".png", ".svg", ".pdf")
+TOPICS = {
+    "kernel": "where a Cycle FC reads, by channel, and what is reached through several blocks",
+    "field": "how far the centre of each stage's map sees: effective receptive fields, from gradients",
+    "gradcam": "which parts of a picture speak for a class",
+    "gates": "how the gates weight the branches, block by block, over many pictures",
+    "features": "feature maps of a picture, stage by stage",
+    "network": "a drawing of the network with shapes, parameters and multiply-adds",
+    "family": "published accuracy and cost of the MLP-like family",
+}
+EPILOG = """
+MODEL is a run folder or a weight file; or a variant by its name, which gets random weights if none are given (a
+warning says so). Without --data, pictures are the bundled handwritten digits. Each picture is drawn from data that a
+function of `cyclemlp.explain` returns; --json prints its figures. docs/explain.md shows them all.
+
+examples:
+  cyclemlp explain kernel                          the paper's: steps of 3, through 1, 2 and 4 blocks
+  cyclemlp explain kernel --step 3x3 7x1           other step sizes, of branch h and of branch w
+  cyclemlp explain field cyclemlp_b1               beside the same network made of channel FCs only
+  cyclemlp explain gradcam runs/pets cat.jpg --class dog --stage 3 4 --whole
+  cyclemlp explain gates runs/demo                 over the held-out digits
+  cyclemlp explain features runs/demo --stage 1 2 --channels 0 1 2 3
+  cyclemlp explain network cyclemlp_b2 --size 512x1024 --output b2.svg
+  cyclemlp explain family
+
+Exit code: 0 done; 1 the network gives no finite numbers; 2 something to mend in what was asked.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the topics and their arguments."""
+    parser.epilog = EPILOG
+    topics = parser.add_subparsers(dest="topic", metavar="WHAT", required=True)
+    for name, summary in TOPICS.items():
+        sub = topics.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _module(name).add_arguments(sub)
+        group = sub.add_argument_group("results")
+        group.add_argument(
+            "--output",
+            type=Path,
+            default=Path(f"{name}.png"),
+            metavar="FILE",
+            help="the picture, .png, .svg or .pdf (default: %(default)s)",
+        )
+        group.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Explain one thing; returns the exit code."""
+    if args.output.suffix.lower() not in FORMS:
+        raise ConfigError(
+            f"--output {args.output}: its suffix decides the form; give one of {', '.join(FORMS)}"
+        )
+    if hasattr(args, "files") and args.model is not None and args.model_or_file is not None:
+        args.files = [args.model_or_file, *(args.files or [])]  # with --model, the first word is a picture
+        args.model_or_file = None
+    common.output_folder(args.output.parent)
+    require_matplotlib()
+    with common.plain_warnings(f"explain {args.topic}"):
+        if hasattr(args, "device"):
+            common.choose_device(args.device)
+        facts, words = _module(args.topic).run(args)
+    if args.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        print(words)
+        print(f"\nwritten   {args.output}")
+    return 0
+
+
+def _module(topic: str) -> Any:
+    return importlib.import_module(f"cyclemlp.cli.explain.{topic}")

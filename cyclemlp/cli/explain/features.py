@@ -1,0 +1,63 @@
+"""`cyclemlp explain features`: feature maps of a picture."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cyclemlp.cli import common
+from cyclemlp.cli.explain import given
+from cyclemlp.errors import ConfigError
+from cyclemlp.report import format_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what this topic takes."""
+    given.add_model_arguments(parser)
+    given.add_picture_arguments(parser, 1)
+    parser.add_argument("--stage", nargs="+", type=common.whole_number(1), metavar="N", help="default: all")
+    parser.add_argument(
+        "--count",
+        type=common.whole_number(1),
+        default=8,
+        metavar="N",
+        help="channels a stage (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--order",
+        choices=("active", "first"),
+        default="active",
+        help="which: those that differ most from position to position (default), or the first",
+    )
+    parser.add_argument(
+        "--channels", nargs="+", type=common.whole_number(0), metavar="C", help="which, by number, instead"
+    )
+    parser.add_argument("--whole", action="store_true", help="the whole picture, not its central square")
+
+
+def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Draw it; returns the figures as JSON values, and as text."""
+    from cyclemlp.explain import feature_maps
+    from cyclemlp.explain.plots import plot_features
+
+    model, name = given.open_model(args)
+    pictures = list(given.read_pictures(args, model, whole=args.whole))
+    if len(pictures) > 1:
+        raise ConfigError(
+            f"a sheet is of one picture, and {len(pictures)} are given: run it for each of them"
+        )
+    (picture,) = pictures
+    found = feature_maps(
+        model, picture.image, args.stage, count=args.count, order=args.order, channels=args.channels
+    )
+    plot_features(found, picture.pixels, args.output, title=f"{name}: {picture.name}")
+    facts = [
+        {"stage": stage.stage, "channels": stage.channels.tolist(), "activity": stage.activity.tolist()}
+        for stage in found
+    ]
+    rows = [
+        [stage.stage, "×".join(map(str, stage.maps.shape[1:])), " ".join(map(str, stage.channels))]
+        for stage in found
+    ]
+    words = format_table(["stage", "map", "channels"], rows)
+    return {"model": name, "picture": picture.name, "stages": facts}, words

@@ -1,0 +1,130 @@
+"""Models and pictures that topics of `cyclemlp explain` take: their arguments, and what these name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclemlp.cli import common
+from cyclemlp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclemlp.explain import Shown
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the model, which may have random weights here."""
+    common.add_model_arguments(parser)
+    parser.add_argument(
+        "--seed",
+        type=common.whole_number(0),
+        default=0,
+        metavar="N",
+        help="of random weights, where a variant is named without weights (default: %(default)s)",
+    )
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser, count: int) -> None:
+    """Declare pictures; `count` of a data set unless it is said how many."""
+    parser.set_defaults(default_pictures=count)
+    group = parser.add_argument_group("pictures")
+    given = group.add_argument(
+        "files", nargs="+", metavar="PICTURE|FOLDER", help="picture files, and folders to look through"
+    )
+    given.required = False  # `nargs='*'` would match nothing where options come first
+    group.add_argument(
+        "--data",
+        metavar="digits|DIR",
+        help="a data set instead: the bundled digits (default), or a folder with one folder of pictures a class",
+    )
+    group.add_argument(
+        "--list", type=Path, metavar="FILE", help="text file with a line `name label` a picture, below --data"
+    )
+    group.add_argument(
+        "--pictures",
+        type=common.whole_number(1),
+        metavar="N",
+        help="how many, taken at equal distances from the first to the last (default: all that are named, "
+        f"{count} of a data set)",
+    )
+    common.add_preprocessing_arguments(parser)
+    parser.add_argument("--device", metavar="cpu|gpu|gpu:N", help="where to compute")
+
+
+def model_only(given: str, seed: int) -> argparse.Namespace:
+    """Model arguments of a model that is just named."""
+    return argparse.Namespace(
+        model_or_file=given, model=None, weights=None, pretrained=False, layout=None, seed=seed
+    )
+
+
+def open_model(args: argparse.Namespace) -> tuple[Any, str]:
+    """The model, with random weights where a variant is named without any, and what to call it in a picture."""
+    import paddle
+
+    import cyclemlp
+    from cyclemlp.network import canonical_name
+
+    name = _variant_named(args)
+    if name is not None:
+        paddle.seed(args.seed)
+        common.message(
+            f"cyclemlp explain: warning: {name} has RANDOM weights (seed {args.seed}): this shows the architecture, "
+            "not what a trained network does; give a run folder, --weights FILE or --pretrained"
+        )
+        return cyclemlp.create_model(name), f"{canonical_name(name)}, random"
+    model = common.open_model(args)
+    return model, _label(args)
+
+
+def architecture(args: argparse.Namespace) -> tuple[Any, Any, str]:
+    """Configuration, preprocessing and name; no weights are needed, or made, for a variant."""
+    import cyclemlp
+
+    name = _variant_named(args)
+    if name is not None:
+        config, metadata = cyclemlp.models.describe_model(name)
+        return config, metadata.preprocessing, metadata.model
+    model = common.open_model(args)
+    return model.config, model.metadata.preprocessing, f"{model.metadata.model}, {_label(args)}"
+
+
+def read_pictures(args: argparse.Namespace, model: Any, *, whole: bool = False) -> Iterator[Shown]:
+    """The pictures that are asked for, as this model gets them."""
+    from cyclemlp import explain
+    from cyclemlp.data import PictureFiles
+
+    if args.files and (args.data or args.list):
+        raise ConfigError("give either pictures and folders, or --data, not both")
+    if args.list and not args.data:
+        raise ConfigError(f"--list {args.list} needs --data DIR, the folder that its names are relative to")
+    source = (
+        PictureFiles(args.files)
+        if args.files
+        else common.open_source(args.data or "digits", args.list, mode="val")
+    )
+    preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
+    count = args.pictures or (len(source) if args.files else args.default_pictures)
+    return explain.read_pictures(source, preprocessing, count, whole=whole)
+
+
+def _variant_named(args: argparse.Namespace) -> str | None:
+    """The variant that is named without weights, if one is."""
+    import cyclemlp
+    from cyclemlp.network import canonical_name
+
+    if args.weights or args.pretrained:
+        return None
+    if args.model_or_file is None or args.model is not None:
+        return args.model if args.model_or_file is None else None
+    given = args.model_or_file
+    known = canonical_name(given) in cyclemlp.list_models()
+    return given if known and not Path(given).exists() else None
+
+
+def _label(args: argparse.Namespace) -> str:
+    if args.model_or_file is not None:
+        return Path(args.model_or_file).name
+    return f"{args.model}, {args.weights.name if args.weights else 'published weights'}"
