@@ -161,8 +161,10 @@ class Loader:
         return self._keys.pictures
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """The next iteration reads epoch `epoch`, from 0, and begins with its batch `first_batch`: where a run that
-        was stopped in the middle of an epoch goes on, without reading what it has had."""
+        """Let the next iteration read epoch `epoch`, from 0, beginning with its batch `first_batch`.
+
+        So a run that was stopped in the middle of an epoch goes on without reading what it has had.
+        """
         self._keys.epoch, self._keys.first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[Batch]:

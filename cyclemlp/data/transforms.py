@@ -122,8 +122,11 @@ class TrainingTransform:
         return self._augmented(as_array(image.crop(self._box(image.size, rng))), rng)
 
     def begin_file(self, file: PictureFile, rng: np.random.Generator) -> Begun:
-        """As `begin`, from a file, decoding no more than the crop needs: a JPEG of which the crop is at least twice as
-        wide and high as the result, at ½, ¼ or ⅛ of its size. Smaller ones give the very same as decoded first."""
+        """As `begin`, from a file, decoding no more than the crop needs.
+
+        A JPEG of which the crop is at least twice as wide and high as the result is decoded at ½, ¼ or ⅛ of its size.
+        Smaller ones give the very same as decoded first.
+        """
         left, upper, right, lower = box = self._box(file.size, rng)
         room = min(right - left, lower - upper) // self.preprocessing.input_size
         scale = max(scale for scale in JPEG_SCALES if scale <= max(room, 1))

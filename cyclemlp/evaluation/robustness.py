@@ -126,8 +126,10 @@ class CorruptionResult:
         return {group: errors for group, errors in groups.items() if errors}
 
     def corruption_error(self, corruption: str) -> float | None:
-        """A corruption's error as a percentage of AlexNet's: the paper's CE. None for extra corruptions, for ones made
-        here, and if not all severities were measured."""
+        """A corruption's error as a percentage of AlexNet's: the paper's CE.
+
+        None for extra corruptions, for ones made here, and if not all severities were measured.
+        """
         if not self.published or corruption not in ALEXNET_ERRORS:
             return None
         if set(self.errors[corruption]) != set(SEVERITIES):

@@ -36,8 +36,10 @@ class GradCam:
     maps: dict[int, np.ndarray]
 
     def heat(self, stage: int) -> np.ndarray:
-        """float32 [B, h, w] in [0, 1]: what speaks for the class, by share of the picture's greatest value; all 0 where
-        nothing does."""
+        """What speaks for the class, by share of the picture's greatest value: float32 [B, h, w] in [0, 1].
+
+        All 0 where nothing speaks for it.
+        """
         positive = np.maximum(self.maps[stage], 0)
         return positive / np.maximum(positive.max(axis=(1, 2), keepdims=True), np.finfo(positive.dtype).tiny)
 

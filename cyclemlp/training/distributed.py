@@ -48,8 +48,10 @@ class World:
         return self.rank == 0
 
     def wrap(self, model: nn.Layer) -> nn.Layer:
-        """The model as it is to be called for training: everywhere with the first process's weights, and with
-        gradients that are averaged over the processes during `backward`. Both share their parameters."""
+        """The model as it is to be called for training; both share their parameters.
+
+        Every process has the first one's weights, and `backward` averages the gradients over the processes.
+        """
         if self.size == 1:
             return model
         import paddle
