@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,44 @@ def whole_number(least: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+# ---- parsers and positionals
+
+
+def add_subcommands(
+    parser: argparse.ArgumentParser,
+    summaries: Mapping[str, str],
+    *,
+    dest: str,
+    metavar: str,
+    epilog: str | None = None,
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Declare what follows a command's name, one of which must; yields each name with its parser."""
+    subparsers = parser.add_subparsers(dest=dest, metavar=metavar, required=True)
+    for name, summary in summaries.items():
+        yield (
+            name,
+            subparsers.add_parser(
+                name,
+                help=summary,
+                description=summary[0].upper() + summary[1:] + ".",
+                epilog=epilog,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            ),
+        )
+
+
+def add_optional_positional(group: argparse._ArgumentGroup, name: str, **described: Any) -> None:
+    """Declare a positional that may be left out: `nargs='?'` or `'*'` would match nothing where options come first."""
+    group.add_argument(name, **described).required = False
+
+
+def take_model_word_as_picture(args: argparse.Namespace, pictures: str) -> None:
+    """With --model there is no MODEL: the word that was taken for it is the first of `args.<pictures>`."""
+    if args.model is not None and args.model_or_file is not None:
+        setattr(args, pictures, [args.model_or_file, *(getattr(args, pictures) or [])])
+        args.model_or_file = None
 
 
 # ---- groups of arguments
@@ -145,13 +183,13 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Positional `model_or_file`; `--model NAME` with `--weights FILE` or `--pretrained`."""
     group = parser.add_argument_group("model")
-    positional = group.add_argument(
+    add_optional_positional(
+        group,
         "model_or_file",
         metavar="MODEL",
         help="a run folder of `cyclemlp train`, or a weight file that it wrote: they know their architecture, "
         "preprocessing and classes",
     )
-    positional.required = False  # not with --model; `nargs='?'` would match nothing where options come first
     group.add_argument(
         "--model", metavar="NAME", help="a variant by its name, e.g. cyclemlp_b1 (see `cyclemlp info`)"
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.cli.common import choose_device, output_folder, plain_warnings, whole_number
+from cyclemlp.cli.common import add_subcommands, choose_device, output_folder, plain_warnings, whole_number
 from cyclemlp.cli.training import result_or_exit_code, speaker
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import Progress, format_table, progress
@@ -37,15 +37,9 @@ TRAIN_EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `cyclemlp det`."""
     parser.epilog = EPILOG
-    commands = parser.add_subparsers(dest="det_command", metavar="COMMAND", required=True)
-    for name, (summary, add, _) in COMMANDS.items():
-        sub = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        add(sub)
+    summaries = {name: summary for name, (summary, _, _) in COMMANDS.items()}
+    for name, sub in add_subcommands(parser, summaries, dest="det_command", metavar="COMMAND"):
+        COMMANDS[name][1](sub)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -48,13 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage, parser.epilog = USAGE, EXAMPLES
     common.add_model_arguments(parser)
     group = parser.add_argument_group("pictures")
-    pictures = group.add_argument(
+    common.add_optional_positional(
+        group,
         "pictures",
         nargs="+",
         metavar="PICTURE|FOLDER|TAR",
         help="picture files, and folders to look through; or a tar, read without unpacking",
     )
-    pictures.required = False  # not with --list; `nargs='*'` would match nothing where options come first
     group.add_argument(
         "--data",
         metavar="digits|DIR|TAR",
@@ -95,11 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    if (
-        args.model is not None and args.model_or_file is not None
-    ):  # with --model there is no MODEL: it is a picture
-        args.pictures = [args.model_or_file, *(args.pictures or [])]
-        args.model_or_file = None
+    common.take_model_word_as_picture(args, "pictures")
     _check_pictures(args)
     with common.plain_warnings("predict"):
         return _predict(args)

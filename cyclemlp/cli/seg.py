@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli.common import (
+    add_subcommands,
     choose_device,
     message,
     output_folder,
@@ -70,15 +71,7 @@ MOST_SHOWN = 30
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `cyclemlp seg`."""
     parser.epilog = EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, summary in ACTIONS.items():
-        sub = actions.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    for name, sub in add_subcommands(parser, ACTIONS, dest="action", metavar="ACTION", epilog=EPILOG):
         _ARGUMENTS[name](sub)
 
 

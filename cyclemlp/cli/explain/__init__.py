@@ -44,15 +44,7 @@ Exit code: 0 done; 1 the network gives no finite numbers; 2 something to mend in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the topics and their arguments."""
     parser.epilog = EPILOG
-    topics = parser.add_subparsers(dest="topic", metavar="WHAT", required=True)
-    for name, summary in TOPICS.items():
-        sub = topics.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    for name, sub in common.add_subcommands(parser, TOPICS, dest="topic", metavar="WHAT", epilog=EPILOG):
         _module(name).add_arguments(sub)
         group = sub.add_argument_group("results")
         group.add_argument(
@@ -71,9 +63,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--output {args.output}: its suffix decides the form; give one of {', '.join(FORMS)}"
         )
-    if hasattr(args, "files") and args.model is not None and args.model_or_file is not None:
-        args.files = [args.model_or_file, *(args.files or [])]  # with --model, the first word is a picture
-        args.model_or_file = None
+    if hasattr(args, "files"):
+        common.take_model_word_as_picture(args, "files")
     common.output_folder(args.output.parent)
     require_matplotlib()
     with common.plain_warnings(f"explain {args.topic}"):

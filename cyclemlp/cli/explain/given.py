@@ -30,10 +30,9 @@ def add_picture_arguments(parser: argparse.ArgumentParser, count: int) -> None:
     """Declare pictures; `count` of a data set unless it is said how many."""
     parser.set_defaults(default_pictures=count)
     group = parser.add_argument_group("pictures")
-    given = group.add_argument(
-        "files", nargs="+", metavar="PICTURE|FOLDER", help="picture files, and folders to look through"
+    common.add_optional_positional(
+        group, "files", nargs="+", metavar="PICTURE|FOLDER", help="picture files, and folders to look through"
     )
-    given.required = False  # `nargs='*'` would match nothing where options come first
     group.add_argument(
         "--data",
         metavar="digits|DIR",
