@@ -54,7 +54,7 @@ examples:
     cyclemlp seg train --config configs/seg/own_data.yaml --max-minutes 20 --set lr_scheduler.learning_rate=5e-4
   on 8 GPUs:
     python -m paddle.distributed.launch "$(command -v cyclemlp)" seg train \\
-        --config configs/seg/ade20k_semantic_fpn_b1.yaml --data ADEChallengeData2016
+        --config configs/seg/semantic_fpn_cyclemlp_b1_ade20k.yaml --data ADEChallengeData2016
 """
 
 ACTIONS = {

@@ -120,6 +120,16 @@ def test_the_reference_has_every_command(pages):
     assert {"cyclemlp-seg-train", "cyclemlp-data-scenes"} <= anchors
 
 
+def test_a_config_that_is_named_is_there(site):
+    """Helps of commands among it: they are a page of the site."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    named = [
+        (name, path) for name, text in texts.items() for path in re.findall(r"configs/[\w/]+\.yaml", text)
+    ]
+    assert any(name == "commands.html" for name, _ in named)
+    assert [(name, path) for name, path in named if not (ROOT / path).is_file()] == []
+
+
 def test_every_recipe_and_benchmark_is_told():
     told = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("recipes.md", "ablations.md"))
     recipes = [path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml")]
