@@ -22,7 +22,7 @@ from cyclemlp._version import __version__
 from cyclemlp.deploy.form import export_form
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata, Output
 from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, paddle_to_onnx
-from cyclemlp.deploy.runtimes import FILES, require
+from cyclemlp.deploy.runtimes import FILES, openvino_core, require
 from cyclemlp.errors import ModelError
 from cyclemlp.network import CycleMLP
 from cyclemlp.network.variants import VARIANTS
@@ -195,7 +195,7 @@ def _trace(layer: nn.Layer, prefix: Path, spec: Sequence[Any]) -> None:
 def _to_openvino(onnx_file: Path, path: Path, metadata: ExportMetadata) -> None:
     import openvino
 
-    model = openvino.Core().read_model(str(onnx_file))
+    model = openvino_core().read_model(str(onnx_file))
     model.set_rt_info(metadata.to_json(), [KEY])
     openvino.save_model(model, str(path), compress_to_fp16=False)
 

@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import threading
@@ -210,11 +211,22 @@ def _open_onnxruntime(file: Path, precision: str | None, threads: int | None) ->
     return text, lambda images: session.run(None, {name: images})
 
 
-def _open_openvino(file: Path, precision: str | None, threads: int | None) -> tuple[str, Run]:
-    require("openvino")
+@functools.cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of the process; it is never given back.
+
+    OpenVINO's plugin for processors brings a stack for signal handlers, and gives the stack before it back when it
+    goes. Of two plugins that go in the order they came in, the thread is left with a stack that is no longer there,
+    and the next Ctrl-C ends the process with a segmentation fault (seen with OpenVINO 2026.4).
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _open_openvino(file: Path, precision: str | None, threads: int | None) -> tuple[str, Run]:
+    require("openvino")
+    core = openvino_core()
     # Left alone, OpenVINO computes in bfloat16 wherever the processor can.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if precision == "bfloat16":

@@ -139,6 +139,23 @@ def test_running_needs_no_paddle(exported):
     assert done.stdout.strip() == "(1, 2)", done.stderr
 
 
+def test_ctrl_c_after_two_models_of_openvino(exported):
+    # Two plugins that went in the order they came in left signal handlers a stack that was gone: SIGSEGV.
+    program = (
+        "import cyclemlp, os, signal\n"
+        f"first, second = (cyclemlp.load_exported({str(exported / 'onnx')!r}, runtime='openvino') for _ in 'ab')\n"
+        "first = None\n"
+        "second = None\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    signal.pause()\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_an_operator_without_translation(tmp_path):
     described = ExportMetadata("unknown", outputs=[Output("out", "out")])
     spec = [paddle.static.InputSpec([1, 8, 8, 4], "float32", "x")]
