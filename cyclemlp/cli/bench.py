@@ -86,17 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from cyclemlp.bench import measure_machine
+    from cyclemlp.bench import measure, measure_machine
 
     if args.seconds <= 0:
         raise ConfigError(f"--seconds is {args.seconds:g}; give a number above 0")
     output = common.output_folder(args.output)
     threads = args.threads or len(os.sched_getaffinity(0))
     machine = measure_machine(threads)
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="cyclemlp-bench-") as scratch:
-        for number, given in enumerate(dict.fromkeys(args.models)):
-            rows += _measure_model(args, given, machine, Path(scratch) / str(number))
     facts = {
         "version": __version__,
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
@@ -104,22 +100,40 @@ def run(args: argparse.Namespace) -> int:
         "matrix_product_peak_giga_multiply_adds_per_second": machine.multiply_adds_per_second / 1e9,
         "seconds_a_case": args.seconds,
     }
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="cyclemlp-bench-") as scratch:
+        plan = []  # whole before the first measurement: what is wrong with the last model is known at once
+        for number, given in enumerate(dict.fromkeys(args.models)):
+            common.message(f"cyclemlp bench: preparing {given}")
+            plan += _plan(args, given, threads, Path(scratch) / str(number))
+        try:
+            for case, model in plan:
+                common.message(f"cyclemlp bench: {_words(case, model)}, {len(rows) + 1} of {len(plan)}")
+                rows.append(_row(case, model, machine, measure(case, model, args.seconds)))
+                if output is not None:
+                    _write(output, {**facts, "complete": len(rows) == len(plan)}, rows)
+        except KeyboardInterrupt:
+            if rows and not args.json:
+                print(_table(rows, machine))
+            raise
+    if output is not None:
+        try:
+            plot_speed(rows, output / "bench.png")
+        except DataError as error:
+            common.message(f"cyclemlp bench: no bench.png: {error}")
     if args.json:
-        print(json.dumps({**facts, "cases": rows}, indent=1))
+        print(json.dumps({**facts, "complete": True, "cases": rows}, indent=1))
     else:
         print(_table(rows, machine))
-    if output is not None:
-        _write(output, facts, rows)
     failed = [row for row in rows if "error" in row]
     for row in failed:
         common.message(f"cyclemlp bench: {row['name']}, {row['runtime']}, {row['precision']}: {row['error']}")
     return 1 if failed else 0
 
 
-def _measure_model(
-    args: argparse.Namespace, given: str, machine: Machine, scratch: Path
-) -> list[dict[str, Any]]:
-    from cyclemlp.bench import WAYS, Case, measure, prepare
+def _plan(args: argparse.Namespace, given: str, threads: int, scratch: Path) -> list[tuple[Case, Model]]:
+    """The cases of one model, made ready to be measured."""
+    from cyclemlp.bench import WAYS, Case, prepare
     from cyclemlp.bench.cases import parse_size
     from cyclemlp.deploy import RUNS, is_exported
 
@@ -141,11 +155,15 @@ def _measure_model(
     for height, width in sizes:
         if min(height, width) < model.min_size:
             raise ConfigError(f"--size {height}x{width}: {model.name} needs at least {model.min_size} pixels")
-    cases = [
-        Case(given, runtime, precision, height, width, batch, machine.threads)
+    return [
+        (Case(given, runtime, precision, height, width, batch, threads), model)
         for (runtime, precision), (height, width), batch in product(ways, sizes, args.batch)
     ]
-    return [_row(case, model, machine, measure(case, model, args.seconds)) for case in cases]
+
+
+def _words(case: Case, model: Model) -> str:
+    size = f"{case.height}×{case.width}"
+    return f"{model.name}, {case.runtime}, {case.precision}, {size}, batch of {case.batch}"
 
 
 def _row(case: Case, model: Model, machine: Machine, measured: dict[str, Any]) -> dict[str, Any]:
@@ -181,10 +199,6 @@ def _write(output: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> N
     writer.writerows(rows)
     common.write_text(output / "bench.csv", text.getvalue())
     common.write_text(output / "bench.json", json.dumps({**facts, "cases": rows}, indent=1) + "\n")
-    try:
-        plot_speed(rows, output / "bench.png")
-    except DataError as error:
-        common.message(f"cyclemlp bench: no bench.png: {error}")
 
 
 def _processor() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 
@@ -32,6 +33,7 @@ def benched(tmp_path_factory):
 def test_every_case_is_measured(benched):
     output, _ = benched
     facts = json.loads((output / "bench.json").read_text())
+    assert facts["complete"] is True
     cases = facts["cases"]
     assert [(c["runtime"], c["batch"]) for c in cases] == [
         ("network", 1),
@@ -63,6 +65,33 @@ def test_table_and_csv_say_the_same(benched):
     assert "NumPy's product" in lines[-1]
     assert not (output / "bench.png").exists()
     assert "published accuracy" in done.stderr  # the nano has none, which is said
+
+
+def test_ctrl_c_leaves_what_was_measured(tmp_path):
+    words = "cyclemlp_nano --size 32 --batch 1 2 3 --runtime network --threads 1 --seconds 0.2"
+    command = [*COMMAND, *words.split(), "--output", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        while "batch of 2, 2 of 3" not in (line := process.stderr.readline()):
+            assert line, said
+            said.append(line)
+        process.send_signal(signal.SIGINT)
+        shown, rest = process.communicate()
+    assert process.returncode == 130
+    assert rest == "cyclemlp bench: stopped\n"
+    facts = json.loads((tmp_path / "bench.json").read_text())
+    assert facts["complete"] is False
+    (case,) = facts["cases"]
+    assert f"{case['pictures_per_second']:.4g}" in shown
+    assert (tmp_path / "bench.csv").read_text().count("\n") == 2
+
+
+def test_a_mistake_in_the_last_model_costs_no_measurement(capfd):
+    assert main(["bench", "cyclemlp_nano", "cyclemlp_nono", "--runtime", "network", "--size", "32"]) == 2
+    said = capfd.readouterr().err
+    assert "cyclemlp_nono" in said.splitlines()[-1]
+    assert "1 of 4" not in said
 
 
 def test_what_does_not_go_together(capsys, tmp_path):
