@@ -34,6 +34,7 @@ class Case:
         height, width: of the pictures, in pixels.
         batch: pictures at once.
         threads: of the runtime.
+        size: height and width as they are shown, and as the keys of `Model.multiply_adds` are.
     """
 
     model: str
@@ -43,6 +44,10 @@ class Case:
     width: int
     batch: int
     threads: int
+
+    @property
+    def size(self) -> str:
+        return f"{self.height}×{self.width}"
 
 
 @dataclass(frozen=True)

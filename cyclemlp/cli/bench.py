@@ -92,39 +92,33 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--seconds is {args.seconds:g}; give a number above 0")
     output = common.output_folder(args.output)
     threads = args.threads or len(os.sched_getaffinity(0))
-    machine = measure_machine(threads)
-    facts = {
-        "version": __version__,
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
-        "threads": threads,
-        "matrix_product_peak_giga_multiply_adds_per_second": machine.multiply_adds_per_second / 1e9,
-        "seconds_a_case": args.seconds,
-    }
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="cyclemlp-bench-") as scratch:
         plan = []  # whole before the first measurement: what is wrong with the last model is known at once
         for number, given in enumerate(dict.fromkeys(args.models)):
             common.message(f"cyclemlp bench: preparing {given}")
             plan += _plan(args, given, threads, Path(scratch) / str(number))
+        machine = measure_machine(threads)
+        facts = {
+            "version": __version__,
+            "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+            "threads": threads,
+            "matrix_product_peak_giga_multiply_adds_per_second": machine.multiply_adds_per_second / 1e9,
+            "seconds_a_case": args.seconds,
+        }
         try:
             for case, model in plan:
                 common.message(f"cyclemlp bench: {_words(case, model)}, {len(rows) + 1} of {len(plan)}")
                 rows.append(_row(case, model, machine, measure(case, model, args.seconds)))
                 if output is not None:
                     _write(output, {**facts, "complete": len(rows) == len(plan)}, rows)
-        except KeyboardInterrupt:
+        finally:  # stopped by Ctrl-C too
             if rows and not args.json:
                 print(_table(rows, machine))
-            raise
-    if output is not None:
-        try:
-            plot_speed(rows, output / "bench.png")
-        except DataError as error:
-            common.message(f"cyclemlp bench: no bench.png: {error}")
     if args.json:
         print(json.dumps({**facts, "complete": True, "cases": rows}, indent=1))
-    else:
-        print(_table(rows, machine))
+    if output is not None:
+        _draw(output / "bench.png", rows)
     failed = [row for row in rows if "error" in row]
     for row in failed:
         common.message(f"cyclemlp bench: {row['name']}, {row['runtime']}, {row['precision']}: {row['error']}")
@@ -162,17 +156,16 @@ def _plan(args: argparse.Namespace, given: str, threads: int, scratch: Path) -> 
 
 
 def _words(case: Case, model: Model) -> str:
-    size = f"{case.height}×{case.width}"
-    return f"{model.name}, {case.runtime}, {case.precision}, {size}, batch of {case.batch}"
+    return f"{model.name}, {case.runtime}, {case.precision}, {case.size}, batch of {case.batch}"
 
 
 def _row(case: Case, model: Model, machine: Machine, measured: dict[str, Any]) -> dict[str, Any]:
-    cost = model.multiply_adds.get(f"{case.height}×{case.width}")
+    cost = model.multiply_adds.get(case.size)
     speed = measured.get("pictures_per_second")
     return {
         **asdict(case),
         "name": model.name,
-        "size": f"{case.height}×{case.width}",
+        "size": case.size,
         "published_top1_percent": model.published_top1_percent,
         "giga_multiply_adds": None if cost is None else cost / 1e9,
         "share_of_peak_percent": (
@@ -199,6 +192,13 @@ def _write(output: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> N
     writer.writerows(rows)
     common.write_text(output / "bench.csv", text.getvalue())
     common.write_text(output / "bench.json", json.dumps({**facts, "cases": rows}, indent=1) + "\n")
+
+
+def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    try:
+        plot_speed(rows, path)
+    except DataError as error:
+        common.message(f"cyclemlp bench: no {path.name}: {error}")
 
 
 def _processor() -> str:
