@@ -23,7 +23,7 @@ def demo(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ("name", "least", "figure", "best"),
     [
         ("seg", ("--iters", "2", "--workers", "0"), "mean IoU", "best_model"),
-        ("det", ("--epochs", "1"), "mask AP50", "best_model.pdparams"),
+        pytest.param("det", ("--epochs", "1"), "mask AP50", "best_model.pdparams", marks=pytest.mark.heavy),
     ],
 )
 def test_a_few_steps_are_drawn_and_judged_too_little(tmp_path, name, least, figure, best):

@@ -26,16 +26,25 @@ def same(model, other, x):
         return np.array_equal(model(x).numpy(), other(x).numpy())
 
 
-#: Networks of others' sizes: the same code as the smallest of their kind.
-HEAVY = ("cyclemlp_s_inferred", "cyclemlp_b_inferred")
+#: Small enough to be walked through whole in the quick tests.
+SMALL = ("cyclemlp_nano", "cyclemlp_micro")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.heavy] if name in HEAVY else []) for name in VARIANTS]
-)
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in SMALL])
+def test_every_model_in_its_whole_depth(name, tmp_path):
+    walk_through(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_model(name, tmp_path):
+    """Of the large ones one block a stage: widths and ratios are theirs, and the rest is more of the same."""
+    walk_through(name, tmp_path, **({} if name in SMALL else {"depths": (1, 1, 1, 1)}))
+
+
+def walk_through(name, tmp_path, **overrides):
     """Forward, backward, features, save, load and to_static."""
-    model = cyclemlp.create_model(name, num_classes=5, drop_path_rate=0.1)
+    model = cyclemlp.create_model(name, num_classes=5, drop_path_rate=0.1, **overrides)
     size = model.config.min_size
     x = paddle.randn([2, 3, size + 3, 2 * size + 1])
 
@@ -46,7 +55,7 @@ def test_every_model(name, tmp_path):
         assert parameter.grad is not None, parameter_name
         assert bool(parameter.grad.isfinite().all()), parameter_name
 
-    backbone = cyclemlp.create_model(name, features_only=True)
+    backbone = cyclemlp.create_model(name, features_only=True, **overrides)
     with paddle.no_grad():
         maps = backbone(x)
     strides = backbone.feature_strides

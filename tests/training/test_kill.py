@@ -91,8 +91,8 @@ def kill_and_go_on(output: Path, whole: Path, epochs: int, *, while_writing: int
     check_the_same(output, whole, epochs)
 
 
-def test_killed_three_times(tmp_path, left_alone):
-    kill_and_go_on(tmp_path / "run", left_alone(14), 14, while_writing=2, any_time=1)
+def test_killed_twice(tmp_path, left_alone):
+    kill_and_go_on(tmp_path / "run", left_alone(10), 10, while_writing=1, any_time=1)
 
 
 @pytest.mark.heavy
@@ -111,7 +111,7 @@ def killed_at_changes(folder: Path, whole: Path, first: int, stride: int) -> int
 
 
 def test_killed_at_some_changes_of_the_file_system(tmp_path, left_alone):
-    assert killed_at_changes(tmp_path / "runs", left_alone(2), 5, 23) >= 3
+    assert killed_at_changes(tmp_path / "runs", left_alone(2), 5, 41) >= 2
 
 
 @pytest.mark.heavy
