@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DENSE := $(VENV)/.dense
 
-.PHONY: help install dense demo demo-seg demo-det docs test test-all lint format clean
+.PHONY: help install dense demo demo-seg demo-det docs test test-all fuzz lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -57,6 +57,16 @@ test: $(DENSE) lint  ## check the style, the types, the walls, and run the quick
 
 test-all: $(DENSE) lint  ## the same with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
+
+# Atheris needs Python 3.11 or later.
+SECONDS ?= 60
+fuzz: $(DENSE)  ## feed damaged files to whatever reads files, a minute a target (SECONDS=60 TARGETS="pickle image")
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt; \
+	else \
+	    $(BIN)/pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt; \
+	fi
+	@$(BIN)/python fuzz/run.py --seconds $(SECONDS) $(TARGETS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,0 +1,40 @@
+"""Tars of images, and tars of tars, by `cyclemlp.data`."""
+
+import contextlib
+import io
+import tarfile
+
+from hostile_files import picture
+from scratch import FOLDER, written
+
+from cyclemlp.data import TarFolders, TarPictures
+from cyclemlp.errors import CycleMLPError
+
+
+def made(files, form):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def seeds():
+    image = picture("PNG")
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        files = {"cat/1.png": image, "d" * 90 + "/" + "x" * 80 + ".png": image}
+        yield made(files if form == tarfile.USTAR_FORMAT else {**files, "é" * 90 + ".png": image}, form)
+        yield made({"n01440764.tar": made({"1.JPEG": image}, form)}, form)
+
+
+def check(data):
+    path = written(data, "a.tar")
+    for open_tar in (TarFolders, TarPictures):
+        for kept in FOLDER.glob("cache/tars/*"):
+            kept.unlink()
+        source = open_tar(path)
+        for index in range(min(len(source), 3)):
+            with contextlib.suppress(CycleMLPError):
+                source[index]
