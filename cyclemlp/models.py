@@ -225,7 +225,8 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
 
     Returns:
         name, from_paper and inferred (whether it is), architecture, parameters (a count), multiply_adds (of one
-        picture of `input_size`), input_size (pixels), strides (pixels), preprocessing, and what was published of it.
+        picture of `input_size`), input_size (pixels of a square's
+        side, or height and width), strides (pixels), preprocessing, and what was published of it.
 
     Raises:
         ModelError: for an unknown name or override.
@@ -233,15 +234,14 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
     variant = _variant(name)
     config = variant.config.replace(overrides)
     preprocessing = _preprocessing_for(variant.preprocessing, config.in_chans)
-    size = preprocessing.input_size
     return {
         "name": canonical_name(name),
         "from_paper": variant.from_paper,
         "inferred": variant.inferred,
         "architecture": config.to_dict(),
         "parameters": parameter_count(config),
-        "multiply_adds": multiply_adds(config, size, size),
-        "input_size": size,
+        "multiply_adds": multiply_adds(config, preprocessing.input_height, preprocessing.input_width),
+        "input_size": preprocessing.to_dict()["input_size"],
         "strides": list(config.strides),
         "preprocessing": preprocessing.to_dict(),
         "published": {

@@ -157,7 +157,7 @@ def create_teacher(
     network, preprocessing, lines = _build(known, file, num_classes)
     lines += _check_classes(file, classes)
     if pictures is not None and pictures.input_size != preprocessing.input_size:
-        lines.append(f"made for {preprocessing.input_size} pixels, gets {pictures.input_size}")
+        lines.append(f"made for {preprocessing.size_text} pixels, gets {pictures.size_text}")
     if pictures is not None and (pictures.mean, pictures.std) != (preprocessing.mean, preprocessing.std):
         lines.append(f"pictures are renormalised to its mean {preprocessing.mean}, std {preprocessing.std}")
     return Teacher(

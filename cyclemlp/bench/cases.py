@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.errors import ConfigError, CycleMLPError
+from cyclemlp.errors import CycleMLPError
 
 #: The runtime's name for the network as it is trained, in Paddle, without export.
 NETWORK = "network"
@@ -149,15 +149,3 @@ def _work(kind: str, request: dict[str, Any], threads: int | None) -> dict[str, 
             "error": f"the process was ended by signal {-done.returncode}; 9 mostly means that memory ran out"
         }
     return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`224` or `512x1024` (height first) → height, width.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    sides = text.lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise ConfigError(f"--size {text!r}: give one number as 224, or height×width as 512x1024")
-    return int(sides[0]), int(sides[-1])

@@ -45,8 +45,8 @@ def _export(given: str, ways: list[tuple[str, str]], request: dict[str, Any]) ->
         shape = (
             CALIBRATION_PICTURES,
             preprocessing.channels,
-            preprocessing.input_size,
-            preprocessing.input_size,
+            preprocessing.input_height,
+            preprocessing.input_width,
         )
         pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         export_model(model, folder, form, calibration=[pictures] if precision == "int8" else None)

@@ -128,10 +128,10 @@ def run(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace, given: str, threads: int, scratch: Path) -> list[tuple[Case, Model]]:
     """The cases of one model, made ready to be measured."""
     from cyclemlp.bench import WAYS, Case, prepare
-    from cyclemlp.bench.cases import parse_size
     from cyclemlp.deploy import RUNS, is_exported
+    from cyclemlp.preprocessing import parse_size, sides
 
-    sizes = [parse_size(text) for text in args.size]
+    sizes = [sides(parse_size(text)) for text in args.size]
     runtimes = args.runtime or list(WAYS)
     if is_exported(given):
         forms = {".onnx": "onnx", ".xml": "openvino", ".json": "paddle"}

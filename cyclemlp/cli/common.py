@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
-from cyclemlp.preprocessing import INTERPOLATIONS, Preprocessing
+from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Preprocessing, Size, parse_size
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
@@ -52,6 +52,14 @@ def whole_number(least: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def image_size(text: str) -> Size:
+    """Type of an argument that is a size: `224`, or height and width as in `192x256`."""
+    try:
+        return parse_size(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 # ---- parsers and positionals
@@ -157,7 +165,7 @@ def add_running_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -
 
 
 def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: bool = True) -> None:
-    """`--input-size`, `--crop-pct`, `--interpolation`: overrides of the model's own evaluation preprocessing.
+    """`--input-size`, `--crop-pct`, `--interpolation`, `--exif`: overrides of the model's own evaluation preprocessing.
 
     Args:
         input_size: without it, the command has sizes of its own.
@@ -167,17 +175,23 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: 
     if input_size:
         group.add_argument(
             "--input-size",
-            type=whole_number(1),
-            metavar="PIXELS",
-            help="side of the square that the model sees",
+            type=image_size,
+            metavar="PIXELS|HxW",
+            help="size of the network's input: the side of a square, or height x width such as 192x256",
         )
     group.add_argument(
         "--crop-pct",
         type=float,
         metavar="SHARE",
-        help="that side divided by the picture's shorter side after resizing, e.g. 0.875",
+        help="the input's height and width divided by the least ones of the image after resizing, e.g. 0.875",
     )
     group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how pictures are resized")
+    group.add_argument(
+        "--exif",
+        choices=EXIF,
+        help="apply: turn images as their EXIF data say, as a photo viewer does; ignore: read them as they are stored, "
+        "as the published networks were trained",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -321,8 +335,8 @@ def choose_device(name: str | None) -> str:
 
 
 def choose_preprocessing(own: Preprocessing, args: argparse.Namespace) -> Preprocessing:
-    """The model's preprocessing with `--input-size`, `--crop-pct` and `--interpolation` on top."""
-    given = {name: getattr(args, name) for name in ("input_size", "crop_pct", "interpolation")}
+    """The model's preprocessing with `--input-size`, `--crop-pct`, `--interpolation` and `--exif` on top."""
+    given = {name: getattr(args, name) for name in ("input_size", "crop_pct", "interpolation", "exif")}
     return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"model     {report['model']}, {report['weights']}")
     print(f"pictures  {result.images:,} of {report['data']}, {result.classes} classes")
     print(
-        f"prepared  shorter side {preprocessing.resize_size}, centre {preprocessing.input_size}, "
-        f"{preprocessing.interpolation}"
+        f"prepared  {preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"
+        + (", turned by EXIF" if preprocessing.exif == "apply" else "")
     )
     for k, value in result.accuracy.items():
         low, high = intervals[k]

@@ -110,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
         stride = "" if output.stride is None else f", a position every {output.stride} pixels"
         print(f"output    {output.name}: {output.kind}{stride}")
     print(
-        f"prepared  shorter side {preprocessing.resize_size}, centre {preprocessing.input_size}, "
-        f"{preprocessing.interpolation}"
+        f"prepared  {preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"
+        + (", turned by EXIF" if preprocessing.exif == "apply" else "")
     )
     print(f"runs in   {' and '.join(RUNS[args.format])}")
     for path, size in files.items():

@@ -10,7 +10,9 @@ from typing import Any
 
 from cyclemlp._tune import bfloat16_instructions, tuning_facts, tuning_json
 from cyclemlp._version import __version__
+from cyclemlp.cli import common
 from cyclemlp.errors import ModelError
+from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
 
 INFERRED = "inferred; no published weights confirm it"
@@ -31,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input-size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the picture for which to count multiply-adds",
+        type=common.image_size,
+        metavar="PIXELS|HxW",
+        help="size of the image for which to count multiply-adds: the side of a square, or height x width",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _model_facts(name: str, input_size: int | None) -> dict[str, Any]:
+def _model_facts(name: str, input_size: Size | None) -> dict[str, Any]:
     from cyclemlp.models import model_info
 
     facts = model_info(name)
@@ -66,13 +68,16 @@ def _model_facts(name: str, input_size: int | None) -> dict[str, Any]:
         from cyclemlp.network import CycleMLPConfig, multiply_adds
 
         config = CycleMLPConfig(**facts["architecture"])
-        if input_size < config.min_size:
-            raise ModelError(f"--input-size is {input_size}; {name} needs at least {config.min_size} pixels")
-        facts |= {"input_size": input_size, "multiply_adds": multiply_adds(config, input_size, input_size)}
+        height, width = sides(input_size)
+        if min(height, width) < config.min_size:
+            raise ModelError(
+                f"--input-size is {size_words(input_size)}; {name} needs at least {config.min_size} pixels"
+            )
+        facts |= {"input_size": input_size, "multiply_adds": multiply_adds(config, height, width)}
     return facts
 
 
-def _all_models(input_size: int | None) -> list[dict[str, Any]]:
+def _all_models(input_size: Size | None) -> list[dict[str, Any]]:
     from cyclemlp.models import list_models
 
     return [_model_facts(name, input_size) for name in list_models()]
@@ -87,7 +92,7 @@ def _models_text(models: list[dict[str, Any]]) -> str:
                 facts["name"],
                 f"{facts['parameters'] / 1e6:.2f}",
                 f"{facts['multiply_adds'] / 1e9:.3f}",
-                f"{facts['input_size']}²",
+                size_words(facts["input_size"], "²"),
                 "–" if published["top1_percent"] is None else f"{published['top1_percent']:.1f}",
                 _weights_text(facts),
             ]

@@ -113,8 +113,7 @@ def _reproduce(args: argparse.Namespace) -> int:
             if len(source) == PICTURES["val"]
             else f": NOT the {PICTURES['val']:,} of ImageNet's validation set"
         ),
-        "protocol": f"shorter side {preprocessing.resize_size}, {preprocessing.interpolation}, centre "
-        f"{preprocessing.input_size}",
+        "protocol": f"{preprocessing.resize_text}, {preprocessing.interpolation}, {preprocessing.crop_text}",
         "device": device,
         "version": f"paddle-cyclemlp {__version__}",
         "command": _command(args),

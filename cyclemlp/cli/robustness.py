@@ -342,8 +342,8 @@ def _plan_imagenet_c(plan: _Plan) -> None:
     ]
     if plan.preprocessing.input_size != IMAGENET_C_PIXELS:
         notes.append(
-            f"ImageNet-C: the model sees the central {plan.preprocessing.input_size} of {IMAGENET_C_PIXELS} pixels a "
-            "side; published figures are of all"
+            f"ImageNet-C: the model sees the central {plan.preprocessing.size_text} of "
+            f"{IMAGENET_C_PIXELS}×{IMAGENET_C_PIXELS} pixels; published figures are of all"
         )
     found.notes = tuple(notes)
     plan.corruptions.append(found)
@@ -365,7 +365,7 @@ def _plan_corruptions(
     if plan.preprocessing.input_size != IMAGENET_C_PIXELS:
         notes.append(
             f"severities are meant for {IMAGENET_C_PIXELS} pixels a side, and the model sees "
-            f"{plan.preprocessing.input_size}"
+            f"{plan.preprocessing.size_text}"
         )
     found = CorruptionResult("Corrupted here", published=False, notes=tuple(notes))
     plan.corruptions.append(found)

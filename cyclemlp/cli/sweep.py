@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
+from cyclemlp.preprocessing import Size, as_size, sides, size_words
 
 #: Of the paper's figure, for a network trained at `PAPER_OWN_SIZE`; other networks' sizes are in proportion, and whole
 #: multiples of `MULTIPLE`, so that patches and stages leave no pixels over.
@@ -52,10 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sizes",
         nargs="+",
-        type=common.whole_number(1),
-        metavar="PIXELS",
-        help="sides of the square that the model sees (default: 128, 160, … 416 for a model whose own size is 224, "
-        "for others in proportion, in multiples of 4)",
+        type=common.image_size,
+        metavar="PIXELS|HxW",
+        help="sizes of the network's input: the side of a square, or height x width (default: 128, 160, … 416 "
+        "for a model whose own size is 224, for others in proportion, in multiples of 4)",
     )
     group.add_argument(
         "--seconds",
@@ -101,7 +103,9 @@ def _sweep(args: argparse.Namespace) -> int:
     args.workers = common.choose_workers(args.workers, source, device)
     rows: list[dict[str, Any]] = []
     for size in sizes:
-        common.message(f"cyclemlp sweep: {size} × {size} pixels, {len(rows) + 1} of {len(sizes)}")
+        common.message(
+            f"cyclemlp sweep: {' × '.join(map(str, sides(size)))} pixels, {len(rows) + 1} of {len(sizes)}"
+        )
         rows.append(
             _measure(args, classify, source, replace(preprocessing, input_size=size), config, exported)
         )
@@ -118,7 +122,7 @@ def _sweep(args: argparse.Namespace) -> int:
     return 0
 
 
-def choose_sizes(asked: Sequence[int] | None, own: int, least: int) -> list[int]:
+def choose_sizes(asked: Sequence[Size] | None, own: Size, least: int) -> list[Size]:
     """The sizes asked for, each once and ascending; by default the paper's, in proportion to the model's own size.
 
     Args:
@@ -130,11 +134,23 @@ def choose_sizes(asked: Sequence[int] | None, own: int, least: int) -> list[int]
         ConfigError: one is too small for the network.
     """
     if asked is None:
-        sizes = sorted({MULTIPLE * round(own * size / PAPER_OWN_SIZE / MULTIPLE) for size in PAPER_SIZES})
-        return [size for size in sizes if size >= least]
-    if min(asked) < least:
-        raise ConfigError(f"--sizes has {min(asked)}; this model needs at least {least} pixels a side")
-    return sorted(set(asked))
+        sizes = {
+            as_size(*(MULTIPLE * round(side * size / PAPER_OWN_SIZE / MULTIPLE) for side in sides(own)))
+            for size in PAPER_SIZES
+        }
+        return sorted((size for size in sizes if min(sides(size)) >= least), key=mean_side)
+    for size in asked:
+        if min(sides(size)) < least:
+            raise ConfigError(
+                f"--sizes has {size_words(size)}; this model needs at least {least} pixels a side"
+            )
+    return sorted(set(asked), key=mean_side)
+
+
+def mean_side(size: Size) -> float:
+    """Side of the square of the same area, in pixels."""
+    height, width = sides(size)
+    return math.sqrt(height * width)
 
 
 def _measure(
@@ -148,7 +164,7 @@ def _measure(
     from cyclemlp.evaluation import accuracy_intervals, evaluate
     from cyclemlp.network import multiply_adds
 
-    size = preprocessing.input_size
+    height, width = preprocessing.input_height, preprocessing.input_width
     loader = build_loader(
         source,
         evaluation_transform(preprocessing),
@@ -161,7 +177,7 @@ def _measure(
     batch = min(args.batch_size, len(source))
     # The time does not depend on what the pictures show.
     images: Any = np.random.default_rng(0).standard_normal(
-        (batch, preprocessing.channels, size, size), dtype=np.float32
+        (batch, preprocessing.channels, height, width), dtype=np.float32
     )
     if not exported:
         import paddle
@@ -169,14 +185,14 @@ def _measure(
         images = paddle.to_tensor(images)
     timed = time_batches(classify, images, args.seconds)
     return {
-        "size": size,
+        "size": preprocessing.input_size,
         "resize": preprocessing.resize_size,
         "top1": result.top1,
         "top1_interval": list(accuracy_intervals(result)[1]),
         "top5": result.top5,
         "loss": result.loss,
         "images": result.images,
-        "multiply_adds": None if config is None else multiply_adds(config, size, size),
+        "multiply_adds": None if config is None else multiply_adds(config, height, width),
         "timed_batch": batch,
         # By the median: a size has few seconds, and what else the machine does in one of them must not bend the curve.
         "pictures_per_second": 1000 * batch / timed["latency_p50_ms"],
@@ -189,13 +205,19 @@ def _write(output: Path, report: dict[str, Any], rows: list[dict[str, Any]]) -> 
 
     common.write_text(output / "sweep.json", json.dumps(report, indent=2) + "\n")
     flat = [
-        {**row, "top1_low": row["top1_interval"][0], "top1_high": row["top1_interval"][1]} for row in rows
+        {
+            **row,
+            **{key: size_words(row[key]) for key in ("size", "resize")},
+            "top1_low": row["top1_interval"][0],
+            "top1_high": row["top1_interval"][1],
+        }
+        for row in rows
     ]
     header = [key for key in flat[0] if key != "top1_interval"]
     write_csv(output / "sweep.csv", header, ([row[key] for key in header] for row in flat))
 
 
-def _draw(path: Path, rows: list[dict[str, Any]], own: int, model: str, pictures: int) -> None:
+def _draw(path: Path, rows: list[dict[str, Any]], own: Size, model: str, pictures: int) -> None:
     from cyclemlp.report.evaluation_plots import plot_sweep
 
     sizes, top1, intervals, speeds, costs = (
@@ -203,18 +225,29 @@ def _draw(path: Path, rows: list[dict[str, Any]], own: int, model: str, pictures
         for key in ("size", "top1", "top1_interval", "pictures_per_second", "multiply_adds")
     )
     plot_sweep(
-        *(sizes, top1, intervals, speeds, costs),
+        *([mean_side(size) for size in sizes], top1, intervals, speeds, costs),
         path,
-        own_size=own,
-        title=f"{model} by input size · {pictures:,} pictures each; dashed: the size in its file, {own}",
+        own_size=mean_side(own),
+        labels=[size_words(size) for size in sizes],
+        title=f"{model} by input size · {pictures:,} pictures each; dashed: the size in its file, {size_words(own)}",
     )
 
 
-def _print(rows: list[dict[str, Any]], report: dict[str, Any], own: int, pictures: int) -> None:
+def _print(rows: list[dict[str, Any]], report: dict[str, Any], own: Size, pictures: int) -> None:
     from cyclemlp.report import format_table
 
-    print(f"model     {report['model']}, {report['weights']}; the size in its file is {own}")
+    print(f"model     {report['model']}, {report['weights']}; the size in its file is {size_words(own)}")
     print(f"pictures  {pictures:,} of {report['data']}, all of them at each size")
     print(f"speed     the network alone on {report['device']}, batches of {rows[0]['timed_batch']}\n")
-    shown = [{**row, "top1_interval": "{:.2f} to {:.2f}".format(*row["top1_interval"])} for row in rows]
+    shown = [
+        {
+            **row,
+            "top1_interval": "{:.2f} to {:.2f}".format(*row["top1_interval"]),
+            **{
+                key: row[key] if isinstance(row[key], int) else size_words(row[key])
+                for key in ("size", "resize")
+            },
+        }
+        for row in rows
+    ]
     print(format_table(list(COLUMNS.values()), [[row[key] for key in COLUMNS] for row in shown]))

@@ -19,7 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,12 @@ import numpy as np
 
 from cyclemlp.data.memory import BatchMemory
 from cyclemlp.data.order import SAMPLE, EpochOrder, Key
+from cyclemlp.data.pictures import orientation
 from cyclemlp.data.sources import Source
 from cyclemlp.data.transforms import Begun, Finish, Left, Transform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.text import printable
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCH = 2  # batches under way for each worker, Paddle's own default
@@ -150,6 +152,7 @@ class Loader:
         self._tensors, self._on_failure = tensors, on_failure
         self._memory = BatchMemory()
         self._engine: Any = None  # paddle.io.DataLoader
+        self._told_of_turned = False
 
     def __len__(self) -> int:
         """Number of this rank's batches in a whole epoch."""
@@ -173,6 +176,14 @@ class Loader:
                 if failure.traceback is not None or self._on_failure is None:
                     raise failure.error()
                 self._on_failure(failure)
+            if outcome.turned and not self._told_of_turned:
+                self._told_of_turned = True
+                warnings.warn(
+                    f"{printable(outcome.turned[0], lines=False)}: its EXIF data say that it is stored turned; it and "
+                    'others like it are read as they are stored (--exif apply, or preprocessing {"exif": "apply"} in '
+                    "training, turns them)",
+                    stacklevel=2,
+                )
             if images is not None:
                 yield Batch(images, labels, np.asarray(outcome.indices, dtype=np.int64))
 
@@ -290,11 +301,12 @@ def _iterate_without_signals(engine: Any) -> Iterator[Any]:
 @dataclass(frozen=True)
 class Outcome:
     """What became of a batch: the pictures that were read, in its order, those that could not be, and what is left
-    to do in each of the former."""
+    to do in each of the former; and the name of a picture that is stored turned, and was read so."""
 
     indices: list[int]
     failures: list[Failure]
     left: list[Left]
+    turned: list[str] = field(default_factory=list)  # the first picture whose EXIF orientation was ignored
 
 
 class _Reader:
@@ -304,6 +316,7 @@ class _Reader:
         self.source, self.transform, self.seed = source, transform, seed
         # Transforms of our own leave their last part to be done for the whole batch, by who reads the loader.
         self.finish: Finish | None = getattr(transform, "finish", None)
+        self._looks_for_turned = getattr(transform, "preprocessing", Preprocessing()).exif == "ignore"
         self.reuses_memory = False
         self._memory: np.ndarray | None = None
 
@@ -315,7 +328,7 @@ class _Reader:
         for key in keys:
             index = key[1]
             try:
-                (image, left), label = self._read_one(key)
+                (image, left), label = self._read_one(key, outcome)
                 if images is None:
                     images = self._room(len(keys), image)
                 elif (image.shape, image.dtype) != (images.shape[1:], images.dtype):
@@ -349,14 +362,24 @@ class _Reader:
             memory = self._memory = np.empty(shape, dtype=dtype)
         return memory[:count]
 
-    def _read_one(self, key: Key) -> tuple[Begun, int | None]:
+    def _look_for_turned(self, index: int, stored: int, outcome: Outcome) -> None:
+        if stored != 1:
+            self._looks_for_turned = False  # one is enough
+            outcome.turned.append(self.source.name(index))
+
+    def _read_one(self, key: Key, outcome: Outcome) -> tuple[Begun, int | None]:
         """A picture to be finished, or finished (by a transform that is not of our own), and its label."""
         index, transform = key[1], self.transform
         rng = np.random.default_rng([SAMPLE, self.seed, *key])
         begin_file, open_file = getattr(transform, "begin_file", None), getattr(self.source, "file", None)
         if begin_file is not None and open_file is not None:  # decode no more than is needed
-            return begin_file(open_file(index), rng), self.source.label(index)
+            file = open_file(index)
+            if self._looks_for_turned:
+                self._look_for_turned(index, file.orientation, outcome)
+            return begin_file(file, rng), self.source.label(index)
         sample = self.source[index]
+        if self._looks_for_turned:
+            self._look_for_turned(index, orientation(sample.image), outcome)
         try:
             if self.finish is None:
                 return Begun(transform(sample.image, rng), Left()), sample.label
@@ -398,7 +421,9 @@ def _shared_memory_suffices(transform: Transform, batch_size: int, num_workers: 
     ends the process by SIGBUS, so they go through pipes, which is slower."""
     p = getattr(transform, "preprocessing", Preprocessing())
     bytes_each = 1 if hasattr(transform, "finish") else 4
-    needed = bytes_each * p.channels * p.input_size**2 * batch_size * (PREFETCH * num_workers + 2)
+    needed = (
+        bytes_each * p.channels * p.input_height * p.input_width * batch_size * (PREFETCH * num_workers + 2)
+    )
     usable = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)
     free = shutil.disk_usage(SHARED_MEMORY).free if usable else 0
     if free >= needed:

@@ -12,6 +12,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,20 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 END_OF_IMAGE = b"\xff\xd9"
 SEQUENTIAL_FRAMES = (0xC0, 0xC1)  # SOF0 and SOF1: baseline and extended, Huffman
 START_OF_SCAN = 0xDA
+ORIENTATION = 0x0112  # the tag of EXIF
+#: Orientation by EXIF → what puts the stored pixels upright; 1 is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (5, 6, 7, 8)  # width and height are exchanged
+EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow keeps it
+JPEG_METADATA = 1 << 17  # bytes in which a JPEG's orientation is looked for
 MARKER = re.compile(rb"\xff[^\0]")  # in a scan, a 0 after 255 means the number itself
 #: (colour space, subsampling) → what to decode to: the forms that every version of libjpeg decodes to the same bits.
 PLAIN_JPEGS = {
@@ -62,7 +77,7 @@ def open_picture(path: Path, location: str) -> Image.Image:
 class PictureFile:
     """A picture file whose header was read, to be decoded whole or in part.
 
-    A rotation noted in EXIF data is not applied, as it was not when the published networks were trained.
+    Pixels are those of the file: an orientation noted in its EXIF data is not applied, but see `upright`.
 
     Args:
         path: the file.
@@ -101,6 +116,17 @@ class PictureFile:
         )
         self.size: tuple[int, int] = self._opened.size
 
+    @cached_property
+    def orientation(self) -> int:
+        """By its EXIF data, from 1 (upright) to 8; see `orientation`."""
+        if self._opened is not None:
+            return orientation(self._opened)
+        jpeg = self._jpeg or b""
+        if not any(jpeg.find(word, 0, JPEG_METADATA) >= 0 for word in (b"Exif\0", b"tiff:Orientation")):
+            return 1
+        with self._guarded(lambda: Image.open(io.BytesIO(jpeg), formats=["JPEG"])) as image:
+            return orientation(image)
+
     def decode(self, scale: int = 1) -> Image.Image:
         """The whole picture, in its own mode.
 
@@ -109,7 +135,14 @@ class PictureFile:
                 only JPEGs can be.
         """
         pixels = self._decode_plain_jpeg(scale)
-        return self._decode_by_pillow(scale) if pixels is None else as_image(pixels)
+        if pixels is None:
+            return self._decode_by_pillow(scale)
+        image = as_image(pixels)
+        if self.orientation != 1:  # for `upright`
+            exif = Image.Exif()
+            exif[ORIENTATION] = self.orientation
+            image.info["exif"] = exif.tobytes()
+        return image
 
     def part(self, box: Box, channels: int, scale: int = 1) -> np.ndarray:
         """A part of the picture as greyscale or RGB, see `to_channels`: uint8 [height, width, channels].
@@ -134,6 +167,29 @@ class PictureFile:
             return pixels
         except _PixelsError as error:
             raise DataError(f"{self.location}: {str(self.path)!r}: {error}") from error
+
+    def upright_part(self, box: Box, channels: int, scale: int = 1) -> np.ndarray:
+        """As `part`, of the picture as `upright` puts it; the box is in pixels of that."""
+        width, height = self.upright_size
+        left, upper, right, lower = box
+        # From upright coordinates to the file's.
+        if self.orientation in (2, 3, 6, 7):
+            left, right = width - right, width - left
+        if self.orientation in (3, 4, 7, 8):
+            upper, lower = height - lower, height - upper
+        if self.orientation in SIDEWAYS:
+            left, upper, right, lower = upper, left, lower, right
+        pixels = self.part((left, upper, right, lower), channels, scale)
+        if self.orientation in SIDEWAYS:
+            pixels = pixels.swapaxes(0, 1)
+        rows = slice(None, None, -1 if self.orientation in (3, 4, 7, 8) else 1)
+        columns = slice(None, None, -1 if self.orientation in (2, 3, 6, 7) else 1)
+        return pixels[rows, columns]
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height, in pixels, of the picture as `upright` puts it."""
+        return (self.size[1], self.size[0]) if self.orientation in SIDEWAYS else self.size
 
     @property
     def is_jpeg(self) -> bool:
@@ -251,6 +307,26 @@ def cut_jpeg(jpeg: bytes, rows: int) -> tuple[bytes, int] | None:
             return jpeg[:size_at] + kept.to_bytes(2, "big") + jpeg[size_at + 2 :], kept
         at += 2 + length
     return None
+
+
+def orientation(image: Image.Image) -> int:
+    """How a picture is stored, by its EXIF data: from 1 (upright) to 8; 1 where they do not say, or nonsense."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged metadata; Pillow raises several kinds
+        return 1
+    return int(value) if value in TURNS else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned and mirrored as its EXIF data say."""
+    turn = TURNS.get(orientation(image))
+    if turn is None:
+        return image
+    image = image.transpose(turn)
+    for key in EXIF_KEYS:  # it is done
+        image.info.pop(key, None)
+    return image
 
 
 class _PixelsError(DataError):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from cyclemlp.preprocessing import Size, sides
+
 try:
     import cykooz_resizer as fast
 except ImportError:
@@ -27,27 +29,28 @@ else:
     RESIZER = fast.Resizer()
 
 
-def resampled(pixels: np.ndarray, size: int, how: Image.Resampling) -> np.ndarray:
+def resampled(pixels: np.ndarray, size: Size, how: Image.Resampling) -> np.ndarray:
     """A picture at another size.
 
     Args:
         pixels: uint8 [H, W, C], C 1 or 3; any strides.
-        size: pixels of each side of the result.
+        size: of the result.
         how: Pillow's filter, which is made wider where the picture becomes smaller (antialiasing).
 
     Returns:
-        uint8 [size, size, C], perhaps read-only; the very pixels if they have that size.
+        uint8 [height, width, C] of that size, perhaps read-only; the very pixels if they have that size.
     """
     height, width, channels = pixels.shape
-    if (height, width) == (size, size):
+    new_height, new_width = sides(size)
+    if (height, width) == (new_height, new_width):
         return pixels
     pixels = np.ascontiguousarray(pixels)
     if fast is None or how not in OPTIONS:
-        return as_array(as_image(pixels).resize((size, size), how))
+        return as_array(as_image(pixels).resize((new_width, new_height), how))
     source = fast.ImageData(width, height, PIXELS[channels], pixels.tobytes())
-    result = fast.ImageData(size, size, PIXELS[channels])
+    result = fast.ImageData(new_width, new_height, PIXELS[channels])
     RESIZER.resize(source, result, OPTIONS[how])
-    return np.frombuffer(result.get_buffer(), dtype=np.uint8).reshape(size, size, channels)
+    return np.frombuffer(result.get_buffer(), dtype=np.uint8).reshape(new_height, new_width, channels)
 
 
 def as_array(image: Image.Image) -> np.ndarray:

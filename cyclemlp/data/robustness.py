@@ -33,9 +33,9 @@ from cyclemlp.data.pictures import to_channels
 from cyclemlp.data.resampling import as_array, as_image
 from cyclemlp.data.sources import Source, existing_folder
 from cyclemlp.data.tars import TarFolders, is_tar
-from cyclemlp.data.transforms import Begun, EvaluationTransform, Left, center_crop
+from cyclemlp.data.transforms import Begun, EvaluationTransform, Left, center_crop, prepared
 from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
-from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.preprocessing import Preprocessing, as_size
 
 IMAGENET_CLASSES = 1000
 VALIDATION_PICTURES = 50_000
@@ -388,13 +388,14 @@ class CentreCropTransform(EvaluationTransform):
 
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
         """Raises DataError for a picture smaller than the crop."""
-        size = self.preprocessing.input_size
-        if min(image.size) < size:
+        p = self.preprocessing
+        image = prepared(image, p)
+        if image.width < p.input_width or image.height < p.input_height:
             raise DataError(
-                f"the picture is {image.width}×{image.height}, and the model takes {size}×{size}; ImageNet-C's "
-                f"pictures are not resized: give --input-size {min(image.size)}"
+                f"the picture is {image.width}×{image.height}, and the model takes {p.input_width}×{p.input_height}; "
+                f"ImageNet-C's pictures are not resized: give --input-size {min(image.size)}"
             )
-        image = center_crop(to_channels(image, self.preprocessing.channels), size)
+        image = center_crop(image, p.input_size)
         return Begun(as_array(image), Left())
 
 
@@ -424,9 +425,10 @@ class CorruptionTransform(EvaluationTransform):
             raise ConfigError(f"the severity is {severity}; give 1 to 5")
         _imagecorruptions()  # an error now rather than in a worker
         self.corruption, self.severity = corruption, severity
-        size = preprocessing.input_size
-        self._reduction = -(-self.LEAST_PIXELS // size)
-        self._prepare = EvaluationTransform(replace(preprocessing, input_size=size * self._reduction))
+        height, width = preprocessing.input_height, preprocessing.input_width
+        self._reduction = -(-self.LEAST_PIXELS // min(height, width))
+        larger = as_size(height * self._reduction, width * self._reduction)
+        self._prepare = EvaluationTransform(replace(preprocessing, input_size=larger))
 
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
         """All randomness comes from `rng`, which must be given. Raises DataError as evaluation does."""

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.augment import Augmentation, AutoAugment, ColorJitter, Patch, RandomErasing
-from cyclemlp.data.pictures import PictureFile, to_channels
+from cyclemlp.data.pictures import PictureFile, to_channels, upright
 from cyclemlp.data.resampling import as_array, as_image, resampled
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.preprocessing import Preprocessing, Size, sides
 
 Transform = Callable[[Image.Image, "np.random.Generator | None"], np.ndarray]
 """From a picture and what draws at random (None in evaluation) to the network's input, float32 [C, H, W]."""
@@ -39,7 +39,7 @@ def evaluation_transform(preprocessing: Preprocessing) -> EvaluationTransform:
 
 
 class EvaluationTransform:
-    """Resize the shorter side, crop the centre, normalise: float32 [C, input_size, input_size]."""
+    """Resize so that the crop fits, crop the centre, normalise: float32 [C, input_height, input_width]."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
@@ -52,20 +52,21 @@ class EvaluationTransform:
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
         """All but the normalisation, which is `finish`."""
         p = self.preprocessing
-        image = to_channels(image, p.channels)
-        image = resize_shorter_side(image, p.resize_size, RESAMPLING[p.interpolation])
+        image = prepared(image, p)
+        image = resize_to_cover(image, p.resize_size, RESAMPLING[p.interpolation])
         return Begun(as_array(center_crop(image, p.input_size)), Left())
 
 
 class TrainingTransform:
-    """Crop at random, resize, mirror at random, augment, normalise, erase: float32 [C, input_size, input_size].
+    """Crop at random, resize, mirror at random, augment, normalise, erase: float32 [C, input_height, input_width].
 
     `str()` of it says in words what it does.
 
     Args:
         preprocessing: size, interpolation, mean and standard deviation; `crop_pct` has no part in training.
         scale: least and greatest area of the crop, as a share of the picture's.
-        ratio: least and greatest width / height of the crop.
+        ratio: least and greatest width / height of the crop for a square input; for another, times its own
+            width / height, so that images are distorted as little as for a square.
         hflip: probability of mirroring left and right; 0 where left and right mean something, as in digits.
         interpolation: instead of the preprocessing's: nearest, bilinear, bicubic, or random (bilinear or bicubic).
         auto_augment: `rand-m9-mstd0.5-inc1`, `original`, …: see `parse_auto_augment`; None for none.
@@ -97,6 +98,8 @@ class TrainingTransform:
         if not 0 <= hflip <= 1:
             raise ConfigError(f"hflip is {hflip}; give a probability from 0 to 1")
         self.preprocessing, self.scale, self.ratio, self.hflip = preprocessing, scale, ratio, hflip
+        proportion = preprocessing.input_width / preprocessing.input_height
+        self._ratio = (ratio[0] * proportion, ratio[1] * proportion)
         self.interpolation = interpolation or preprocessing.interpolation
         self._filters = training_filters(self.interpolation)
         jitter = ColorJitter(color_jitter)
@@ -118,7 +121,7 @@ class TrainingTransform:
         """All but the normalisation, the erasing and a mirroring before it, which are `finish`."""
         if rng is None:
             raise TypeError("the training transform is random: it needs a numpy.random.Generator")
-        image = to_channels(image, self.preprocessing.channels)
+        image = prepared(image, self.preprocessing)
         return self._augmented(as_array(image.crop(self._box(image.size, rng))), rng)
 
     def begin_file(self, file: PictureFile, rng: np.random.Generator) -> Begun:
@@ -127,13 +130,17 @@ class TrainingTransform:
         A JPEG of which the crop is at least twice as wide and high as the result is decoded at ½, ¼ or ⅛ of its size.
         Smaller ones give the very same as decoded first.
         """
-        left, upper, right, lower = box = self._box(file.size, rng)
-        room = min(right - left, lower - upper) // self.preprocessing.input_size
+        p = self.preprocessing
+        turned = p.exif == "apply" and file.orientation != 1
+        if turned and not file.is_jpeg:  # decoded whole in any case
+            return self.begin(file.decode(), rng)
+        left, upper, right, lower = box = self._box(file.upright_size if turned else file.size, rng)
+        room = min((right - left) // p.input_width, (lower - upper) // p.input_height)
         scale = max(scale for scale in JPEG_SCALES if scale <= max(room, 1))
-        return self._augmented(file.part(box, self.preprocessing.channels, scale), rng)
+        return self._augmented((file.upright_part if turned else file.part)(box, p.channels, scale), rng)
 
     def _box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-        return random_resized_crop_box(*size, self.scale, self.ratio, rng)
+        return random_resized_crop_box(*size, self.scale, self._ratio, rng)
 
     def _augmented(self, pixels: np.ndarray, rng: np.random.Generator) -> Begun:
         """From the crop, uint8 [H, W, C], to what is to be finished."""
@@ -151,8 +158,8 @@ class TrainingTransform:
         return Begun(pixels, Left(mirrored, patches))
 
     def __str__(self) -> str:
-        size = self.preprocessing.input_size
-        steps = [f"{100 * self.scale[0]:g} to {100 * self.scale[1]:g} % of the picture at {size}×{size}"]
+        size = self.preprocessing.size_text
+        steps = [f"{100 * self.scale[0]:g} to {100 * self.scale[1]:g} % of the picture at {size}"]
         steps.append(self.interpolation)
         if self.hflip:
             steps.append(f"mirrored p {self.hflip:g}")
@@ -248,31 +255,51 @@ class Finish:
         return images
 
 
-def resize_shorter_side(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
-    """Resize so that the shorter side has `size` pixels; the longer one is rounded down, as torchvision does.
+def prepared(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """A decoded image with the network's channels, and upright if the preprocessing applies EXIF data.
 
     Raises:
-        DataError: the picture is so long and thin that the result would pass Pillow's limit on pixels.
+        DataError: see `to_channels`.
     """
-    short, long = sorted(image.size)
-    if short == size:
+    if preprocessing.exif == "apply":
+        image = upright(image)
+    return to_channels(image, preprocessing.channels)
+
+
+def resize_to_cover(image: Image.Image, size: Size, resampling: Image.Resampling) -> Image.Image:
+    """Resize to at least `size`, and to no more than it in one direction; proportions are kept.
+
+    For a square the shorter side gets `size` pixels. The other side is rounded down, as torchvision does.
+
+    Raises:
+        DataError: the image is so long and thin that the result would pass Pillow's limit on pixels.
+    """
+    height, width = sides(size)
+    if image.width * height >= image.height * width:
+        new = int(height * image.width / image.height), height
+    else:
+        new = width, int(width * image.height / image.width)
+    if new == image.size:
         return image
-    new_long = int(size * long / short)
-    if Image.MAX_IMAGE_PIXELS is not None and size * new_long > Image.MAX_IMAGE_PIXELS:
+    if Image.MAX_IMAGE_PIXELS is not None and new[0] * new[1] > Image.MAX_IMAGE_PIXELS:
         raise DataError(
-            f"the picture is {image.width}×{image.height} pixels; with its shorter side at {size} it would have "
-            f"{size * new_long:,}, more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}"
+            f"the picture is {image.width}×{image.height} pixels; resized to cover {width}×{height} it would have "
+            f"{new[0] * new[1]:,}, more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}"
         )
-    return image.resize((size, new_long) if image.width <= image.height else (new_long, size), resampling)
+    return image.resize(new, resampling)
 
 
-def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The central square of `size` pixels; where the picture is smaller, black is added around it.
+def center_crop(image: Image.Image, size: Size) -> Image.Image:
+    """The central part of `size`; where the image is smaller, black is added around it.
 
     Margins are rounded as torchvision rounds them: half to even when cropping, down at left and top when adding.
     """
-    left, top = (round((side - size) / 2) if side >= size else -((size - side) // 2) for side in image.size)
-    return image.crop((left, top, left + size, top + size))
+    height, width = sides(size)
+    left, top = (
+        round((side - wanted) / 2) if side >= wanted else -((wanted - side) // 2)
+        for side, wanted in zip(image.size, (width, height), strict=True)
+    )
+    return image.crop((left, top, left + width, top + height))
 
 
 def random_resized_crop_box(

@@ -21,6 +21,7 @@ from cyclemlp.evaluation.analysis import (
 )
 from cyclemlp.evaluation.run import EvaluationResult
 from cyclemlp.evaluation.tables import write_csv
+from cyclemlp.preprocessing import size_words
 from cyclemlp.report import markdown_table
 from cyclemlp.report.evaluation_plots import (
     plot_calibration,
@@ -219,7 +220,8 @@ def _page(
         "",
         (
             f"Weights: `{facts['weights']}`. Pictures: {result.images:,} of `{facts['data']}`, prepared to "
-            f"{preprocessing['input_size']}² pixels, {preprocessing['interpolation']}; {result.classes:,} classes."
+            f"{size_words(preprocessing['input_size'], '²')} pixels, {preprocessing['interpolation']}; "
+            f"{result.classes:,} classes."
         ),
         "",
         markdown_table(["figure", "value", INTERVAL], figures),

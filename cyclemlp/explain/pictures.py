@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data import Source, evaluation_transform
-from cyclemlp.data.pictures import to_channels
 from cyclemlp.data.resampling import as_array
-from cyclemlp.data.transforms import RESAMPLING, Finish, Left, resize_shorter_side
+from cyclemlp.data.transforms import RESAMPLING, Finish, Left, prepared, resize_to_cover
 from cyclemlp.errors import DataError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -42,7 +41,7 @@ def read_pictures(
         source: any of `cyclemlp.data`.
         preprocessing: the network's own.
         count: how many; all, if there are fewer.
-        whole: not the central square, but all of the picture, its shorter side as long as the square's.
+        whole: not the centre, but all of the image, resized so that the network's input just fits in.
 
     Raises:
         DataError: a picture that cannot be read or resized; it says which.
@@ -68,9 +67,9 @@ def _read(source: Source, index: int, preprocessing: Preprocessing, whole: bool)
 
 
 def _whole(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    image = to_channels(image, preprocessing.channels)
+    image = prepared(image, preprocessing)
     filter = RESAMPLING[preprocessing.interpolation]
-    return as_array(resize_shorter_side(image, preprocessing.input_size, filter))
+    return as_array(resize_to_cover(image, preprocessing.input_size, filter))
 
 
 def batches(pictures: Iterable[Shown], size: int = 16) -> Iterator[np.ndarray]:

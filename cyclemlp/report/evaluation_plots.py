@@ -269,26 +269,29 @@ def plot_differences(
 
 
 def plot_sweep(
-    sizes: Sequence[int],
+    sizes: Sequence[float],
     top1: Sequence[float],
     intervals: Sequence[tuple[float, float]],
     pictures_per_second: Sequence[float],
     multiply_adds: Sequence[int | None],
     path: str | os.PathLike[str],
     *,
-    own_size: int,
+    own_size: float,
     title: str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Path:
     """Accuracy, speed and, where they are known, multiply-adds by input size.
 
     Args:
-        sizes: sides of the input in pixels, ascending, [N].
+        sizes: sides of the input in pixels, ascending, [N]; of an input that is not square, of the square of the same
+            area.
         top1: in percent, [N].
         intervals: ends of their 95 % intervals, [N].
         pictures_per_second: of the network alone, [N].
         multiply_adds: of a picture, [N]; None if they are not known.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
         own_size: the size that the model's file names, drawn as a line.
+        labels: of the sizes, where they are not the numbers themselves, [N].
 
     Raises:
         DataError: no size.
@@ -315,7 +318,7 @@ def plot_sweep(
             else:
                 axes.set_ylim(bottom=0)
             if len(sizes) <= 12:
-                axes.set_xticks(sizes, [str(size) for size in sizes], fontsize=8)
+                axes.set_xticks(sizes, labels or [f"{size:g}" for size in sizes], fontsize=8)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         return _save(figure, path)

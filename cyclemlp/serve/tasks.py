@@ -140,16 +140,26 @@ class Classification(_OneModel):
         self.has_maps = self._maps is not None
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Its shorter side becomes what the model's preprocessing says."""
-        return scaled(size, self._preprocessing.resize_size / min(size))
+        """As the model's preprocessing says."""
+        return scaled(size, self._scale(size))
 
     def prepare(self, file: PictureFile) -> Prepared:
         """As for evaluation, so that the answers are those of `cyclemlp predict`."""
         pixels = self._transform.begin(file.decode()).pixels
-        # The square in the picture's own pixels: the middle, of the size that was resized to the input's.
-        width, height = file.size
-        half = min(width, height) / self._preprocessing.resize_size * self._preprocessing.input_size / 2
-        return Prepared(pixels, (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half))
+        # The crop in the image's own pixels: the middle, of the size that was resized to the input's.
+        width, height = file.upright_size if self._preprocessing.exif == "apply" else file.size
+        scale = self._scale((width, height))
+        across, down = (
+            side / scale / 2 for side in (self._preprocessing.input_width, self._preprocessing.input_height)
+        )
+        return Prepared(
+            pixels, (width / 2 - across, height / 2 - down, width / 2 + across, height / 2 + down)
+        )
+
+    def _scale(self, size: tuple[int, int]) -> float:
+        """By what an image of this width and height is resized."""
+        p = self._preprocessing
+        return max(p.resize_width / size[0], p.resize_height / size[1])
 
     def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
         """`classes`, best first; a `map` [h][w] for each, if they are wanted and there are some."""

@@ -153,7 +153,8 @@ def describe(
     return {
         "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights"
         + (f", {frozen:,} frozen" if frozen else ""),
-        "input": f"{p.channels}×{p.input_size}×{p.input_size}, {p.interpolation}",
+        "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
+        + (", turned by EXIF" if p.exif == "apply" else ""),
         "classes": str(model.config.num_classes),
         "pictures": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
         "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}"

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from cyclemlp.data import evaluation_transform, training_transform
-from cyclemlp.data.transforms import center_crop, random_resized_crop_box, resize_shorter_side
+from cyclemlp.data.transforms import center_crop, random_resized_crop_box, resize_to_cover
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -59,7 +59,7 @@ def test_evaluation_of_other_channels_and_interpolations():
     grey = Preprocessing(input_size=64, mean=(0.5,), std=(0.25,))
     result = evaluation_transform(grey)(photograph())
     assert result.shape == (1, 64, 64)
-    small = center_crop(resize_shorter_side(photograph().convert("L"), 73, Image.Resampling.BICUBIC), 64)
+    small = center_crop(resize_to_cover(photograph().convert("L"), 73, Image.Resampling.BICUBIC), 64)
     assert np.allclose(result[0], (np.asarray(small) / 255 - 0.5) / 0.25, atol=1e-6)
     bicubic, bilinear, nearest = (
         evaluation_transform(Preprocessing(input_size=64, interpolation=name))(photograph())
@@ -72,10 +72,10 @@ def test_evaluation_of_other_channels_and_interpolations():
 
 
 def test_longer_side_is_rounded_down_and_a_fitting_picture_is_left_alone():
-    resized = resize_shorter_side(Image.new("RGB", (500, 333)), 256, Image.Resampling.BICUBIC)
+    resized = resize_to_cover(Image.new("RGB", (500, 333)), 256, Image.Resampling.BICUBIC)
     assert resized.size == (384, 256)  # 384.38
     image = ramp(40, 30)
-    assert resize_shorter_side(image, 30, Image.Resampling.BICUBIC) is image
+    assert resize_to_cover(image, 30, Image.Resampling.BICUBIC) is image
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_center_crop_of_a_smaller_picture_adds_black():
 
 def test_a_thread_of_a_picture_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
-    with pytest.raises(DataError, match=r"5×400 pixels; with its shorter side at 36 it would have 103,680"):
+    with pytest.raises(DataError, match=r"5×400 pixels; resized to cover 36×36 it would have 103,680"):
         evaluation_transform(Preprocessing(input_size=32))(Image.new("RGB", (5, 400)))
 
 

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from cyclemlp.network import part_costs
 
     config, preprocessing, name = given.architecture(args)
-    height, width = _size(args.size or str(preprocessing.input_size), config.min_size)
+    height, width = _size(args.size or preprocessing.size_text, config.min_size)
     parts = part_costs(config, height, width)
     plot_network(name, config, parts, (height, width), args.output)
     total = [sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)]
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _size(text: str, least: int) -> tuple[int, int]:
-    from cyclemlp.bench.cases import parse_size
+    from cyclemlp.preprocessing import parse_size, sides
 
-    height, width = parse_size(text)
+    height, width = sides(parse_size(text))
     if min(height, width) < least:
         raise ConfigError(f"--size {text}: this network needs at least {least} pixels in both directions")
     return height, width

@@ -1,0 +1,83 @@
+"""Text that is safe to show: names and values from files, made harmless for a terminal and short enough for a line.
+
+Standard library only, and nothing of ours: every room prints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+#: Length of a value in a message, in characters.
+LONGEST_VALUE = 80
+#: Items and levels of a value that a message shows.
+MOST_ITEMS, MOST_LEVELS = 6, 3
+
+# Categories Cc (control), Cs (surrogates, that is bytes of a name that are no UTF-8), and the characters that turn
+# the direction of what follows. A line end and a tab are part of our own messages.
+_UNSAFE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, *, lines: bool = True) -> str:
+    r"""Text without control characters: `\x1b` stands where an escape character was.
+
+    A name of a file may hold any of them, and a terminal obeys: it changes its title, clears the screen, or shows
+    other characters than those that are there.
+
+    Args:
+        text: any text; bytes of a file's name that are no UTF-8 show as `\xff`.
+        lines: leave line ends and tabs as they are; without it they are escaped too.
+    """
+    text = _UNSAFE.sub(_escaped, text)
+    return text if lines else text.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shown(value: Any, longest: int = LONGEST_VALUE) -> str:
+    """A value as `repr` shows it, on one line, of at most `longest` characters, however large or deep it is."""
+    return shortened(printable(_repr(value, MOST_LEVELS, longest), lines=False), longest)
+
+
+def shortened(text: str, longest: int = LONGEST_VALUE) -> str:
+    """Text of at most `longest` characters; what is left out is an ellipsis."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _repr(value: Any, levels: int, longest: int) -> str:
+    if isinstance(value, str | bytes | bytearray):
+        part = value[: longest + 1]
+        return repr(part)[: None if len(part) == len(value) else -1]
+    if isinstance(value, bool) or value is None:
+        return repr(value)
+    if isinstance(value, int):
+        # Python refuses to write out very long numbers, and takes long for long ones.
+        return repr(value) if value.bit_length() < 1000 else f"a whole number of {value.bit_length():,} bits"
+    if isinstance(value, Mapping):
+        items: Iterable[str] = (
+            f"{_repr(key, 0, longest)}: {_repr(item, levels - 1, longest)}"
+            for key, item in islice(value.items(), MOST_ITEMS)
+        )
+        return _bracketed("{", items, "}", len(value), levels)
+    if isinstance(value, list | tuple | set | frozenset):
+        opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")")
+        items = (_repr(item, levels - 1, longest) for item in islice(value, MOST_ITEMS))
+        return _bracketed(opening, items, closing, len(value), levels)
+    try:
+        return repr(value)
+    except Exception:  # of a class that we do not know
+        return f"a {type(value).__name__}"
+
+
+def _bracketed(opening: str, items: Iterable[str], closing: str, count: int, levels: int) -> str:
+    if levels <= 0 and count:
+        return f"{opening}…{closing}"
+    more = ", …" if count > MOST_ITEMS else ""
+    return f"{opening}{', '.join(items)}{more}{closing}"
