@@ -490,10 +490,11 @@ def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> di
     import numpy as np
     from PIL import Image, ImageOps
 
+    from cyclemlp.data.pictures import open_image
     from cyclemlp.report import class_colour, overlay_masks
 
     mask = predict(path)
-    with Image.open(path) as image:
+    with open_image(path) as image:
         picture = ImageOps.exif_transpose(image).convert("RGB")
     places = {kind: output / f"{kind}s" / name for kind in ("mask", "overlay")}
     for place in places.values():

@@ -8,16 +8,28 @@ Pillow passes over those too.)
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from cyclemlp.data.resampling import as_array, as_image
 from cyclemlp.errors import ConfigError, DataError
@@ -27,11 +39,54 @@ try:
 except ImportError:
     simplejpeg = None
 
+try:
+    from PIL import AvifImagePlugin
+except ImportError:  # Pillow before 11.3
+    AvifImagePlugin = None
+try:
+    import pi_heif
+except ImportError:
+    pi_heif = None
+else:
+    pi_heif.register_heif_opener()
+
 T = TypeVar("T")
 Box = tuple[int, int, int, int]  # left, upper, right, lower
 
+#: The formats that are read, everywhere, as Pillow calls them; told by a file's content, not by its name. Pillow knows
+#: more, and some of those are interpreters: for a PostScript file it starts Ghostscript.
+FORMATS = tuple(
+    plugin.format
+    for plugin in (
+        BmpImagePlugin.BmpImageFile,
+        GifImagePlugin.GifImageFile,
+        JpegImagePlugin.JpegImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        PngImagePlugin.PngImageFile,
+        PpmImagePlugin.PpmImageFile,
+        TiffImagePlugin.TiffImageFile,
+        WebPImagePlugin.WebPImageFile,
+        *([] if AvifImagePlugin is None else [AvifImagePlugin.AvifImageFile]),
+    )
+) + (() if pi_heif is None else ("HEIF",))
+FORMAT_WORDS = "JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, MPO, PNM and HEIC"
 #: What is taken for a picture in folders, in any case of letters.
-EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset(
+    {
+        *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpeg", ".jpg"),
+        *(".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    }
+)
+#: Brands of ISO media files, see `_brand`: what is said of a file that nothing installed reads.
+BRANDS = {
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+        "a HEIC picture, which needs the extra `heic`: pip install 'paddle-cyclemlp[heic]', or save it as JPEG",
+    ),
+    **dict.fromkeys(
+        (b"avif", b"avis"), "an AVIF picture, which needs Pillow 11.3 or later, or save it as JPEG"
+    ),
+}
 MODE_OF_CHANNELS = {1: "L", 3: "RGB"}
 JPEG_MAGIC = b"\xff\xd8\xff"
 END_OF_IMAGE = b"\xff\xd9"
@@ -49,6 +104,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = (5, 6, 7, 8)  # width and height are exchanged
+UPRIGHT_FORMATS = ("TIFF", "HEIF")
 EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where Pillow keeps it
 JPEG_METADATA = 1 << 17  # bytes in which a JPEG's orientation is looked for
 MARKER = re.compile(rb"\xff[^\0]")  # in a scan, a 0 after 255 means the number itself
@@ -69,6 +125,19 @@ class HugePictureError(DataError):
     """A picture with so many pixels that it may be a decompression bomb."""
 
 
+def open_image(file: str | os.PathLike[str] | BinaryIO, formats: Sequence[str] | None = None) -> Image.Image:
+    """`PIL.Image.open` for the formats that may be read; every picture, mask and figure is opened here.
+
+    Args:
+        file: a path, or an open file.
+        formats: fewer than `FORMATS`.
+
+    Raises:
+        OSError, ValueError, SyntaxError …: Pillow's; `PictureFile` makes them a DataError.
+    """
+    return Image.open(file, formats=FORMATS if formats is None else formats)
+
+
 def open_picture(path: Path, location: str) -> Image.Image:
     """Decode a whole picture, in its own mode; arguments and errors are `PictureFile`'s."""
     return PictureFile(path, location).decode()
@@ -83,7 +152,7 @@ class PictureFile:
         path: the file.
         location: what to call it in a message, e.g. "val.txt:12".
         content: the file's content, where it is known; `path` is then only its name.
-        formats: names of the formats, as Pillow has them, that may be read; None for all.
+        formats: names of the formats, as Pillow has them, that may be read; None for all of `FORMATS`.
 
     Attributes:
         size: width and height in pixels.
@@ -100,7 +169,7 @@ class PictureFile:
         content: bytes | None = None,
         formats: Sequence[str] | None = None,
     ) -> None:
-        self.path, self.location = path, location
+        self.path, self.location, self._content = path, location, content
         self._jpeg: bytes | None = None  # the file's content, if it is one
         self._colours: str | None = None  # what simplejpeg decodes it to
         self._opened: Image.Image | None = None  # by Pillow
@@ -112,7 +181,7 @@ class PictureFile:
         if content is None:
             content = self._jpeg
         self._opened = self._guarded(
-            lambda: Image.open(path if content is None else io.BytesIO(content), formats=formats)
+            lambda: open_image(path if content is None else io.BytesIO(content), formats)
         )
         self.size: tuple[int, int] = self._opened.size
 
@@ -124,7 +193,7 @@ class PictureFile:
         jpeg = self._jpeg or b""
         if not any(jpeg.find(word, 0, JPEG_METADATA) >= 0 for word in (b"Exif\0", b"tiff:Orientation")):
             return 1
-        with self._guarded(lambda: Image.open(io.BytesIO(jpeg), formats=["JPEG"])) as image:
+        with self._guarded(lambda: open_image(io.BytesIO(jpeg), ["JPEG"])) as image:
             return orientation(image)
 
     def decode(self, scale: int = 1) -> Image.Image:
@@ -215,6 +284,14 @@ class PictureFile:
         self._colours, self.size = colours, (width, height)
         return True
 
+    def _brand(self) -> bytes:
+        """The major brand of an ISO media file (ISO/IEC 14496-12), of which HEIC and AVIF are; of others nothing."""
+        head = (self._content or b"")[:12]
+        if self._content is None:
+            with contextlib.suppress(OSError), self.path.open("rb") as file:
+                head = file.read(12)
+        return head[8:12] if head[4:8] == b"ftyp" else b""
+
     def _read_jpeg(self) -> bytes | None:
         try:
             with self.path.open("rb", buffering=0) as file:
@@ -246,7 +323,7 @@ class PictureFile:
 
     def _decode_by_pillow(self, scale: int) -> Image.Image:
         def decode() -> Image.Image:
-            with self._opened or Image.open(io.BytesIO(self._jpeg or b"")) as image:
+            with self._opened or open_image(io.BytesIO(self._jpeg or b""), ["JPEG"]) as image:
                 if scale > 1:
                     image.draft(None, (image.width // scale, image.height // scale))
                 image.load()
@@ -268,9 +345,8 @@ class PictureFile:
                 f"{location}: the picture {str(path)!r} is too large ({error}); if you trust it, make it smaller first"
             ) from error
         except Image.UnidentifiedImageError as error:
-            raise UnknownPictureError(
-                f"{location}: {str(path)!r} is not a picture that Pillow can read"
-            ) from error
+            why = BRANDS.get(self._brand(), f"not a picture that can be read; the formats are {FORMAT_WORDS}")
+            raise UnknownPictureError(f"{location}: {str(path)!r} is {why}") from error
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
             raise DataError(f"{location}: the picture {str(path)!r} cannot be decoded: {error}") from error
 
@@ -310,7 +386,12 @@ def cut_jpeg(jpeg: bytes, rows: int) -> tuple[bytes, int] | None:
 
 
 def orientation(image: Image.Image) -> int:
-    """How a picture is stored, by its EXIF data: from 1 (upright) to 8; 1 where they do not say, or nonsense."""
+    """How a picture is stored, by its EXIF data: from 1 (upright) to 8; 1 where they do not say, or nonsense.
+
+    Of TIFF and HEIC it is always 1: there the orientation belongs to the format, and decoding applies it.
+    """
+    if image.format in UPRIGHT_FORMATS:
+        return 1
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged metadata; Pillow raises several kinds
@@ -323,10 +404,11 @@ def upright(image: Image.Image) -> Image.Image:
     turn = TURNS.get(orientation(image))
     if turn is None:
         return image
-    image = image.transpose(turn)
+    turned = image.transpose(turn)
+    turned.format = image.format
     for key in EXIF_KEYS:  # it is done
-        image.info.pop(key, None)
-    return image
+        turned.info.pop(key, None)
+    return turned
 
 
 class _PixelsError(DataError):
@@ -339,7 +421,8 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     Transparency is dropped, as torchvision's loader does. 16-bit greyscale keeps its upper 8 bits.
 
     Raises:
-        DataError: a picture of 32-bit numbers, whose range nobody knows.
+        DataError: a picture of 32-bit or floating-point numbers, whose range nobody knows, or of 16-bit numbers that
+            would all become 0; of a mode that Pillow cannot convert.
         ConfigError: `channels` is neither 1 nor 3.
     """
     if channels not in MODE_OF_CHANNELS:
@@ -351,13 +434,22 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
         "I"
     ):  # I;16 in its byte orders; I is 32 bits wide, but holds 16 where a PNG was read
         values = np.asarray(image)
-        if values.size and (values.min() < 0 or values.max() > 0xFFFF):
+        least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+        if least < 0 or most > 0xFFFF or (image.mode == "I" and image.format not in (None, "PNG", "PPM")):
+            raise _PixelsError(f"holds 32-bit numbers from {least} to {most}; convert it to 8 bits first")
+        if 0 < most <= 0xFF:
             raise _PixelsError(
-                f"holds 32-bit numbers from {values.min()} to {values.max()}; convert it to 8 bits first"
+                f"holds 16-bit numbers up to {most} of 65535 only, so that it would be all black; convert it to 8 bits "
+                "first"
             )
         image = Image.fromarray((values >> 8).astype(np.uint8))
     elif image.mode == "F":
         raise _PixelsError("holds floating-point numbers of unknown range; convert it to 8 bits first")
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the same colours, without Pillow's warning
-    return image if image.mode == mode else image.convert(mode)
+    try:
+        return image if image.mode == mode else image.convert(mode)
+    except ValueError as error:  # Pillow has no way from this mode
+        raise _PixelsError(
+            f"is of mode {image.mode}, which cannot be converted ({error}); save it as RGB first"
+        ) from error

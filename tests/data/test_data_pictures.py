@@ -73,7 +73,7 @@ def test_truncated_and_false_pictures_name_place_and_file(tmp_path):
     ):
         open_picture(cut, "list.txt:7")
     (tmp_path / "text.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"list\.txt:8: '.*text\.jpg' is not a picture that Pillow can read"):
+    with pytest.raises(DataError, match=r"list\.txt:8: '.*text\.jpg' is not a picture that can be read"):
         open_picture(tmp_path / "text.jpg", "list.txt:8")
     (tmp_path / "empty.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"list\.txt:9"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFile, ImageOps
 
+from cyclemlp.data.pictures import open_image
 from cyclemlp.errors import DataError
 
 
@@ -19,7 +20,7 @@ def read_picture(path: Path) -> Image.Image:
         raise DataError(f"there is no file {path}")
     tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # the engine sets it
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from cyclemlp.data.pictures import open_image
 from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
 from cyclemlp.report import Progress
 
@@ -180,7 +180,7 @@ def _check_pair(
 def _read_size(path: Path) -> tuple[int, int] | str:
     """Width and height as PaddleSeg will see them, which turns a picture as its EXIF says; or what is wrong."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             width, height = image.size
             turned = image.getexif().get(0x0112) in _TURNED
@@ -192,7 +192,7 @@ def _read_size(path: Path) -> tuple[int, int] | str:
 def _read_labels(path: Path) -> np.ndarray | str:
     """The mask as PaddleSeg reads it, [H, W]; or what is wrong."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             labels = np.asarray(image)
             mode = image.mode
     except Exception as error:
