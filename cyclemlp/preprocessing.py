@@ -32,7 +32,7 @@ MIN_STD = 1e-6
 Size = int | tuple[int, int]
 """The side of a square, or (height, width), in pixels."""
 
-_SIZE_TEXT = re.compile(r"\s*(\d{1,6})\s*(?:[x×X]\s*(\d{1,6})\s*)?")
+_SIZE_TEXT = re.compile(r"\s*([0-9]{1,6})\s*(?:[x×X]\s*([0-9]{1,6})\s*)?")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cyclemlp.errors import ModelError
+from cyclemlp.text import shown
 
 #: The paper's branches: Cycle FC 1×S (shifts along W), Cycle FC S×1 (along H), channel FC.
 BRANCHES = ("h", "w", "c")
 #: Between stages: a 3×3 convolution of stride 2, or Swin's patch merging.
 DOWNSAMPLES = ("conv", "merge")
+#: Bounds that no network of this kind wants to pass; beyond them a value is a slip, and would take memory without end.
+MAX_CLASSES = 1_000_000
+MAX_WIDTH, MAX_DEPTH, MAX_MLP_RATIO = 8192, 1024, 64
+MAX_CHANNELS, MAX_PIXELS = 256, 1024  # of the input; of a patch or a step
+MAX_PARAMETERS = 4_000_000_000  # of the stages, roughly
 StepSize = int | Sequence[Sequence[int]]
 
 
@@ -64,41 +70,60 @@ class CycleMLPConfig:
     def __post_init__(self) -> None:
         for name in ("embed_dims", "depths", "mlp_ratios", "out_indices", "branches"):
             value = getattr(self, name)
-            _check(name, value, isinstance(value, Sequence), "a sequence")
+            _check(name, value, isinstance(value, Sequence) and len(value) <= 16, "a sequence of at most 16")
             object.__setattr__(self, name, tuple(value))
         _check(
-            "num_classes", self.num_classes, _whole(self.num_classes, 0), "a whole number from 0 (no head)"
+            "num_classes",
+            self.num_classes,
+            _whole(self.num_classes, 0, MAX_CLASSES),
+            f"a whole number from 0 (no head) to {MAX_CLASSES}",
         )
-        for name in ("in_chans", "patch_size", "patch_stride"):
-            _check(name, getattr(self, name), _whole(getattr(self, name), 1), "a whole number from 1")
+        for name, most in (
+            ("in_chans", MAX_CHANNELS),
+            ("patch_size", MAX_PIXELS),
+            ("patch_stride", MAX_PIXELS),
+        ):
+            value = getattr(self, name)
+            _check(name, value, _whole(value, 1, most), f"a whole number from 1 to {most}")
         _check(
             "embed_dims",
             self.embed_dims,
-            len(self.embed_dims) == 4 and all(_whole(c, 4) and c % 4 == 0 for c in self.embed_dims),
-            "four widths, each divisible by 4",
+            len(self.embed_dims) == 4
+            and all(_whole(c, 4, MAX_WIDTH) and c % 4 == 0 for c in self.embed_dims),
+            f"four widths, each divisible by 4 and at most {MAX_WIDTH}",
         )
         _check(
             "depths",
             self.depths,
-            len(self.depths) == 4 and all(_whole(d, 1) for d in self.depths),
-            "four numbers of blocks, each from 1",
+            len(self.depths) == 4 and all(_whole(d, 1, MAX_DEPTH) for d in self.depths),
+            f"four numbers of blocks, each from 1 to {MAX_DEPTH}",
         )
         _check(
             "mlp_ratios",
             self.mlp_ratios,
             len(self.mlp_ratios) == 4
             and all(
-                _number(r) and int(c * r) >= 1 for r, c in zip(self.mlp_ratios, self.embed_dims, strict=True)
+                _number(r) and 0 < r <= MAX_MLP_RATIO and int(c * r) >= 1
+                for r, c in zip(self.mlp_ratios, self.embed_dims, strict=True)
             ),
-            "four ratios above 0",
+            f"four ratios above 0 and at most {MAX_MLP_RATIO}",
         )
+        blocks = zip(self.depths, self.embed_dims, self.mlp_ratios, strict=True)
+        parameters = self.num_classes * self.embed_dims[-1] + sum(
+            depth * width**2 * (2 * ratio + 4) for depth, width, ratio in blocks
+        )
+        if parameters > MAX_PARAMETERS:
+            raise ModelError(
+                f"num_classes, embed_dims, depths and mlp_ratios give about {parameters / 1e9:,.1f} billion "
+                f"parameters; at most {MAX_PARAMETERS / 1e9:g} are built"
+            )
         _check(
             "patch_size",
             self.patch_size,
             self.patch_size >= self.patch_stride,
             f"at least patch_stride, {self.patch_stride}: pixels would be skipped",
         )
-        for name in ("patch_norm", "gate"):
+        for name in ("patch_norm", "gate", "features_only", "recompute"):
             _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         _check("downsample", self.downsample, self.downsample in DOWNSAMPLES, f"one of {DOWNSAMPLES}")
         for name in ("drop_rate", "drop_path_rate"):
@@ -108,7 +133,7 @@ class CycleMLPConfig:
             "out_indices",
             self.out_indices,
             len(self.out_indices) > 0
-            and all(_whole(i, 0) and i <= 3 for i in self.out_indices)
+            and all(_whole(i, 0, 3) for i in self.out_indices)
             and list(self.out_indices) == sorted(set(self.out_indices)),
             "stages from 0 to 3 in rising order, at least one",
         )
@@ -125,8 +150,8 @@ class CycleMLPConfig:
         _check(
             "step_size",
             self.step_size,
-            _whole(self.step_size, 1) or _is_pair_of_pairs(self.step_size),
-            "a whole number from 1, or ((S_H, S_W), (S_H, S_W)) of sfc_h and sfc_w",
+            _whole(self.step_size, 1, MAX_PIXELS) or _is_pair_of_pairs(self.step_size),
+            f"a whole number from 1 to {MAX_PIXELS}, or ((S_H, S_W), (S_H, S_W)) of sfc_h and sfc_w",
         )
 
     @property
@@ -191,11 +216,11 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def _check(name: str, value: Any, good: bool, wanted: str) -> None:
     if not good:
-        raise ModelError(f"{name}={value!r} is not possible: it must be {wanted}")
+        raise ModelError(f"{name}={shown(value)} is not possible: it must be {wanted}")
 
 
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _number(value: Any) -> bool:
@@ -206,5 +231,8 @@ def _is_pair_of_pairs(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(p, Sequence) and len(p) == 2 and all(_whole(s, 1) for s in p) for p in value)
+        and all(
+            isinstance(p, Sequence) and len(p) == 2 and all(_whole(s, 1, MAX_PIXELS) for s in p)
+            for p in value
+        )
     )

@@ -19,7 +19,19 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.preprocessing import Preprocessing, checked
+from cyclemlp.text import printable, shortened, shown
+from cyclemlp.yaml_files import parse_yaml, read_yaml
+
+#: Bounds that no run wants to pass: beyond them a number is a slip, and would take memory or time without end.
+MAX_TEXT = 4096  # characters of a name or path
+MAX_CLASSES = 1_000_000
+MAX_BATCH = 65_536
+MAX_WORKERS = 1024
+MAX_EPOCHS = 1_000_000
+MAX_STEPS = 10**9
+MAX_RATIO = 100.0  # width / height of a crop
+MAX_REPEATS = 1000
 
 
 @dataclass
@@ -83,13 +95,20 @@ class DataPart:
 
     def __post_init__(self) -> None:
         count = self.num_classes
-        _check("data.num_classes", count, count is None or count >= 1, "at least 1, or null")
-        _check("data.batch_size", self.batch_size, self.batch_size >= 1, "at least 1 picture")
-        _check("data.workers", self.workers, self.workers is None or self.workers >= 0, "0 or more processes")
+        good = count is None or 1 <= count <= MAX_CLASSES
+        _check("data.num_classes", count, good, f"at least 1 and at most {MAX_CLASSES}, or null")
+        good = 1 <= self.batch_size <= MAX_BATCH
+        _check("data.batch_size", self.batch_size, good, f"at least 1 picture and at most {MAX_BATCH}")
+        good = self.workers is None or 0 <= self.workers <= MAX_WORKERS
+        _check("data.workers", self.workers, good, f"0 or more processes, at most {MAX_WORKERS}, or null")
         known = [f.name for f in fields(Preprocessing)]
         for key in self.preprocessing:
             if key not in known:
-                raise _unknown(f"data.preprocessing.{key}", key, known)
+                raise _unknown(f"data.preprocessing.{key}", str(key), known)
+        try:
+            self.preprocessing = {key: checked(key, value) for key, value in self.preprocessing.items()}
+        except ConfigError as error:
+            raise ConfigError(f"data.preprocessing.{error}") from None
 
 
 @dataclass
@@ -137,14 +156,20 @@ class AugmentPart:
         _check("augment.crop_scale", self.crop_scale, 0 < low <= high <= 1, "two shares in (0, 1], rising")
         low, high = self.crop_ratio
         _check(
-            "augment.crop_ratio", self.crop_ratio, 0 < low <= high < math.inf, "two ratios above 0, rising"
+            "augment.crop_ratio",
+            self.crop_ratio,
+            1 / MAX_RATIO <= low <= high <= MAX_RATIO,
+            f"two ratios above 0, rising, from {1 / MAX_RATIO:g} to {MAX_RATIO:g}",
         )
         for name in ("hflip", "erasing_prob", "mixup_prob", "mixup_switch_prob"):
             value = getattr(self, name)
             _check(f"augment.{name}", value, 0 <= value <= 1, "a probability in [0, 1]")
         for name in ("color_jitter", "mixup", "cutmix"):
             _check(
-                f"augment.{name}", getattr(self, name), _finite(getattr(self, name), 0), "0 (none) or more"
+                f"augment.{name}",
+                getattr(self, name),
+                _finite(getattr(self, name), 0),
+                "0 (none) or more",
             )
         if self.cutmix_minmax is not None:
             low, high = self.cutmix_minmax
@@ -159,7 +184,10 @@ class AugmentPart:
             value = getattr(self, name)
             _check(f"augment.{name}", value, value in words, f"one of: {', '.join(map(str, words))}")
         for name in ("erasing_count", "repeats"):
-            _check(f"augment.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
+            value = getattr(self, name)
+            _check(
+                f"augment.{name}", value, 1 <= value <= MAX_REPEATS, f"at least 1 and at most {MAX_REPEATS}"
+            )
 
 
 @dataclass
@@ -191,18 +219,34 @@ class OptimizerPart:
 
     def __post_init__(self) -> None:
         _check("optimizer.lr", self.lr, _finite(self.lr) and self.lr > 0, "above 0")
+        batch = self.lr_for_batch
+        good = batch is None or 1 <= batch <= MAX_STEPS
+        _check("optimizer.lr_for_batch", batch, good, f"at least 1 and at most {MAX_STEPS}, or null")
         _check(
-            "optimizer.lr_for_batch", self.lr_for_batch, (self.lr_for_batch or 1) >= 1, "at least 1, or null"
+            "optimizer.weight_decay",
+            self.weight_decay,
+            _finite(self.weight_decay, 0),
+            "0 or more",
         )
-        _check("optimizer.weight_decay", self.weight_decay, _finite(self.weight_decay, 0), "0 or more")
         for name in ("beta1", "beta2"):
             _check(f"optimizer.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
-        _check("optimizer.eps", self.eps, _finite(self.eps) and self.eps > 0, "above 0")
+        _check(
+            "optimizer.eps",
+            self.eps,
+            _finite(self.eps) and self.eps > 0,
+            "above 0",
+        )
         clip = self.clip_norm
-        _check("optimizer.clip_norm", clip, clip is None or (_finite(clip) and clip > 0), "above 0, or null")
+        _check(
+            "optimizer.clip_norm",
+            clip,
+            clip is None or (_finite(clip) and clip > 0),
+            "above 0, or null",
+        )
         decay = self.layer_decay
         _check("optimizer.layer_decay", decay, decay is None or 0 < decay <= 1, "in (0, 1], or null")
-        _check("optimizer.accumulate", self.accumulate, self.accumulate >= 1, "at least 1 part")
+        good = 1 <= self.accumulate <= MAX_BATCH
+        _check("optimizer.accumulate", self.accumulate, good, f"at least 1 part and at most {MAX_BATCH}")
 
     def scaled_lr(self, batch_size: int) -> float:
         """The highest learning rate for `batch_size` pictures a step, of all devices together."""
@@ -235,10 +279,21 @@ class SchedulePart:
 
     def __post_init__(self) -> None:
         _check("schedule.by", self.by, self.by in ("epoch", "step"), "one of: epoch, step")
-        for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
-            _check(f"schedule.{name}", getattr(self, name), _finite(getattr(self, name), 0), "0 or more")
-        length = self.cosine_epochs
-        _check("schedule.cosine_epochs", length, length is None or length >= 1, "at least 1, or null")
+        for name in ("warmup_lr", "min_lr"):
+            _check(
+                f"schedule.{name}",
+                getattr(self, name),
+                _finite(getattr(self, name), 0),
+                "0 or more",
+            )
+        for name in ("warmup_epochs", "cooldown_epochs"):
+            value = getattr(self, name)
+            _check(f"schedule.{name}", value, 0 <= value <= MAX_EPOCHS, f"0 or more and at most {MAX_EPOCHS}")
+        length, shift = self.cosine_epochs, self.shift_epochs
+        good = length is None or 1 <= length <= MAX_EPOCHS
+        _check("schedule.cosine_epochs", length, good, f"at least 1 and at most {MAX_EPOCHS}, or null")
+        good = abs(shift) <= MAX_EPOCHS
+        _check("schedule.shift_epochs", shift, good, f"from -{MAX_EPOCHS} to {MAX_EPOCHS}")
         if self.cooldown_epochs and length is not None:
             raise ConfigError(
                 "schedule.cosine_epochs and schedule.cooldown_epochs both say where the cosine ends; give one"
@@ -284,7 +339,12 @@ class DistillationPart:
         kinds = ("none", "soft", "hard")
         _check("distillation.kind", self.kind, self.kind in kinds, f"one of: {', '.join(kinds)}")
         _check("distillation.alpha", self.alpha, 0 <= self.alpha <= 1, "a share in [0, 1]")
-        _check("distillation.tau", self.tau, _finite(self.tau) and self.tau > 0, "above 0")
+        _check(
+            "distillation.tau",
+            self.tau,
+            _finite(self.tau) and self.tau > 0,
+            "above 0",
+        )
 
 
 @dataclass
@@ -323,8 +383,10 @@ class AmpPart:
         good = self.dtype is None or self.dtype in types_
         _check("amp.dtype", self.dtype, good, f"one of: {', '.join(types_)}, null")
         scale = self.init_loss_scaling
-        _check("amp.init_loss_scaling", scale, _finite(scale, 1), "at least 1")
-        _check("amp.growth_steps", self.growth_steps, self.growth_steps >= 1, "at least 1")
+        good = 1 <= scale <= 2.0**64
+        _check("amp.init_loss_scaling", scale, good, "at least 1 and at most 2**64")
+        good = 1 <= self.growth_steps <= MAX_STEPS
+        _check("amp.growth_steps", self.growth_steps, good, f"at least 1 and at most {MAX_STEPS}")
 
 
 @dataclass
@@ -348,7 +410,8 @@ class RunPart:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "checkpoint_epochs", "keep_checkpoints"):
-            _check(f"run.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
+            value = getattr(self, name)
+            _check(f"run.{name}", value, 1 <= value <= MAX_EPOCHS, f"at least 1 and at most {MAX_EPOCHS}")
         good = 0 <= self.start_epoch < self.epochs
         _check("run.start_epoch", self.start_epoch, good, f"from 0, and less than run.epochs ({self.epochs})")
         _check("run.seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
@@ -400,15 +463,11 @@ class Recipe:
         """Read a YAML file.
 
         Raises:
-            ConfigError: it cannot be read, is not YAML, or `from_dict` refuses it; the message names the file.
+            ConfigError: it cannot be read, is not YAML or none that `read_yaml` takes, or `from_dict` refuses it; the
+                message names the file.
         """
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: not YAML: {error}") from None
-        return cls.from_dict(values or {}, where=str(path))
+        values = read_yaml(path)
+        return cls.from_dict({} if values is None else values, where=str(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as YAML, whole or not at all."""
@@ -442,7 +501,7 @@ class Recipe:
             if not parents:
                 known = [k for k in flatten(values) if k.endswith(f".{last}")]
                 raise ConfigError(
-                    f"{where}: {dotted!r} needs its part: {known[0] if known else 'section.key'}=…"
+                    f"{where}: {shown(dotted)} needs its part: {known[0] if known else 'section.key'}=…"
                 )
             part[last] = value
         return type(self).from_dict(values, where=where)
@@ -458,11 +517,8 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r}: write section.key=value, such as optimizer.lr=3e-4")
-        try:
-            assignments[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from None
+            raise ConfigError(f"--set {shown(text)}: write section.key=value, such as optimizer.lr=3e-4")
+        assignments[key.strip()] = parse_yaml(value, f"--set {shown(text)}: the value")
     return assignments
 
 
@@ -488,7 +544,9 @@ def differences(old: Recipe, new: Recipe) -> Iterator[tuple[str, Any, Any]]:
 
 def _build(cls: Any, values: Any, prefix: str) -> Any:
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{prefix[:-1] or 'the whole'} is {values!r}; expected a mapping of keys to values")
+        raise ConfigError(
+            f"{prefix[:-1] or 'the whole'} is {shown(values)}; expected a mapping of keys to values"
+        )
     hints = get_type_hints(cls)
     known = [f.name for f in fields(cls)]
     for key in values:
@@ -508,29 +566,34 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} is {value!r}; expected a mapping of keys to values")
+            raise ConfigError(f"{where} is {shown(value)}; expected a mapping of keys to values")
+        if not all(isinstance(key, str) for key in value):
+            raise ConfigError(f"{where} is {shown(value)}; expected names as its keys")
         return dict(value)
     if get_origin(hint) is tuple:
         length = len(get_args(hint))
         if not isinstance(value, list | tuple) or len(value) != length:
-            raise ConfigError(f"{where} is {value!r}; expected a list of {length} numbers")
+            raise ConfigError(f"{where} is {shown(value)}; expected a list of {length} numbers")
         return tuple(
             _convert(v, h, f"{where}[{i}]")
             for i, (v, h) in enumerate(zip(value, get_args(hint), strict=True))
         )
     if hint is float:
-        # YAML 1.1 reads 1e-3, without a point, as text.
         if isinstance(value, int | float | str) and not isinstance(value, bool):
             try:
                 return float(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 pass
-        raise ConfigError(f"{where} is {value!r}; expected a number")
-    if hint is str and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # a folder named 2012
+        raise ConfigError(f"{where} is {shown(value)}; expected a number")
+    if hint is str and isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64:
+        value = str(value)  # a folder named 2012
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         wanted = {int: "a whole number", str: "text", bool: "true or false"}[hint]
-        raise ConfigError(f"{where} is {value!r}; expected {wanted}")
+        raise ConfigError(f"{where} is {shown(value)}; expected {wanted}")
+    if hint is str and (len(value) > MAX_TEXT or "\0" in value):
+        raise ConfigError(
+            f"{where} is {shown(value)}; expected text of at most {MAX_TEXT} characters, without 0 bytes"
+        )
     return value
 
 
@@ -541,9 +604,11 @@ def _plain(value: Any) -> Any:
 
 
 def _unknown(dotted: str, key: str, known: Sequence[str]) -> ConfigError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(shortened(key), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    return ConfigError(f"unknown key {dotted}; {hint}The possible ones are {', '.join(known)}")
+    return ConfigError(
+        f"unknown key {printable(shortened(dotted), lines=False)}; {hint}The possible ones are {', '.join(known)}"
+    )
 
 
 def _finite(value: float, least: float = -math.inf) -> bool:
@@ -552,4 +617,4 @@ def _finite(value: float, least: float = -math.inf) -> bool:
 
 def _check(name: str, value: Any, good: bool, wanted: str) -> None:
     if not good:
-        raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
+        raise ConfigError(f"{name} is {shown(value)}; it must be {wanted}")

@@ -162,6 +162,20 @@ def test_every_committed_recipe_is_valid_and_says_its_command(config):
         ({"model": {"overrides": {"num_classes": 3}}}, "num_classes; leave it out: it comes from the data"),
         ({"model": {"overrides": 3}}, "model.overrides is 3; expected a mapping"),
         ({"model": "cyclemlp_b1"}, "model is 'cyclemlp_b1'; expected a mapping"),
+        ({"model": {"name": "x" * 10_000}}, "model.name is 'xxx.*…; expected text of at most 4096"),
+        ({"model": {"overrides": {1: 2}}}, "model.overrides is {1: 2}; expected names"),
+        ({"run": {"epochs": 10**50}}, "run.epochs is 1000.*; it must be at least 1 and at most 1000000"),
+        ({"optimizer": {"lr": 10**400}}, "a number of 401 digits"),
+        (
+            {"data": {"workers": 10**6}},
+            "data.workers is 1000000; it must be 0 or more processes, at most 1024",
+        ),
+        ({"data": {"batch_size": 10**9}}, "data.batch_size is 1000000000; it must be at least 1 picture and"),
+        ({"data": {"preprocessing": {"mean": "abc"}}}, "data.preprocessing.mean is 'abc'; expected a list"),
+        ({"data": {"preprocessing": {"input_size": -5}}}, "data.preprocessing.input_size is -5; it must be"),
+        ({"augment": {"crop_ratio": [1e-300, 1]}}, "augment.crop_ratio is .*from 0.01 to 100"),
+        ({"x" * 10_000: 1}, "unknown key xxx.*… The possible ones|unknown key xxx"),
+        ({"schedule": {"warmup_epochs": math.inf}}, "schedule.warmup_epochs is inf; it must be 0 or more"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, values, message):
@@ -242,3 +256,37 @@ def test_a_recipe_needs_no_paddle():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "300", done.stderr
+
+
+def test_numbers_that_no_float_holds():
+    with pytest.raises(ConfigError, match="optimizer.lr is a whole number of 1,329 bits; expected a number"):
+        Recipe.from_dict({"optimizer": {"lr": 10**400}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("run.epochs=nan", "run.epochs=1e999", "run.epochs=" + "9" * 400, "optimizer.lr=" + "[" * 3000),
+        *("data.preprocessing={mean: abc}", "data.preprocessing={mean: [1, 2, .nan]}", "model.name=[a]"),
+        *(
+            "data.preprocessing={input_size: [1, 2, 3]}",
+            "=",
+            "a",
+            "run=5",
+            "x" * 5000,
+            "a.b=" + "x" * 300_000,
+        ),
+        *(
+            "optimizer.lr={a: 1, a: 2}",
+            "optimizer.lr=\x1b[31m",
+            "y" * 5000 + "=1",
+            "run." + "z" * 5000 + "=1",
+        ),
+    ],
+    ids=lambda text: text[:20].replace("\x1b", ""),
+)
+def test_nonsense_on_the_command_line_is_an_error_of_one_line(text):
+    with pytest.raises(ConfigError) as raised:
+        Recipe().updated(parse_assignments([text]), where="command line")
+    assert len(str(raised.value)) < 500
+    assert str(raised.value).isprintable()

@@ -19,6 +19,7 @@ from ppdet.core.workspace import global_config, load_config, merge_config
 
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network.config import did_you_mean
+from cyclemlp.yaml_files import check_yaml
 
 CONFIG = "config.yaml"
 #: Keys beside the modules' names that the engine or our commands read.
@@ -100,6 +101,7 @@ class Configuration:
             )
         if path.suffix not in (".yml", ".yaml"):
             raise ConfigError(f"{path}: PaddleDetection reads configurations named *.yml or *.yaml")
+        check_yaml(path)
         _reset()
         try:
             load_config(str(path))

@@ -30,6 +30,7 @@ from cyclemlp.data import read_class_names
 from cyclemlp.dense.compat import apply_mends
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError
 from cyclemlp.network.config import did_you_mean
+from cyclemlp.yaml_files import check_yaml
 
 #: Top-level keys that PaddleSeg 2.8 reads, and ours.
 _ENGINE_KEYS = (
@@ -181,6 +182,7 @@ def open_config(
         raise ConfigError(f"{path}: there is no such configuration file")
     if path.suffix not in (".yml", ".yaml"):
         raise ConfigError(f"{path}: PaddleSeg reads configurations from .yml and .yaml files only")
+    check_yaml(path)
     try:
         return SegConfig(path, overrides or {}, data)
     except CycleMLPError:

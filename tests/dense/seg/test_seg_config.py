@@ -119,7 +119,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"from \.yml and \.yaml"):
         open_config(tmp_path / "a.txt")
     (tmp_path / "b.yaml").write_text("iters: [3")
-    with pytest.raises(ConfigError, match="is not YAML"):
+    with pytest.raises(ConfigError, match="not YAML"):
         open_config(tmp_path / "b.yaml")
     (tmp_path / "c.yaml").write_text("_base_: none.yaml")
     with pytest.raises(ConfigError, match=r"`_base_` names .*none\.yaml"):
