@@ -165,7 +165,6 @@ def test_every_committed_recipe_is_valid_and_says_its_command(config):
         ({"model": {"name": "x" * 10_000}}, "model.name is 'xxx.*…; expected text of at most 4096"),
         ({"model": {"overrides": {1: 2}}}, "model.overrides is {1: 2}; expected names"),
         ({"run": {"epochs": 10**50}}, "run.epochs is 1000.*; it must be at least 1 and at most 1000000"),
-        ({"optimizer": {"lr": 10**400}}, "a number of 401 digits"),
         (
             {"data": {"workers": 10**6}},
             "data.workers is 1000000; it must be 0 or more processes, at most 1024",
@@ -259,7 +258,9 @@ def test_a_recipe_needs_no_paddle():
 
 
 def test_numbers_that_no_float_holds():
-    with pytest.raises(ConfigError, match="optimizer.lr is a whole number of 1,329 bits; expected a number"):
+    with pytest.raises(
+        ConfigError, match=r"optimizer\.lr is a whole number of 1,329 bits; expected a number"
+    ):
         Recipe.from_dict({"optimizer": {"lr": 10**400}})
 
 
@@ -274,6 +275,7 @@ def test_numbers_that_no_float_holds():
             "a",
             "run=5",
             "x" * 5000,
+            "run.\x1b[2J\n=1",
             "a.b=" + "x" * 300_000,
         ),
         *(
