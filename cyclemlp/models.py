@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,9 +60,23 @@ class ModelMetadata:
     classes: list[str] | None = None
 
 
-def list_models() -> list[str]:
-    """Names that `create_model` takes."""
-    return list(VARIANTS)
+#: Settings that say how a network is used or trained, not what it is: of a weight file's they are not taken over.
+_OF_USE = frozenset({"drop_rate", "drop_path_rate", "features_only", "out_indices", "recompute"})
+
+
+def list_models(filter: str = "", pretrained: bool = False) -> list[str]:
+    """Names that `create_model` takes, smallest first within a family.
+
+    Args:
+        filter: a shell pattern that the names must match, such as "*_b[1-5]"; empty for all.
+        pretrained: only those that `create_model(name, pretrained=True)` finds published weights of.
+    """
+    pattern = filter or "*"
+    return [
+        name
+        for name, variant in VARIANTS.items()
+        if fnmatch.fnmatchcase(name, pattern) and (variant.weights or not pretrained)
+    ]
 
 
 def create_model(
@@ -71,7 +87,8 @@ def create_model(
     Args:
         name: one of `list_models()`; the seed's spelling, `CycleMLP_B1`, is accepted too.
         pretrained: True for the authors' published weights (fetched once, then cached), or the path of a
-            weight file in any form that `cyclemlp.weights` reads.
+            weight file in any form that `cyclemlp.weights` reads, or of a run's folder. What is not overridden, the
+            number of classes above all, is as the file has it; the metadata, too, if it is of this variant.
         overrides: values of `CycleMLPConfig` that differ from the variant's: num_classes, in_chans,
             embed_dims, depths, mlp_ratios, step_size, patch_size, patch_stride, patch_norm, downsample, drop_rate,
             drop_path_rate, features_only, out_indices, branches, gate, recompute.
@@ -83,13 +100,52 @@ def create_model(
     Raises:
         ModelError: for an unknown name or override, or an impossible value.
         WeightsError: if the weights cannot be had, read or do not fit.
+
+    Warns:
+        UserWarning: a head that starts at random, because the file has none or one of another number of classes; a
+            stem that was adapted to another number of channels; a file's head of other classes than the variant's.
     """
-    config, metadata = describe_model(name, **overrides)
+    config, metadata = describe_model(name, **overrides)  # mistakes are found before any file is read
+    if not pretrained:
+        return _built(config, metadata)
+    file = read_weights(published_weights(name) if pretrained is True else Path(pretrained))
+    ours = file.metadata.get("model") == metadata.model
+    theirs = dict(file.metadata.get("overrides") or {}) if ours else {}
+    head = file.tensors.get("head.bias")
+    if head is not None and head.ndim == 1:
+        theirs.setdefault("num_classes", len(head))
+    taken = {key: value for key, value in theirs.items() if key not in _OF_USE}
+    config, metadata = describe_model(name, **{**taken, **overrides})
+    model = _built(config, metadata)
+    report = load_weights(model, file)
+    if ours:
+        adopt_metadata(model, file)
+    if report.reinitialised or report.adapted:
+        warnings.warn(report.changes(), stacklevel=2)
+    elif not ours and config.num_classes != describe_model(name, **overrides)[0].num_classes:
+        warnings.warn(
+            f"{file.path} has a head of {config.num_classes} classes, which the model takes over; for a new head give "
+            "num_classes",
+            stacklevel=2,
+        )
+    return model
+
+
+def _built(config: CycleMLPConfig, metadata: ModelMetadata) -> CycleMLP:
     model = CycleMLP(config)
     model.metadata = metadata
-    if pretrained:
-        load_weights(model, published_weights(name) if pretrained is True else pretrained)
     return model
+
+
+def adopt_metadata(model: CycleMLP, file: WeightFile) -> None:
+    """Give a model the preprocessing and class names of a file of ours, where they fit its input and its head."""
+    if file.metadata.get("preprocessing"):
+        preprocessing = Preprocessing.from_dict(file.metadata["preprocessing"])
+        if preprocessing.channels == model.config.in_chans:
+            model.metadata.preprocessing = preprocessing
+    classes = file.metadata.get("classes")
+    if classes is not None and len(classes) == model.config.num_classes:
+        model.metadata.classes = list(classes)
 
 
 def describe_model(name: str, **overrides: Any) -> tuple[CycleMLPConfig, ModelMetadata]:
@@ -191,7 +247,7 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str] | WeightFile) -> CycleMLP:
-    """Make the model that a file or run folder of ours describes, with its weights and metadata.
+    """Make the model that a file or run folder of ours describes, with its weights and metadata, in evaluation mode.
 
     Args:
         path: the file or folder, or what `read_weights` returned.
@@ -214,9 +270,8 @@ def load_model(path: str | os.PathLike[str] | WeightFile) -> CycleMLP:
         )
     model = create_model(facts["model"], **facts.get("overrides", {}))
     fill(model, file)  # the file says what it needs, so nothing is adapted
-    if facts.get("preprocessing"):
-        model.metadata.preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    model.metadata.classes = facts.get("classes")
+    adopt_metadata(model, file)
+    model.eval()
     return model
 
 

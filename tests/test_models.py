@@ -242,3 +242,56 @@ def test_without_paddle_the_error_says_how_to_install_one(code):
 def test_importing_the_package_imports_no_paddle():
     code = "import sys, cyclemlp, cyclemlp.weights, cyclemlp.cli.main; sys.exit('paddle' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_files_own_head_is_taken_over_and_another_is_announced(tmp_path, recwarn):
+    """Never classes that nobody trained, without a word."""
+    path, bare = tmp_path / "m.safetensors", tmp_path / "bare.pdparams"
+    model = cyclemlp.create_model(NANO, num_classes=4, in_chans=1, drop_path_rate=0.3)
+    model.metadata.classes = list("abcd")
+    model.eval()
+    cyclemlp.save_model(model, path)
+    paddle.save(model.state_dict(), str(bare))
+    x = paddle.randn([1, 1, 32, 32])
+
+    adopted = cyclemlp.create_model(NANO, pretrained=path)
+    assert not recwarn.list
+    assert adopted.training
+    assert adopted.metadata == model.metadata
+    assert adopted.config.drop_path_rate == 0  # how it was trained is no part of what it is
+    assert same(model, adopted, x)
+
+    with pytest.warns(UserWarning, match=r"bare.pdparams has a head of 4 classes"):
+        assert same(model, cyclemlp.create_model(NANO, pretrained=bare, in_chans=1), x)
+    for source in (path, bare):
+        with pytest.warns(UserWarning, match="head re-initialised: 4 → 37 classes") as warned:
+            new = cyclemlp.create_model(NANO, pretrained=source, num_classes=37, in_chans=1)
+        assert len(warned) == 1
+        assert (new.num_classes, new.metadata.classes) == (37, None)
+    with pytest.warns(UserWarning, match="input adapted: 1 → 3 channels"):
+        cyclemlp.create_model(NANO, pretrained=path, in_chans=3)
+    backbone = cyclemlp.create_model(NANO, pretrained=path, features_only=True)
+    assert backbone.feature_channels == list(model.config.embed_dims)
+
+
+def test_models_are_listed_by_pattern_and_by_published_weights():
+    paper = [f"cyclemlp_b{i}" for i in range(1, 6)]
+    assert cyclemlp.list_models("*_b[1-5]") == paper
+    published = cyclemlp.list_models(pretrained=True)
+    assert set(paper) <= set(published)
+    assert NANO not in published
+    assert cyclemlp.list_models("no*such") == []
+
+
+def test_what_loops_of_ones_own_ask_a_model_for():
+    model = cyclemlp.create_model(NANO, num_classes=6)
+    assert model.num_classes == 6
+    assert model.get_classifier() is model.head
+    names = dict(model.named_parameters())
+    kept = set(model.no_weight_decay())
+    assert kept == {name for name, p in names.items() if name.endswith(".bias") or "norm" in name}
+    assert cyclemlp.create_model(NANO, num_classes=0).num_classes == 0
+    backbone = cyclemlp.create_model(NANO, features_only=True)
+    assert backbone.num_classes == 0
+    with pytest.raises(ModelError, match="no head"):
+        backbone.get_classifier()

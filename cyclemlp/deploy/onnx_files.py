@@ -75,7 +75,7 @@ def check_onnx(path: str | os.PathLike[str], *, newest_opset: int = NEWEST_OPSET
 
 
 def annotate_onnx(path: str | os.PathLike[str], metadata: ExportMetadata) -> None:
-    """Give a file's outputs their names, and put the metadata into it.
+    """Give a file's outputs and free axes their names, remove what nothing reads, and put the metadata into it.
 
     Raises:
         ExportError: the metadata name another number of outputs than there are.
@@ -92,17 +92,61 @@ def annotate_onnx(path: str | os.PathLike[str], metadata: ExportMetadata) -> Non
         node.output[:] = [new.get(name, name) for name in node.output]
     for output, name in zip(graph.output, names, strict=True):
         output.name = name
+    _name_axes(graph)
+    _remove_unused(graph)
     onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.save(model, os.fspath(path))
+
+
+def _name_axes(graph: Any) -> None:
+    """Free axes of images are batch, height and width; a map's are its own, for it has another size."""
+    axes = {4: ("batch", "channels", "height", "width")}
+    for value in (*graph.input, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        names = axes.get(len(dims), ("batch", *(f"axis{i}" for i in range(1, len(dims)))))
+        for dim, name in zip(dims, names, strict=True):
+            if not dim.HasField("dim_value"):
+                own = value in graph.output and name != "batch"
+                dim.dim_param = f"{value.name}_{name}" if own else name
+    del graph.value_info[:]  # sizes within, by the names that the axes had
+
+
+def _remove_unused(graph: Any) -> None:
+    """Constants and nodes that no output needs: runtimes warn of them."""
+    needed = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        needed.update(name for inner in _with_inner(node) for name in inner.input)
+        needed.update(value.name for inner in _graphs(node) for value in inner.output)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+
+
+def _graphs(node: Any) -> Iterator[Any]:
+    """The graphs inside a node (branches, loops), and inside those."""
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            yield inner
+            for below in inner.node:
+                yield from _graphs(below)
+
+
+def _with_inner(node: Any) -> Iterator[Any]:
+    yield node
+    for graph in _graphs(node):
+        yield from graph.node
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
     """Every node of a graph and of the graphs inside it (branches, loops)."""
     for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+        yield from _with_inner(node)
 
 
 def _model_files(prefix: Path) -> tuple[Path, Path]:

@@ -9,6 +9,7 @@ from cyclemlp.network.config import BRANCHES, CycleMLPConfig
 from cyclemlp.network.cost import PartCost, multiply_adds, parameter_count, part_costs
 from cyclemlp.network.cycle_fc import CycleFC, CycleShift
 from cyclemlp.network.cyclemlp import CycleMLP
+from cyclemlp.network.flops import register_flops
 from cyclemlp.network.variants import VARIANTS, Variant, canonical_name
 
 __all__ = [
@@ -29,3 +30,5 @@ __all__ = [
     "parameter_count",
     "part_costs",
 ]
+
+register_flops()

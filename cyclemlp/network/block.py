@@ -22,6 +22,7 @@ from cyclemlp.network.layers import (
     mean_of_rows,
     rewritten,
     scale_by_row,
+    traced_whole,
 )
 
 _BRANCH_LAYER = {"h": "sfc_h", "w": "sfc_w", "c": "mlp_c"}
@@ -203,6 +204,7 @@ def _are_plain(layers: list[nn.Layer]) -> bool:
     )
 
 
+@traced_whole
 class CycleBlock(nn.Layer):
     """Norm, `CycleMixer`, residual; norm, `Mlp`, residual.
 

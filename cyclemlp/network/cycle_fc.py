@@ -31,11 +31,13 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.errors import ModelError
+from cyclemlp.network import layers
 from cyclemlp.network.init import trunc_normal_, zeros_
-from cyclemlp.network.layers import linear, rewritten, shift
+from cyclemlp.network.layers import linear, rewritten, traced_whole
 from cyclemlp.offsets import cycle_offsets
 
 
+@traced_whole
 class CycleShift(nn.Layer):
     """Moves each channel by its Cycle FC offset; zeros come in at the border.
 
@@ -64,12 +66,16 @@ class CycleShift(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, H, W, C]` → `[B, H, W, C]`."""
+        return self.shift(x)
+
+    def shift(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, H, W, C]`: each channel at its offset."""
         step_h, step_w = self.step_size
         if rewritten(x):
             for axis, (name, step) in enumerate(zip("hw", self.step_size, strict=True), 1):
                 if step > 1:
                     rows = [getattr(self, f"row_{name}{tap}") for tap in range(step)]
-                    x = shift(x, [(tap - step // 2, row) for tap, row in enumerate(rows)], axis)
+                    x = layers.shift(x, [(tap - step // 2, row) for tap, row in enumerate(rows)], axis)
             return x
         if step_h > 1:
             x = self._convolve(x, self.kernel_h, [step_h // 2, step_h - 1 - step_h // 2, 0, 0])
@@ -78,14 +84,22 @@ class CycleShift(nn.Layer):
         return x
 
     def _convolve(self, x: paddle.Tensor, kernel: paddle.Tensor, padding: list[int]) -> paddle.Tensor:
-        return F.conv2d(x, kernel, padding=padding, groups=self.channels, data_format="NHWC")
+        if paddle.in_dynamic_mode():
+            return F.conv2d(x, kernel, padding=padding, groups=self.channels, data_format="NHWC")
+        # Traced it must also be what exporters know: paddle2onnx 2.1 ends the process on a convolution over channels
+        # that are last.
+        y = F.conv2d(x.transpose([0, 3, 1, 2]), kernel, padding=padding, groups=self.channels)
+        return y.transpose([0, 2, 3, 1])
 
     def extra_repr(self) -> str:
         return f"{self.channels}, step_size={self.step_size}"
 
 
-class CycleFC(nn.Layer):
+@traced_whole
+class CycleFC(CycleShift):
     """Cycle fully-connected layer: shift each channel by its offset, then a channel FC.
+
+    One layer, not a layer of two: so `paddle.flops` counts it, which looks at layers without others inside.
 
     The weight has the published layout, `[out_channels, in_channels / groups, 1, 1]`.
 
@@ -109,7 +123,6 @@ class CycleFC(nn.Layer):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        super().__init__()
         if min(in_channels, out_channels, groups, *step_size) < 1 or len(step_size) != 2:
             raise ModelError(
                 f"CycleFC({in_channels}, {out_channels}, step_size={step_size}, groups={groups}): "
@@ -119,11 +132,10 @@ class CycleFC(nn.Layer):
             raise ModelError(
                 f"CycleFC: groups={groups} must divide in_channels={in_channels} and {out_channels=}"
             )
+        super().__init__(in_channels, (int(step_size[0]), int(step_size[1])))
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.step_size = (int(step_size[0]), int(step_size[1]))
         self.weight = self.create_parameter([out_channels, in_channels // groups, 1, 1])
         self.bias = self.create_parameter([out_channels], is_bias=True) if bias else None
-        self.shift = CycleShift(in_channels, self.step_size)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -22,9 +22,10 @@ from cyclemlp.errors import ModelError
 from cyclemlp.network.block import CycleBlock
 from cyclemlp.network.config import CycleMLPConfig
 from cyclemlp.network.init import init_conv, init_linear_or_norm
-from cyclemlp.network.layers import Conv2D, LayerNorm, Linear
+from cyclemlp.network.layers import Conv2D, LayerNorm, Linear, traced_whole
 
 
+@traced_whole
 class PatchEmbed(nn.Layer):
     """Patch embedding: overlapping and without norm in the published variants.
 
@@ -44,6 +45,7 @@ class PatchEmbed(nn.Layer):
         return self.norm(self.proj(x).transpose([0, 2, 3, 1]))
 
 
+@traced_whole
 class Downsample(nn.Layer):
     """3×3 convolution of stride 2 between stages.
 
@@ -61,6 +63,7 @@ class Downsample(nn.Layer):
         return self.proj(x.transpose([0, 3, 1, 2])).transpose([0, 2, 3, 1])
 
 
+@traced_whole
 class PatchMerging(nn.Layer):
     """Swin's downsampling: the channels of 2×2 neighbours side by side, norm, a linear layer without bias.
 
@@ -112,6 +115,9 @@ class CycleMLP(nn.Layer):
     def __init__(self, config: CycleMLPConfig) -> None:
         super().__init__()
         self.config = config
+        # Of plain types and of their own, because Paddle's symbolic tracer does not look into `config`.
+        self._features_only, self._out_indices = config.features_only, config.out_indices
+        self._recompute, self._min_size, self._in_chans = config.recompute, config.min_size, config.in_chans
         dims = config.embed_dims
         self.num_features = dims[config.stages - 1]
         self.feature_channels = [dims[i] for i in config.out_indices]
@@ -159,13 +165,13 @@ class CycleMLP(nn.Layer):
         Raises:
             ModelError: for a picture with other channels, or smaller than 32 pixels in a direction.
         """
-        if self.config.features_only:
+        if self._features_only:
             return self._forward_maps(x)
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, in_chans, H, W]` → the last stage's normalised map, `[B, C₄, H / 32, W / 32]`."""
-        if self.config.features_only:
+        if self._features_only:
             return self._forward_maps(x)[-1]
         self._check_input(x)
         x = self.patch_embed(x)
@@ -181,7 +187,7 @@ class CycleMLP(nn.Layer):
         Raises:
             ModelError: in the feature form, which has no head.
         """
-        if self.config.features_only:
+        if self._features_only:
             raise ModelError("a model made with features_only=True has no head")
         x = x.mean(axis=[2, 3])
         return x if pre_logits else self.head(x)
@@ -198,6 +204,25 @@ class CycleMLP(nn.Layer):
             raise ModelError("class maps need a classification head; this model has none")
         maps = paddle.matmul(x.transpose([0, 2, 3, 1]), self.head.weight)
         return maps.transpose([0, 3, 1, 2])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits; 0 without a head and in the feature form."""
+        return 0 if self._features_only else self.config.num_classes
+
+    def get_classifier(self) -> nn.Layer:
+        """The head: a linear layer, or `nn.Identity` in a model of no classes.
+
+        Raises:
+            ModelError: in the feature form, which has no head.
+        """
+        if self._features_only:
+            raise ModelError("a model made with features_only=True has no head")
+        return self.head
+
+    def no_weight_decay(self) -> list[str]:
+        """Names of the parameters that the recipes do not decay: biases, and scales of norms."""
+        return [name for name, parameter in self.named_parameters() if parameter.ndim <= 1]
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a freshly initialised one of `num_classes` outputs; 0 removes it.
@@ -221,12 +246,12 @@ class CycleMLP(nn.Layer):
         maps = []
         for i, stage in enumerate(self.network):
             x = self._forward_stage(stage, x)
-            if i % 2 == 0 and i // 2 in self.config.out_indices:
+            if i % 2 == 0 and i // 2 in self._out_indices:
                 maps.append(getattr(self, f"norm{i}")(x).transpose([0, 3, 1, 2]))
         return maps
 
     def _forward_stage(self, stage: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
-        if self.config.recompute and stage.training and isinstance(stage, nn.Sequential):
+        if self._recompute and stage.training and isinstance(stage, nn.Sequential):
             from paddle.distributed.fleet.utils import recompute
 
             for block in stage:
@@ -238,7 +263,7 @@ class CycleMLP(nn.Layer):
     def _check_input(self, x: paddle.Tensor) -> None:
         if not paddle.in_dynamic_mode():
             return  # under tracing a size may be unknown
-        least, channels = self.config.min_size, self.config.in_chans
+        least, channels = self._min_size, self._in_chans
         if x.ndim != 4 or x.shape[1] != channels:
             raise ModelError(
                 f"the input has shape {list(x.shape)}; expected [batch, {channels}, height, width]"

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import paddle
 import paddle.nn.functional as F
@@ -39,6 +39,19 @@ def rewritten(x: paddle.Tensor) -> bool:
         and paddle.device.get_device() == "cpu"  # where Paddle knows no autocast, either
         and x.dtype in (paddle.float32, paddle.float64)
     )
+
+
+_LayerClass = TypeVar("_LayerClass", bound=type)
+
+
+def traced_whole(layer: _LayerClass) -> _LayerClass:
+    """Decorator of a layer: Paddle's symbolic tracer (`paddle.jit.to_static` with its defaults) takes it as a whole.
+
+    Looked into, its Python would be simulated instruction by instruction on tensors without a place, which is more
+    than the tracer can do. As a whole it is called in static mode, as it is everywhere else where it is traced.
+    """
+    marker = getattr(paddle.jit, "marker", None)  # of Paddle 3.1 and later
+    return layer if marker is None else marker.unified(layer, for_ast=False)
 
 
 def _wants_gradient(x: paddle.Tensor) -> bool:
@@ -94,6 +107,7 @@ def linear(
 # ---- layers
 
 
+@traced_whole
 class Linear(nn.Linear):
     """Paddle's, with the gradient of the bias as a product."""
 
@@ -102,6 +116,7 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias) if rewritten(x) else super().forward(x)
 
 
+@traced_whole
 class LayerNorm(nn.LayerNorm):
     """Paddle's over the last axis, with scale and bias; its gradient as that of a batch norm over rows."""
 
@@ -117,6 +132,7 @@ class LayerNorm(nn.LayerNorm):
         return add_row(y, self.bias.unsqueeze(0)).reshape(x.shape)
 
 
+@traced_whole
 class Conv2D(nn.Conv2D):
     """Paddle's, with the bias added as a product."""
 

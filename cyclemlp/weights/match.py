@@ -42,10 +42,9 @@ class MatchReport:
     cast: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        lines = [
-            f"{len(self.loaded)} of {self.expected} tensors loaded from {self.path} ({_LAYOUT_NAMES[self.layout]})"
-        ]
+    def changes(self) -> str:
+        """What of the file was not taken as it is, a line each: a new head, an adapted stem; empty if nothing."""
+        lines = []
         if self.reinitialised:
             old, new = next(iter(self.reinitialised.values()))
             classes = f"{old[-1]} → {new[-1]} classes" if old else f"the file has none; {new[-1]} classes"
@@ -53,6 +52,14 @@ class MatchReport:
         for name, (before, after) in self.adapted.items():
             how = "summed" if after[1] == 1 else "repeated and rescaled"
             lines.append(f"input adapted: {before[1]} → {after[1]} channels, {how} ({name})")
+        return "\n  ".join(lines)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.loaded)} of {self.expected} tensors loaded from {self.path} ({_LAYOUT_NAMES[self.layout]})"
+        ]
+        if changes := self.changes():
+            lines.append(changes)
         if self.new:
             lines.append(f"not in the file, left as initialised: {', '.join(self.new)}")
         if self.ignored:
