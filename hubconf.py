@@ -16,8 +16,8 @@ from typing import Any
 # paddle.hub imports this file from a clone, where the package need not be installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from cyclemlp import create_model as _create_model  # noqa: E402
-from cyclemlp import list_models as _list_models  # noqa: E402
+from cyclemlp import create_model as _create_model
+from cyclemlp import list_models as _list_models
 
 dependencies = ["paddle", "numpy", "packaging", "PIL", "yaml", "safetensors", "tqdm"]
 

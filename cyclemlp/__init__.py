@@ -14,8 +14,10 @@ from cyclemlp._version import __version__
 if TYPE_CHECKING:
     from cyclemlp.deploy import export_model, load_exported
     from cyclemlp.models import create_model, list_models, load_model, load_weights, model_info, save_model
+    from cyclemlp.predictor import Predictor
 
 __all__ = [
+    "Predictor",
     "__version__",
     "create_model",
     "export_model",
@@ -37,6 +39,10 @@ def __getattr__(name: str) -> Any:
         from cyclemlp import deploy
 
         return getattr(deploy, name)
+    if name == "Predictor":
+        from cyclemlp.predictor import Predictor
+
+        return Predictor
     if name in __all__:
         from cyclemlp import models
 

@@ -18,7 +18,7 @@ from cyclemlp.errors import ConfigError, MissingDependencyError
 from cyclemlp.serve import Limits
 
 if TYPE_CHECKING:
-    from cyclemlp.serve.tasks import Task
+    from cyclemlp.predictor.tasks import Task
 
 EXAMPLES = """examples:
   cyclemlp serve runs/pets
@@ -152,8 +152,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _open_task(args: argparse.Namespace, folder: Path) -> Task:
     from cyclemlp.deploy import load_exported
-    from cyclemlp.serve.detection import Detection, detector_facts
-    from cyclemlp.serve.tasks import open_task
+    from cyclemlp.predictor.detection import Detection, detector_facts
+    from cyclemlp.predictor.tasks import open_task
 
     facts = detector_facts(folder)
     if facts is None:

@@ -27,10 +27,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclemlp._version import __version__
 from cyclemlp.errors import DataError
+from cyclemlp.predictor.tasks import Prepared, Task, Wishes
 from cyclemlp.serve.batching import Batcher
 from cyclemlp.serve.limits import Limits
 from cyclemlp.serve.metrics import Metrics
-from cyclemlp.serve.tasks import Prepared, Task, Wishes
 from cyclemlp.serve.uploads import FORMAT_WORDS, Memory, RefusedError, Upload, open_upload
 
 PAGE = Path(__file__).with_name("page.html")

@@ -10,10 +10,10 @@ from ipaddress import ip_address
 import uvicorn
 
 from cyclemlp.errors import ConfigError
+from cyclemlp.predictor.tasks import Task
 from cyclemlp.serve.app import build_app
 from cyclemlp.serve.limits import Limits
 from cyclemlp.serve.protocol import MOST_HEAD_BYTES, PoliteProtocol
-from cyclemlp.serve.tasks import Task
 
 #: How long running requests may take once the service is told to end.
 END_SECONDS = 30

@@ -37,7 +37,9 @@ def test_traced_with_paddles_defaults(overrides):
         network(x).square().mean().backward()
     for (name, mine), theirs in zip(eager.named_parameters(), other.parameters(), strict=True):
         scale = max(1e-30, float(mine.grad.abs().max()))
-        np.testing.assert_allclose(theirs.grad.numpy(), mine.grad.numpy(), rtol=0, atol=1e-10 * scale, err_msg=name)
+        np.testing.assert_allclose(
+            theirs.grad.numpy(), mine.grad.numpy(), rtol=0, atol=1e-10 * scale, err_msg=name
+        )
     eager.eval()
     traced.eval()
     for shape in ((1, 3, 32, 32), (3, 3, 64, 33)):

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import PictureFile, to_channels
+from cyclemlp.data.pictures import to_channels
 from cyclemlp.data.resampling import as_array
 from cyclemlp.data.transforms import Finish, Left
 from cyclemlp.deploy import ExportError
 from cyclemlp.deploy.runtimes import require
 from cyclemlp.errors import ConfigError
+from cyclemlp.predictor.tasks import ImageSource, Prepared, Wishes, encode_mask, scaled
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import class_colour
-from cyclemlp.serve.tasks import Prepared, Wishes, encode_mask, scaled
 
 TASKS = ("detection", "instance segmentation")
 #: Objects with a smaller score are not given.
@@ -81,6 +81,7 @@ class Detection:
             raise ExportError(f"{folder / 'model.onnx'}: ONNX Runtime cannot read it: {error}") from error
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._names = [category["name"] for category in facts["categories"]]
+        self.class_names: list[str] | None = self._names
         self._target, self._keep_ratio, self._stride, preprocessing = _preparation(
             folder, facts["preparation"]
         )
@@ -101,7 +102,7 @@ class Detection:
             return self._target[1], self._target[0]
         return scaled(size, min(low / min(size), high / max(size)))
 
-    def prepare(self, file: PictureFile) -> Prepared:
+    def prepare(self, file: ImageSource) -> Prepared:
         """The whole picture, resized."""
         image = to_channels(file.decode(), 3)
         image = image.resize(self.resized(image.size), Image.Resampling.BILINEAR)
@@ -128,6 +129,21 @@ class Detection:
 
     def answer(self, outputs: Mapping[str, np.ndarray], wishes: Wishes) -> dict[str, Any]:
         """`objects` by falling score; `mask`, whose values are their places in that list."""
+        objects, places = self.objects(outputs)
+        for one in objects:
+            one["colour"] = "#{:02x}{:02x}{:02x}".format(*class_colour(one["index"]))
+        answer: dict[str, Any] = {"objects": objects}
+        if places is not None and objects:
+            colours = [class_colour(one["index"]) for one in objects]
+            numbers = np.where(places < 0, NO_OBJECT, places).astype(np.uint8)
+            answer["mask"] = encode_mask(numbers, colours, transparent=NO_OBJECT)
+        return answer
+
+    def objects(self, outputs: Mapping[str, np.ndarray]) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+        """The objects by falling score, and for each pixel, int64 [H, W], the place of its object, or -1.
+
+        No places where the detector gives no masks. Raises FloatingPointError if the boxes are not finite.
+        """
         boxes = outputs["boxes"]
         if not np.isfinite(boxes).all():
             raise FloatingPointError("it gives boxes that are NaN or infinite; the weights may be broken")
@@ -140,19 +156,16 @@ class Detection:
                 "name": self._names[index] if index < len(self._names) else str(index),
                 "score": float(boxes[i, 1]),
                 "box": [round(float(edge), 2) for edge in boxes[i, 2:6]],
-                "colour": "#{:02x}{:02x}{:02x}".format(*class_colour(index)),
             }
             for i, index in zip(order, indices, strict=True)
         ]
-        answer: dict[str, Any] = {"objects": objects}
-        if "masks" in outputs and order:
-            masks = outputs["masks"]
-            numbers = np.full(masks.shape[1:], NO_OBJECT, np.uint8)
-            for place in reversed(range(len(order))):  # the surest lie on top
-                numbers[masks[order[place]] > 0] = place
-            colours = [class_colour(index) for index in indices]
-            answer["mask"] = encode_mask(numbers, colours, transparent=NO_OBJECT)
-        return answer
+        if "masks" not in outputs:
+            return objects, None
+        masks = outputs["masks"]
+        places = np.full(masks.shape[1:], -1, np.int64)
+        for place in reversed(range(len(order))):  # the surest lie on top
+            places[masks[order[place]] > 0] = place
+        return objects, places
 
 
 def _preparation(folder: Path, reader: Mapping[str, Any]) -> tuple[tuple[int, int], bool, int, Preprocessing]:

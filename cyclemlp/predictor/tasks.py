@@ -1,4 +1,4 @@
-"""What the service does for each kind of model: from a picture to the network's input, from outputs to an answer.
+"""What is done for each kind of model: from a picture to the network's input, from outputs to an answer.
 
 Shapes: C channels, H height, W width of the input; h, w of maps; K classes; N objects.
 """
@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data import evaluation_transform, imagenet_classes
-from cyclemlp.data.pictures import PictureFile, to_channels
+from cyclemlp.data.pictures import to_channels
 from cyclemlp.data.resampling import as_array
 from cyclemlp.data.transforms import Finish, Left
-from cyclemlp.deploy import ExportedModel, ExportError
+from cyclemlp.deploy import ExportError, ExportMetadata
 from cyclemlp.errors import ConfigError
 from cyclemlp.evaluation.metrics import log_softmax, top_classes
 from cyclemlp.report import class_colour
@@ -51,21 +51,56 @@ class Wishes:
     maps: bool
 
 
+class ImageSource(Protocol):
+    """An image that can be decoded, such as `PictureFile`.
+
+    Attributes:
+        size: width and height in pixels.
+    """
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def decode(self) -> Image.Image:
+        """The whole image, in its own mode."""
+
+
+class Network(Protocol):
+    """What computes: an `ExportedModel`, or a Paddle model that looks like one."""
+
+    @property
+    def path(self) -> object: ...
+    @property
+    def metadata(self) -> ExportMetadata: ...
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """float32 `[B, C, H, W]` → the outputs by name."""
+
+    def output(self, kind: str) -> str | None:
+        """The name of the first output of a kind, or None."""
+
+
 class Task(Protocol):
     """One kind of model.
 
     Attributes:
         has_maps: whether it gives class maps.
         facts: what `/model` says of it.
+        class_names: in class order, if it knows them.
     """
 
     has_maps: bool
     facts: dict[str, Any]
+    class_names: list[str] | None
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height to which a picture of this size is resized, before any crop."""
 
-    def prepare(self, file: PictureFile) -> Prepared:
+    def prepare(self, file: ImageSource) -> Prepared:
         """Decode a picture and bring it to the network's size. Raises DataError if it is damaged."""
 
     def run(self, batch: list[Prepared]) -> list[Outputs]:
@@ -75,7 +110,7 @@ class Task(Protocol):
         """JSON values from the outputs for one picture. Raises FloatingPointError if they are not finite."""
 
 
-def open_task(model: ExportedModel, class_names: Sequence[str] | None = None) -> Task:
+def open_task(model: Network, class_names: Sequence[str] | None = None) -> Task:
     """What a model is for.
 
     Args:
@@ -99,7 +134,7 @@ def open_task(model: ExportedModel, class_names: Sequence[str] | None = None) ->
 class _OneModel:
     """What the tasks of a model with one input share."""
 
-    def __init__(self, model: ExportedModel, class_names: Sequence[str] | None) -> None:
+    def __init__(self, model: Network, class_names: Sequence[str] | None) -> None:
         metadata = model.metadata
         names = class_names or metadata.classes
         if names is None and metadata.num_classes == 1000:
@@ -109,6 +144,7 @@ class _OneModel:
                 f"{len(class_names)} class names are given, and {model.path} has {metadata.num_classes} classes"
             )
         self._model, self._names = model, names
+        self.class_names = list(names) if names else None
         self._finish = Finish(metadata.preprocessing)
         self.facts = {
             "name": metadata.model,
@@ -132,7 +168,7 @@ class _OneModel:
 class Classification(_OneModel):
     """Classes with probabilities; where the model has class maps, where it saw each of them."""
 
-    def __init__(self, model: ExportedModel, class_names: Sequence[str] | None) -> None:
+    def __init__(self, model: Network, class_names: Sequence[str] | None) -> None:
         super().__init__(model, class_names)
         self._preprocessing = model.metadata.preprocessing
         self._transform = evaluation_transform(self._preprocessing)
@@ -143,7 +179,7 @@ class Classification(_OneModel):
         """As the model's preprocessing says."""
         return scaled(size, self._scale(size))
 
-    def prepare(self, file: PictureFile) -> Prepared:
+    def prepare(self, file: ImageSource) -> Prepared:
         """As for evaluation, so that the answers are those of `cyclemlp predict`."""
         pixels = self._transform.begin(file.decode()).pixels
         # The crop in the image's own pixels: the middle, of the size that was resized to the input's.
@@ -182,7 +218,7 @@ class Segmentation(_OneModel):
 
     has_maps = False
 
-    def __init__(self, model: ExportedModel, class_names: Sequence[str] | None) -> None:
+    def __init__(self, model: Network, class_names: Sequence[str] | None) -> None:
         super().__init__(model, class_names)
         metadata = model.metadata
         self._channels, self._least = metadata.preprocessing.channels, metadata.min_size
@@ -211,7 +247,7 @@ class Segmentation(_OneModel):
             size = scaled(size, self._least / min(size))
         return size
 
-    def prepare(self, file: PictureFile) -> Prepared:
+    def prepare(self, file: ImageSource) -> Prepared:
         """The whole picture, resized."""
         image = to_channels(file.decode(), self._channels)
         size = self.resized(image.size)
@@ -221,8 +257,7 @@ class Segmentation(_OneModel):
 
     def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
         """`classes` by falling share of pixels, and `mask`, which is of the input's size."""
-        values = outputs[self._output.name]
-        classes = values if values.ndim == 2 else _finite(values).argmax(axis=0)
+        classes = self.class_map(outputs)
         numbers, counts = np.unique(classes, return_counts=True)
         entries: list[dict[str, Any]] = []
         for index, count in sorted(
@@ -236,6 +271,11 @@ class Segmentation(_OneModel):
             "classes": entries,
             "mask": encode_mask(classes, [class_colour(i) for i in range(MOST_MASK_CLASSES)]),
         }
+
+    def class_map(self, outputs: Outputs) -> np.ndarray:
+        """The class of every pixel of the input, [H, W]. Raises FloatingPointError if they are not finite."""
+        values = outputs[self._output.name]
+        return values if values.ndim == 2 else _finite(values).argmax(axis=0)
 
 
 def encode_mask(

@@ -15,11 +15,11 @@ from PIL import Image
 from cyclemlp.deploy import ExportMetadata, Output, load_exported
 from cyclemlp.deploy.metadata import KEY
 from cyclemlp.errors import CycleMLPError
+from cyclemlp.predictor.detection import Detection, detector_facts
+from cyclemlp.predictor.tasks import Wishes, open_task
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.serve import Limits
 from cyclemlp.serve.app import Answer
-from cyclemlp.serve.detection import Detection, detector_facts
-from cyclemlp.serve.tasks import Wishes, open_task
 from cyclemlp.serve.uploads import open_upload
 
 WISHES = Wishes(top=5, maps=False)

@@ -1,0 +1,108 @@
+"""`cyclemlp.Predictor` over every kind of source, and every kind of image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_predictor_tasks import detector, segmentation
+
+import cyclemlp
+from cyclemlp.errors import ConfigError, CycleMLPError, DataError, ModelError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """One model of three classes as a weight file, as in a run's folder, and exported."""
+    folder = tmp_path_factory.mktemp("sources")
+    model = cyclemlp.create_model("cyclemlp_nano", num_classes=3)
+    model.metadata.classes = ["red", "green", "blue"]
+    model.eval()
+    cyclemlp.save_model(model, folder / "model.safetensors")
+    (folder / "run").mkdir()
+    cyclemlp.save_model(model, folder / "run" / "best.safetensors")
+    cyclemlp.export_model(model, folder / "exported")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for i, size in enumerate(((40, 36), (33, 70), (64, 64))):
+        noise = np.random.default_rng(i).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "run", "exported"])
+def test_each_source_and_each_kind_of_image_give_the_same(sources, images, name):
+    predictor = cyclemlp.Predictor(sources / name, batch_size=2, top=2)
+    assert predictor.task == "classification"
+    assert predictor.classes == ["red", "green", "blue"]
+    found = predictor([images[0], str(images[1]), Image.open(images[2]), np.asarray(Image.open(images[0]))])
+    assert [one.image for one in found] == [str(path) for path in images] + ["image 4"]
+    expected = cyclemlp.Predictor(sources / "model.safetensors", top=3)(images)
+    for one, other in zip(found, [*expected, expected[0]], strict=True):
+        assert len(one.classes) == 2
+        assert one.best.name == other.best.name
+        assert one.best.probability == pytest.approx(other.best.probability, abs=1e-4)
+    assert predictor(images[0]).to_dict()["classes"][0]["name"] == found[0].best.name
+    assert str(found[0]).startswith(f"{images[0]}: {found[0].best.name} ")
+    assert predictor([]) == []
+
+
+def test_segmentation(tmp_path, images):
+    segmentation(tmp_path / "model", [{"type": "ResizeByShort", "short_size": 12}])
+    pixels = np.zeros((30, 60, 3), np.uint8)
+    pixels[:, :20, 0] = pixels[:, 20:, 2] = 200
+    found = cyclemlp.Predictor(tmp_path / "model", threads=1)(pixels)
+    assert [one.name for one in found.classes] == ["blue", "red"]
+    assert found.best.share == pytest.approx(2 / 3, abs=0.05)
+    assert found.mask.shape == (30, 60)
+    assert set(np.unique(found.mask[:, :17])) == {0}
+    assert set(np.unique(found.mask[:, 23:])) == {2}
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_detection(tmp_path, masks):
+    detector(tmp_path / "model", masks=masks)
+    predictor = cyclemlp.Predictor(tmp_path / "model", threads=1)
+    found = predictor(np.zeros((50, 100, 3), np.uint8))
+    assert [one.score for one in found.objects] == sorted((one.score for one in found.objects), reverse=True)
+    assert len(found.objects) == 2
+    assert all(one.name in predictor.classes for one in found.objects)
+    assert (found.mask is not None) == masks
+    if masks:
+        assert set(np.unique(found.mask)) <= {-1, 0, 1}
+    assert found.to_dict()["objects"][0]["box"] == list(found.objects[0].box)
+
+
+def test_what_is_no_image_is_named(sources, images, tmp_path):
+    predictor = cyclemlp.Predictor(sources / "exported")
+    (tmp_path / "broken.png").write_bytes(images[0].read_bytes()[:100])
+    for image, said in [
+        (tmp_path / "none.png", "none.png.*does not exist"),
+        (tmp_path / "broken.png", "broken.png"),
+        (np.zeros((3, 4, 5), np.uint8), r"uint8 array of shape \(3, 4, 5\)"),
+        (np.zeros((8, 8, 3), np.float32), "float32 array"),
+        (np.zeros((0, 8, 3), np.uint8), r"shape \(0, 8, 3\)"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            predictor([image])
+    with pytest.raises(DataError, match="image 2 is a int"):
+        predictor([images[0], 5])
+
+
+def test_what_is_no_source_is_named(sources, tmp_path):
+    backbone = cyclemlp.create_model("cyclemlp_nano", features_only=True)
+    cyclemlp.save_model(backbone, tmp_path / "backbone.safetensors")
+    with pytest.raises(ModelError, match="no classification head"):
+        cyclemlp.Predictor(tmp_path / "backbone.safetensors")
+    with pytest.raises(WeightsError, match="nothing.here"):
+        cyclemlp.Predictor(tmp_path / "nothing.here")
+    with pytest.raises(ConfigError, match="runtime is for an exported model"):
+        cyclemlp.Predictor(sources / "run", runtime="onnxruntime")
+    with pytest.raises(CycleMLPError, match="2 class names are given"):
+        cyclemlp.Predictor(sources / "run", classes=["a", "b"])
+    with pytest.raises(ConfigError, match="top is 0"):
+        cyclemlp.Predictor(sources / "run", top=0)
