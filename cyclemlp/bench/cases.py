@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Case:
         height, width: of the pictures, in pixels.
         batch: pictures at once.
         threads: of the runtime.
+        overrides: values of the architecture that differ from the variant's.
         size: height and width as they are shown, and as the keys of `Model.multiply_adds` are.
     """
 
@@ -44,6 +45,7 @@ class Case:
     width: int
     batch: int
     threads: int
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> str:
@@ -84,7 +86,11 @@ class Machine:
 
 
 def prepare(
-    model: str, ways: Collection[tuple[str, str]], sizes: Sequence[tuple[int, int]], folder: Path
+    model: str,
+    ways: Collection[tuple[str, str]],
+    sizes: Sequence[tuple[int, int]],
+    folder: Path,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Model:
     """Export a model in the forms that some runtimes need, and count its multiply-adds.
 
@@ -93,13 +99,19 @@ def prepare(
         ways: runtime and precision.
         sizes: height and width.
         folder: where exported models go.
+        overrides: values of the architecture that differ from the variant's.
 
     Raises:
         CycleMLPError: the model cannot be found, read or exported.
     """
-    answer = _work(
-        "prepare", {"model": model, "ways": sorted(ways), "sizes": sizes, "folder": str(folder)}, None
-    )
+    request = {
+        "model": model,
+        "ways": sorted(ways),
+        "sizes": sizes,
+        "folder": str(folder),
+        "overrides": dict(overrides or {}),
+    }
+    answer = _work("prepare", request, None)
     return Model(**_checked(answer))
 
 

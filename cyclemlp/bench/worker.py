@@ -32,7 +32,7 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
 def _export(given: str, ways: list[tuple[str, str]], request: dict[str, Any]) -> dict[str, Any]:
     from cyclemlp.deploy import export_model
 
-    model = _open(given)
+    model = _open(given, request["overrides"])
     preprocessing = model.metadata.preprocessing
     files = {}
     for runtime, precision in ways:
@@ -81,7 +81,7 @@ def exported_config(exported: Any) -> Any:
     return VARIANTS[metadata.model].config.replace(metadata.extra["overrides"])
 
 
-def _open(given: str) -> Any:
+def _open(given: str, overrides: dict[str, Any]) -> Any:
     """A Paddle model by its name, with random weights, or from a path."""
     import paddle
 
@@ -90,7 +90,7 @@ def _open(given: str) -> Any:
     if Path(given).exists():
         return cyclemlp.load_model(given)
     paddle.seed(0)
-    return cyclemlp.create_model(given)
+    return cyclemlp.create_model(given, **overrides)
 
 
 def _facts(name: str, config: Any, sizes: list[tuple[int, int]]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _runnable(request: dict[str, Any]) -> tuple[Callable[[np.ndarray], Any], int
     if request["runtime"] == "network":
         from cyclemlp.evaluation import as_callable
 
-        model = _open(request["model"])
+        model = _open(request["model"], request["overrides"])
         return as_callable(model), model.config.in_chans
     from cyclemlp.deploy import load_exported
 

@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="variants by name, run folders, weight files, exported models (default: cyclemlp_b1)",
     )
+    common.add_override_argument(parser)
     parser.add_argument(
         "--size", nargs="+", default=["224"], metavar="PIXELS", help="224, or height×width as 512x1024"
     )
@@ -145,12 +146,15 @@ def _plan(args: argparse.Namespace, given: str, threads: int, scratch: Path) -> 
             f"nothing to measure of {given}: {', '.join(args.runtime or WAYS)} in {', '.join(args.precision)} does not "
             "fit it; see `cyclemlp bench --help`"
         )
-    model = prepare(given, ways, sizes, scratch)
+    overrides = common.model_overrides(args.override) if args.override else {}
+    if overrides and Path(given).exists():
+        raise ConfigError(f"--override goes with a variant's name; {given} knows its architecture")
+    model = prepare(given, ways, sizes, scratch, overrides)
     for height, width in sizes:
         if min(height, width) < model.min_size:
             raise ConfigError(f"--size {height}x{width}: {model.name} needs at least {model.min_size} pixels")
     return [
-        (Case(given, runtime, precision, height, width, batch, threads), model)
+        (Case(given, runtime, precision, height, width, batch, threads, overrides), model)
         for (runtime, precision), (height, width), batch in product(ways, sizes, args.batch)
     ]
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,6 +216,19 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--layout", choices=("authors", "paddle"), help="layout of --weights, should it ask for it"
     )
+    add_override_argument(group)
+
+
+def add_override_argument(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """`--override`: what differs from the variant that is named."""
+    group.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a value of the architecture that differs from the variant's, such as in_chans=1 or depths=[2,2,6,2]; may "
+        "be repeated",
+    )
 
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
@@ -236,6 +249,17 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 # ---- what was typed → the thing
+
+
+def model_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """`--override`: key → value, read as YAML.
+
+    Raises:
+        ConfigError: no `=`, or the value is not YAML. Keys and values are judged where the model is made.
+    """
+    from cyclemlp.training.recipe import parse_assignments
+
+    return parse_assignments(texts, option="--override")
 
 
 def open_source(
@@ -353,7 +377,7 @@ def open_model(args: argparse.Namespace) -> Any:
     if given is not None and args.model is not None:
         raise ConfigError(f"both {given!r} and --model {args.model} are named; give one model")
     if given is not None and (Path(given).exists() or not _is_model_name(given)):
-        for option in ("weights", "pretrained", "layout"):
+        for option in ("weights", "pretrained", "layout", "override"):
             if getattr(args, option):
                 raise ConfigError(
                     f"--{option.replace('_', '-')} goes with --model NAME; {given!r} is read as a file or folder that "
@@ -367,9 +391,10 @@ def open_model(args: argparse.Namespace) -> Any:
         )
     if bool(args.weights) == args.pretrained:
         raise ConfigError(f"{name} needs weights: give either --weights FILE or --pretrained")
+    overrides = model_overrides(args.override)
     if args.pretrained:
-        return cyclemlp.create_model(name, pretrained=True)
-    return model_with_weights(name, args.weights, args.layout)
+        return cyclemlp.create_model(name, pretrained=True, **overrides)
+    return model_with_weights(name, args.weights, args.layout, overrides)
 
 
 def open_classifier(args: argparse.Namespace) -> tuple[Any, Callable[[Any], Any], str]:
@@ -387,7 +412,7 @@ def open_classifier(args: argparse.Namespace) -> tuple[Any, Callable[[Any], Any]
 
     given = args.model_or_file
     if args.model is None and given is not None and is_exported(given):
-        for option in ("weights", "pretrained", "layout", "device"):
+        for option in ("weights", "pretrained", "layout", "device", "override"):
             if getattr(args, option):
                 raise ConfigError(f"--{option} is not for an exported model such as {given}")
         exported = load_exported(given, args.runtime, args.precision, args.threads)
@@ -402,7 +427,9 @@ def open_classifier(args: argparse.Namespace) -> tuple[Any, Callable[[Any], Any]
     return model, as_callable(model), device
 
 
-def model_with_weights(name: str, path: Path, layout: str | None) -> Any:
+def model_with_weights(
+    name: str, path: Path, layout: str | None, overrides: Mapping[str, Any] | None = None
+) -> Any:
     """A model for use as it is: with the file's number of classes, and nothing left as initialised."""
     import cyclemlp
     from cyclemlp.network import canonical_name
@@ -412,10 +439,14 @@ def model_with_weights(name: str, path: Path, layout: str | None) -> Any:
     if file.metadata:  # ours: it knows its preprocessing and classes too
         if file.metadata.get("model") != canonical_name(name):
             raise ConfigError(f"{file.path} holds a {file.metadata.get('model')}, not a {name}")
+        if overrides:
+            raise ConfigError(
+                f"--override is for weights that do not know their architecture; {file.path} does"
+            )
         return cyclemlp.load_model(path)
     head = file.tensors.get("head.bias")
-    overrides: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
-    model = cyclemlp.create_model(name, **overrides)
+    known: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
+    model = cyclemlp.create_model(name, **{**known, **(overrides or {})})
     report = cyclemlp.load_weights(model, file)
     if report.reinitialised or report.adapted or report.new:
         raise WeightsError(f"{file.path} does not hold all of a {name} for use as it is:\n{report}")

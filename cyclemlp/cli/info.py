@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cyclemlp._tune import bfloat16_instructions, tuning_facts, tuning_json
 from cyclemlp._version import __version__
 from cyclemlp.cli import common
-from cyclemlp.errors import ModelError
+from cyclemlp.errors import ConfigError, ModelError
 from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
 
@@ -37,11 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS|HxW",
         help="size of the image for which to count multiply-adds: the side of a square, or height x width",
     )
+    common.add_override_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     facts: dict[str, Any]
+    overrides = common.model_overrides(args.override) if args.override else {}
+    if overrides and (args.what is None or Path(args.what).exists()):
+        raise ConfigError("--override goes with a variant's name: cyclemlp info NAME --override key=value")
     if args.what is None:
         models, versions = _all_models(args.input_size), _versions()
         facts = {"models": models, "versions": versions, "tuning": tuning_json()}
@@ -52,16 +57,18 @@ def run(args: argparse.Namespace) -> int:
         facts = _file_facts(Path(args.what))
         text = _pairs_text(facts)
     else:
-        facts = _model_facts(args.what, args.input_size)
+        facts = _model_facts(args.what, args.input_size, overrides)
         text = _pairs_text(facts)
     print(json.dumps(facts, indent=2) if args.json else text)
     return 0
 
 
-def _model_facts(name: str, input_size: Size | None) -> dict[str, Any]:
+def _model_facts(
+    name: str, input_size: Size | None, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     from cyclemlp.models import model_info
 
-    facts = model_info(name)
+    facts = model_info(name, **(overrides or {}))
     if facts["inferred"]:
         facts = {"name": facts["name"], "note": INFERRED, **facts}
     if input_size is not None:

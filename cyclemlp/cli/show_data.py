@@ -43,7 +43,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `cyclemlp show-data`: those of `train` that decide about pictures, and what to draw."""
     parser.epilog = EPILOG
-    parser.set_defaults(**dict.fromkeys(KEYS), pretrained=False, resume=None)
+    parser.set_defaults(**dict.fromkeys(KEYS), pretrained=False, resume=None, override=[])
     parser.add_argument("--config", metavar="FILE", help="recipe, a YAML file such as configs/digits.yaml")
     group = parser.add_argument_group("pictures")
     group.add_argument("--data", metavar="digits|DIR|TAR", help="training pictures, see below")

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli.common import (
     DATA_HELP,
     add_class_map_argument,
+    add_override_argument,
     choose_device,
     choose_workers,
+    model_overrides,
     open_class_names,
     open_source,
     plain_warnings,
@@ -87,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model", metavar="NAME", help="a variant, see `cyclemlp info` (default: cyclemlp_b1)"
     )
+    add_override_argument(group)
     start = group.add_mutually_exclusive_group()
     start.add_argument(
         "--weights", metavar="FILE", help="start from these weights: .pth, .pdparams, .safetensors, a run"
@@ -213,6 +216,7 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     if args.data is not None:
         # Another training set: what the file says of lists and validation pictures is about the old one.
         flags = {**dict.fromkeys(("data.train_list", "data.val", "data.val_list")), **flags}
+    flags |= {f"model.overrides.{key}": value for key, value in model_overrides(args.override).items()}
     return recipe.updated(flags, where="command line").updated(parse_assignments(args.set), where="--set")
 
 

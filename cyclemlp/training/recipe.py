@@ -507,8 +507,11 @@ class Recipe:
         return type(self).from_dict(values, where=where)
 
 
-def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
+def parse_assignments(texts: Sequence[str], *, option: str = "--set") -> dict[str, Any]:
     """`["optimizer.lr=3e-4", …]` → dotted key to value, values read as YAML.
+
+    Args:
+        option: named in messages.
 
     Raises:
         ConfigError: no `=`, or the value is not YAML.
@@ -517,8 +520,9 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {shown(text)}: write section.key=value, such as optimizer.lr=3e-4")
-        assignments[key.strip()] = parse_yaml(value, f"--set {shown(text)}: the value")
+            example = "section.key=value, such as optimizer.lr=3e-4" if option == "--set" else "key=value"
+            raise ConfigError(f"{option} {shown(text)}: write {example}")
+        assignments[key.strip()] = parse_yaml(value, f"{option} {shown(text)}: the value")
     return assignments
 
 

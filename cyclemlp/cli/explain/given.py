@@ -55,7 +55,7 @@ def add_picture_arguments(parser: argparse.ArgumentParser, count: int) -> None:
 def model_only(given: str, seed: int) -> argparse.Namespace:
     """Model arguments of a model that is just named."""
     return argparse.Namespace(
-        model_or_file=given, model=None, weights=None, pretrained=False, layout=None, seed=seed
+        model_or_file=given, model=None, weights=None, pretrained=False, layout=None, override=[], seed=seed
     )
 
 
@@ -73,7 +73,8 @@ def open_model(args: argparse.Namespace) -> tuple[Any, str]:
             f"cyclemlp explain: warning: {name} has RANDOM weights (seed {args.seed}): this shows the architecture, "
             "not what a trained network does; give a run folder, --weights FILE or --pretrained"
         )
-        return cyclemlp.create_model(name), f"{canonical_name(name)}, random"
+        overrides = common.model_overrides(args.override)
+        return cyclemlp.create_model(name, **overrides), f"{canonical_name(name)}, random"
     model = common.open_model(args)
     return model, _label(args)
 
@@ -84,7 +85,7 @@ def architecture(args: argparse.Namespace) -> tuple[Any, Any, str]:
 
     name = _variant_named(args)
     if name is not None:
-        config, metadata = cyclemlp.models.describe_model(name)
+        config, metadata = cyclemlp.models.describe_model(name, **common.model_overrides(args.override))
         return config, metadata.preprocessing, metadata.model
     model = common.open_model(args)
     return model.config, model.metadata.preprocessing, f"{model.metadata.model}, {_label(args)}"
