@@ -15,7 +15,7 @@ from typing import Any, Union, overload
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import PictureFile
+from cyclemlp.data.pictures import SIDEWAYS, PictureFile, orientation
 from cyclemlp.deploy import ExportMetadata, Output, is_exported, load_exported
 from cyclemlp.errors import ConfigError, DataError, ModelError
 from cyclemlp.predictor.detection import Detection, detector_facts
@@ -215,6 +215,11 @@ class _Decoded:
     @property
     def size(self) -> tuple[int, int]:
         return self.image.size
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        width, height = self.image.size
+        return (height, width) if orientation(self.image) in SIDEWAYS else (width, height)
 
     def decode(self) -> Image.Image:
         return self.image

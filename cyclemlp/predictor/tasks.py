@@ -56,10 +56,13 @@ class ImageSource(Protocol):
 
     Attributes:
         size: width and height in pixels.
+        upright_size: the same of the image as its EXIF data turn it.
     """
 
     @property
     def size(self) -> tuple[int, int]: ...
+    @property
+    def upright_size(self) -> tuple[int, int]: ...
 
     def decode(self) -> Image.Image:
         """The whole image, in its own mode."""
