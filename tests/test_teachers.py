@@ -208,7 +208,7 @@ def test_what_is_said_of_a_teacher(tmp_path):
     path = str(tmp_path / "m.safetensors")
     summary = create_teacher(path, num_classes=5, pictures=student, classes=list("vwxyz")).summary
     assert f"tensors loaded from {path}" in summary
-    assert "made for 32 pixels, gets 48" in summary
+    assert "made for 32×32 pixels, gets 48×48" in summary
     assert "renormalised to its mean (0.485, 0.456, 0.406)" in summary
     assert "class names are not the student's (a, b, c …)" in summary
     same = create_teacher(path, num_classes=5, pictures=network.metadata.preprocessing, classes=list("abcde"))

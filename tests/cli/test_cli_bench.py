@@ -11,11 +11,12 @@ import sys
 import pytest
 from PIL import Image
 
-from cyclemlp.bench.cases import Case, Model, measure, parse_size
+from cyclemlp.bench.cases import Case, Model, measure
 from cyclemlp.cli.main import main
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network import multiply_adds
 from cyclemlp.network.variants import VARIANTS
+from cyclemlp.preprocessing import parse_size
 from cyclemlp.report.speed_plot import plot_speed
 
 COMMAND = [sys.executable, "-m", "cyclemlp", "bench"]

@@ -194,7 +194,7 @@ def test_family(explain):
         (["kernel", "--step", "3x"], "give one number as 3, or one or two sizes as 3x3 7x1"),
         (["kernel", "--step", "3", "3"], "give one number as 3"),
         (["network", "cyclemlp_b1", "--size", "16"], "at least 32 pixels"),
-        (["network", "cyclemlp_b1", "--size", "big"], "give one number as 224"),
+        (["network", "cyclemlp_b1", "--size", "big"], "is no size; give pixels"),
         (["network", "no_such"], "no_such"),
         (["gradcam", "{model}", "--class", "cat"], "'cat' is no class of this model"),
         (["gradcam", "{model}", "--stage", "5"], "this network has 1 to 4"),

@@ -104,7 +104,7 @@ def test_imagenet_c_and_its_files(run, models, imagenet_c, tmp_path):
     assert report["complete"] is True
     assert f"normalised by AlexNet's: {found['mean_corruption_error']:.2f} %" in out
     assert "2 of 1000 class folders" in out
-    assert "the central 32 of 224 pixels" in out
+    assert "the central 32×32 of 224" in out
     text = (tmp_path / "robustness.md").read_text()
     assert "| gaussian_noise | noise | 50 | 66.67 | 75 | 80 | 83.33 | 71 | 80.1 |" in text
     assert "- ImageNet-C is incomplete: " in text
