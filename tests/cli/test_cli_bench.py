@@ -98,7 +98,7 @@ def test_a_mistake_in_the_last_model_costs_no_measurement(capfd):
 def test_what_does_not_go_together(capsys, tmp_path):
     assert main(["bench", "--seconds", "0"]) == 2
     assert "--seconds is 0" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="512x1024"):
+    with pytest.raises(ConfigError, match="192x256"):
         parse_size("2 by 3")
     assert (parse_size("224"), parse_size("512x1024")) == (224, (512, 1024))
 
