@@ -21,6 +21,7 @@ from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Preprocessing, Size, pa
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
+    from cyclemlp.data.sources import Files
 
 #: Below this many pictures, starting worker processes costs more time than they save.
 FEW_PICTURES = 512
@@ -30,7 +31,9 @@ MOST_WORKERS = 8
 DATA_HELP = """where the pictures come from:
   --data digits            scikit-learn's 1797 scanned handwritten digits, a fixed fifth of them for evaluation
   --data DIR               a folder with one folder of pictures a class: DIR/cat/1.jpg, DIR/dog/7.png
-  --data DIR --list FILE   a text file with a line `name label` a picture: `images/1.jpg 0`, names relative to DIR
+  --data DIR               the same below DIR/train and DIR/val (or validation, test …)
+  --list FILE              a text file with a line `name label` a picture: `images/1.jpg 0`, or a CSV file with a head
+                           `image,label`; names are relative to --data, or without it to the file's own folder
   --data FILE.tar          either of them in a tar, read without unpacking; also a tar with one tar a class
   --data DIR               ImageNet as it is downloaded, unpacked or listed: ILSVRC2012_img_train.tar, …_img_val.tar and
                            the devkit; train/ and val/; or train_list.txt and val_list.txt
@@ -103,25 +106,26 @@ def take_model_word_as_picture(args: argparse.Namespace, pictures: str) -> None:
 # ---- groups of arguments
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """`--data`, `--list`, `--class-map`: which pictures."""
     group = parser.add_argument_group("pictures")
     group.add_argument(
         "--data",
-        required=required,
         metavar="digits|DIR|TAR",
-        help="the bundled digits, or a folder or tar: one folder of pictures a class, or with --list any",
+        help="the bundled digits, or a folder or tar: one folder of pictures a class, or with --list any (default with "
+        "--list: the list's own folder)",
     )
     group.add_argument(
         "--list",
         type=Path,
         metavar="FILE",
-        help="text file with a line `name label` a picture; names are relative to --data and may hold spaces",
+        help="text file with a line `name label` a picture, or a CSV file with columns image and label; names are "
+        "relative to --data",
     )
     add_class_map_argument(group)
 
 
-def add_class_map_argument(group: argparse._ArgumentGroup) -> None:
+def add_class_map_argument(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     """`--class-map`: what turns folder names or words in a list into class numbers."""
     group.add_argument(
         "--class-map",
@@ -263,22 +267,24 @@ def model_overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def open_source(
-    data: str,
+    data: str | None,
     list_path: Path | None = None,
     *,
     mode: str,
     num_classes: int | None = None,
     class_map: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> Source:
     """The pictures that `--data`, `--list` and `--class-map` select.
 
     Args:
-        data: "digits", a folder (`./digits` for a folder of that name), or a tar.
+        data: "digits", a folder (`./digits` for a folder of that name), or a tar; None with a list for its own folder.
         list_path: a list file whose names are relative to `data`.
-        mode: "train", "val" or "test"; which part of the digits, and how a list's lines are read ("test": the
-            whole line is the name).
+        mode: "train", "val" or "test"; which part of the data where they have parts, and how a list's lines are read
+            ("test": the whole line is the name).
         num_classes: labels of a list from this number on are errors; None takes what the data says.
         class_map: a map's file, or "imagenet".
+        names: class names in class order, for a list whose labels are names.
 
     Raises:
         DataError, ConfigError: with what to mend.
@@ -286,6 +292,7 @@ def open_source(
     from cyclemlp.data import Digits, ListFile, TarListFile, is_tar, open_pictures
 
     mapping = open_class_map(class_map)
+    data = data_folder(data, list_path)
     if data == "digits":
         for option, value in (("--list", list_path), ("--class-map", class_map)):
             if value is not None:
@@ -295,8 +302,21 @@ def open_source(
         return Digits("train" if mode == "train" else "val")
     if list_path is not None:
         listed = TarListFile if is_tar(data) else ListFile
-        return listed(data, list_path, mode=mode, num_classes=num_classes, class_map=mapping)
-    return open_pictures(data, mode, class_map=mapping, num_classes=num_classes)
+        source: Files = listed(
+            data, list_path, mode=mode, num_classes=num_classes, class_map=mapping, names=names
+        )
+    else:
+        source = open_pictures(data, mode, class_map=mapping, num_classes=num_classes)
+    if mapping is not None and names is not None and source.num_classes == len(names):
+        source.classes = list(names)  # the map says which class is which; its words are no other names
+    return source
+
+
+def data_folder(data: str | None, list_path: Path | None) -> str:
+    """`--data`, or else the list's own folder. Raises ConfigError without either."""
+    if data is None and list_path is None:
+        raise ConfigError("no pictures are named: give --data digits, --data DIR or --list FILE")
+    return str(Path(list_path or "").parent) if data is None else data
 
 
 def open_class_map(name: str | None) -> dict[str, int] | None:
@@ -494,48 +514,45 @@ def model_class_names(model: Any, given: str | None) -> list[str]:
 
 
 def open_labelled_source(
-    model: Any, data: str, list_path: Path | None = None, *, mode: str = "val", class_map: str | None = None
+    model: Any,
+    data: str | None,
+    list_path: Path | None = None,
+    *,
+    mode: str = "val",
+    class_map: str | None = None,
 ) -> Source:
     """Pictures whose labels are the model's classes.
 
-    A list's labels must be below the model's number of classes. Folders are matched by name where their names are
-    the model's class names, or WordNet ids and the model has ImageNet's 1000 classes; otherwise they must be as
-    many as the model's classes and are taken in sorted order, with a warning if the model knows other names.
+    They are paired by name where both know names, see `pair_classes`.
 
     Raises:
         DataError: the labels cannot be the model's.
     """
-    from cyclemlp.data import ImageFolder, ListFile, TarFolders, imagenet_class_map
+    from cyclemlp.data import ListFile, pair_classes
 
     count = model_class_count(model)
-    source = open_source(data, list_path, mode=mode, num_classes=count, class_map=class_map)
     own = model.metadata.classes
-    if isinstance(source, ImageFolder | TarFolders) and class_map is None and source.classes != own:
-        maps = [{name: index for index, name in enumerate(own or [])}]
-        if count == 1000:
-            maps.append(imagenet_class_map())
-        for mapping in maps:
-            if set(source.classes or []) <= set(mapping) and len(mapping) == count:
-                return type(source)(source.root, class_map=mapping)
-        if own and source.num_classes == count:
-            warnings.warn(
-                f"{data}: the folders' names are not the model's class names ({', '.join(own[:3])} …); they are taken "
-                "as its classes in sorted order",
-                stacklevel=2,
-            )
-    if source.num_classes != count:
-        raise DataError(
-            f"{data} has {source.num_classes} classes and the model has {count}; choose a model trained on these "
-            "classes"
-            + (", or give --class-map FILE to say which class each folder is" if data != "digits" else "")
-        )
-    if isinstance(source, ListFile) and (highest := source.highest_label()) < count - 1:
+    source = open_source(data, list_path, mode=mode, num_classes=count, class_map=class_map, names=own)
+    place = list_path or data
+    way_out = "choose a model trained on these classes"
+    if data != "digits":
+        way_out += ", or give --class-map FILE with a line `name number` a class"
+    if source.num_classes is None:
+        raise DataError(f"{place}: the pictures have no labels; a list needs lines `name label`")
+    paired = pair_classes(
+        source, own, count, what=f"the pictures of {place}", whose="the model", way_out=way_out
+    )
+    if (
+        isinstance(source, ListFile)
+        and source.classes is None
+        and (highest := source.highest_label()) < count - 1
+    ):
         warnings.warn(
             f"{source.list_path}: the labels go up to {highest} only, and the model has {count} classes; the figures "
             "are right if these are its classes, in its order",
             stacklevel=2,
         )
-    return source
+    return paired
 
 
 # ---- messages and results

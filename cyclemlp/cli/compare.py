@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--json", action="store_true", help="print the figures as JSON on stdout, and nothing else there"
     )
-    common.add_data_arguments(parser, required=False)
+    common.add_data_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,8 +106,8 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(
                 f"--{option.replace('_', '-')} says where the pictures for --sheet are; without it, it has no effect"
             )
-    if (args.list or args.class_map) and args.data is None:
-        raise ConfigError("--list and --class-map go with --data")
+    if args.class_map and args.data is None and args.list is None:
+        raise ConfigError("--class-map goes with --data or --list")
 
 
 def _facts(of: RecordedEvaluation) -> dict[str, Any]:
@@ -161,10 +161,10 @@ def _draw_sheets(
 def _open_pictures(args: argparse.Namespace, a: RecordedEvaluation) -> Source:
     """The pictures as --data says, else as A's evaluation found them."""
     data, listed, class_map = args.data, args.list, args.class_map
-    if data is None:
+    if data is None and listed is None:
         data, class_map = a.facts.get("data"), a.facts.get("class_map")
         listed = None if a.facts.get("list") is None else Path(a.facts["list"])
-    if data is None:
+    if data is None and listed is None:
         raise ConfigError(
             f"{a.folder / 'eval.json'} does not say where the pictures are; name them with --data"
         )

@@ -1,28 +1,44 @@
-"""`cyclemlp data KIND`: data sets that are made here, with nothing to download, and lists of ImageNet."""
+"""`cyclemlp data KIND`: what is wrong with a data set, data sets that are made here, and lists of ImageNet."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclemlp.cli.common import output_folder, plain_warnings, whole_number, write_text
+from cyclemlp.cli.common import (
+    add_class_map_argument,
+    add_classes_argument,
+    open_class_map,
+    open_class_names,
+    open_source,
+    output_folder,
+    plain_warnings,
+    whole_number,
+    write_text,
+)
 from cyclemlp.errors import ConfigError
-from cyclemlp.report import draw_detections, format_table, overlay_masks, picture_sheet
+from cyclemlp.report import Progress, draw_detections, format_table, overlay_masks, picture_sheet, progress
+from cyclemlp.text import printable
 
 if TYPE_CHECKING:
+    from cyclemlp.data import Finding, Source
     from cyclemlp.data.scenes import SceneOptions
 
 KINDS = {
+    "check": "what is wrong with a data set: unreadable images, duplicates, leaks, imbalance",
     "scenes": "scenes of handwritten digits, for segmentation and detection",
     "imagenet": "ImageNet's lists, from its tars, folders or other lists",
 }
 DEFAULT_OUTPUT = Path("data/scenes")  # where configs/seg/scenes.yaml and configs/det/scenes.yaml look
 PREVIEW_SCENES = 6
+MOST_IMAGES = 5  # that are named of a finding about many
 CLASS_MAP = "map_to_1000.txt"  # as the Paddle 2.1 reproduction calls it
 
 SCENES_EPILOG = """
@@ -42,6 +58,20 @@ examples:
     cyclemlp data scenes --output data/crowd --objects 15-30 --max-size 40
 """
 
+CHECK_EPILOG = """
+every image is decoded. Errors are: images that cannot be read, classes without images, a single class, the same image
+in two classes or in both training and validation. Warnings are: the same image twice in a class, images with a very
+short side, and classes ten times as large as others. `cyclemlp train` does the same with a sample before it begins.
+
+examples:
+  cyclemlp data check photos
+      photos/train and photos/val, or photos alone, with a folder a class
+  cyclemlp data check photos/train --val-data photos/val --json
+  cyclemlp data check photos --list train.csv --val-list val.csv
+
+Exit code: 0 no errors; 1 errors were found; 2 something to mend in what was asked.
+"""
+
 IMAGENET_EPILOG = """
 what it reads: ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar with the devkit beside it, train/ and val/, or
 train_list.txt and val_list.txt; see docs/imagenet.md. Nothing is unpacked.
@@ -59,6 +89,27 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the kinds of data sets and their arguments."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    check = kinds.add_parser(
+        "check",
+        help=KINDS["check"],
+        description=f"Find {KINDS['check']}.",
+        epilog=CHECK_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument(
+        "data", nargs="?", metavar="DIR|TAR", help="a folder a class, or train/ and val/ of such folders"
+    )
+    check.add_argument(
+        "--list", type=Path, metavar="FILE", help="text or CSV file that names the training images"
+    )
+    check.add_argument(
+        "--val-data", metavar="DIR|TAR", help="the validation images (default: the val/ of DIR)"
+    )
+    check.add_argument("--val-list", type=Path, metavar="FILE", help="their list")
+    add_class_map_argument(check)
+    add_classes_argument(check)
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+    check.add_argument("--no-progress", action="store_true", help="no progress bar")
     imagenet = kinds.add_parser(
         "imagenet",
         help=KINDS["imagenet"],
@@ -135,11 +186,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the data set; 0."""
+    """Make or check the data set; 0, or 1 for errors that were found."""
+    if args.kind == "check":
+        with plain_warnings("data"):
+            return check(args)
     if args.kind == "imagenet":
         with plain_warnings("data"):
             return write_imagenet_lists(args)
     return make_scenes(args)
+
+
+def check(args: argparse.Namespace) -> int:
+    """`cyclemlp data check`; 1 for errors that were found, else 0.
+
+    Raises:
+        ConfigError, DataError: the data set cannot be opened.
+    """
+    from cyclemlp.data import ImageFolder, check_data, find_imagenet, find_split, is_tar
+
+    names = open_class_names(args.classes)
+
+    def opened(data: str | None, listed: Path | None, mode: str, names: list[str] | None) -> Source:
+        if data not in (None, "digits") and listed is None and not is_tar(data):
+            parts = find_split(data)
+            folder = data if parts is None else parts[mode != "train"]
+            if find_imagenet(folder, mode, lists=False) is None:  # a class without images is a finding here
+                return ImageFolder(folder, class_map=open_class_map(args.class_map), allow_empty=True)
+        return open_source(data, listed, mode=mode, class_map=args.class_map, names=names)
+
+    if args.data is None and args.list is None:
+        raise ConfigError("no images are named; give a folder, a tar or --list FILE")
+    sources = {"train": opened(args.data, args.list, "train", names)}
+    has_parts = args.list is None and (args.data == "digits" or find_split(args.data) is not None)
+    if args.val_data is not None or args.val_list is not None or has_parts:
+        sources["val"] = opened(
+            args.val_data or args.data, args.val_list, "val", names or sources["train"].classes
+        )
+    total = sum(map(len, sources.values()))
+    bar: Progress[None] = progress(
+        desc="check", total=total, unit="img", leave=False, disable=args.no_progress or args.json
+    )
+    with bar:
+        report = check_data(sources, on_image=bar.update)
+    findings = report.findings + _compare_classes(report.classes)
+    errors = sum(finding.level == "error" for finding in findings)
+    if args.json:
+        found = {**report.to_dict(), "ok": not errors, "findings": [asdict(finding) for finding in findings]}
+        print(json.dumps(found, indent=1))
+        return 1 if errors else 0
+    for part, count in report.images.items():
+        size = report.sizes[part]
+        told = (
+            f", {size['width'][0]}×{size['height'][0]} to {size['width'][2]}×{size['height'][2]}"
+            if size
+            else ""
+        )
+        print(printable(f"{part:<6} {count:,} images, {len(report.classes[part])} classes{told}"))
+    for finding in sorted(findings, key=lambda finding: finding.level != "error"):
+        print(printable(f"{finding.level}: {finding.kind}: {finding.message}", lines=False))
+        for image in finding.images[:MOST_IMAGES] if finding.kind == "size" else []:
+            print(printable(f"    {image}", lines=False))
+    print(f"{errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0
+
+
+def _compare_classes(classes: Mapping[str, Mapping[str, int]]) -> list[Finding]:
+    """Whether training and validation have the same classes."""
+    from cyclemlp.data import Finding
+
+    if "val" not in classes:
+        return []
+    train, val = ({name for name, count in classes[part].items() if count} for part in ("train", "val"))
+    found = []
+    if unknown := sorted(val - train):
+        text = f"val: classes that are not in train: {', '.join(map(repr, unknown))}"
+        found.append(Finding("error", "unknown_class", text))
+    if missing := sorted(train - val):
+        text = f"val: no images of the classes {', '.join(map(repr, missing))}"
+        found.append(Finding("warning", "missing_class", text))
+    return found
 
 
 def write_imagenet_lists(args: argparse.Namespace) -> int:

@@ -169,14 +169,12 @@ def _check_pictures(args: argparse.Namespace) -> None:
 
     if args.pictures and (args.data or args.list):
         raise ConfigError("give either pictures and folders, or --data with --list, not both")
-    if args.list and not args.data:
-        raise ConfigError(f"--list {args.list} needs --data DIR, the folder that its names are relative to")
     if args.data and args.data != "digits" and not args.list and not is_tar(args.data):
         raise ConfigError(
             f"--data {args.data} needs --list FILE; for every picture below a folder just name the folder"
         )
-    if not args.pictures and not args.data:
-        raise ConfigError("no pictures are named; give files, folders, or --data DIR --list FILE")
+    if not args.pictures and not args.data and not args.list:
+        raise ConfigError("no pictures are named; give files, folders, or --list FILE")
     if args.class_map and (not args.list or args.list_mode == "test"):
         raise ConfigError("--class-map has an effect on a list with labels only: --list FILE --list-mode val")
 

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure what is there of an incomplete set, and say so in the results, instead of refusing it",
     )
-    common.add_data_arguments(parser, required=False)
+    common.add_data_arguments(parser)
     group = parser.add_argument_group("corruptions made here, of the pictures that --data names")
     group.add_argument(
         "--corrupt",
@@ -159,7 +159,7 @@ def _measure(args: argparse.Namespace) -> int:
 
     plan = _Plan(args, common.choose_preprocessing(model.metadata.preprocessing, args), load)
     pictures = 0
-    if args.data is not None:
+    if args.data is not None or args.list is not None:
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         if args.real is not None:
             real = read_real_labels(args.real, partial=args.partial)
@@ -213,9 +213,9 @@ def _check(args: argparse.Namespace) -> None:
             "nothing is asked for: give a published set (--imagenet-v2, -a, -r, -sketch or -c DIR), or with --data "
             "the labels of --real or the corruptions of --corrupt; accuracy on --data alone is `cyclemlp eval`"
         )
-    for option in ("real", "corrupt", "list", "class_map"):
-        if getattr(args, option) is not None and args.data is None:
-            raise ConfigError(f"--{option.replace('_', '-')} needs --data, which names the pictures")
+    for option in ("real", "corrupt", "class_map"):
+        if getattr(args, option) is not None and args.data is None and args.list is None:
+            raise ConfigError(f"--{option.replace('_', '-')} needs --data or --list, which name the pictures")
     for option in ("severity", "seed"):
         if getattr(args, option) is not None and args.corrupt is None:
             raise ConfigError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shlex
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from cyclemlp.cli.common import (
     add_override_argument,
     choose_device,
     choose_workers,
+    message,
     model_overrides,
     open_class_names,
     open_source,
@@ -22,12 +25,17 @@ from cyclemlp.cli.common import (
     whole_number,
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
-from cyclemlp.errors import ConfigError
+from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report.writers import WRITERS
 from cyclemlp.training.recipe import Recipe, parse_assignments
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
+    from cyclemlp.report import Progress
+    from cyclemlp.training.distributed import World
+
+#: Lines about the images that are printed before training.
+MOST_FINDINGS = 5
 
 EPILOG = f"""
 {DATA_HELP}
@@ -44,8 +52,8 @@ README.md. Ctrl-C saves before it stops.
 examples:
   handwritten digits, two minutes on two cores:
     cyclemlp train --config configs/digits.yaml --output runs/digits
-  your own pictures, one folder a class, from random weights:
-    cyclemlp train --model cyclemlp_micro --data photos/train --val-data photos/val --epochs 50
+  your own pictures, one folder a class below photos/train and photos/val, from random weights:
+    cyclemlp train --model cyclemlp_micro --data photos --epochs 50
   the same from the published ImageNet weights:
     cyclemlp train --config configs/finetune/own_folder.yaml --pretrained --data photos/train --val-data photos/val
   ImageNet as in the paper, on 8 GPUs:
@@ -102,9 +110,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("pictures")
     group.add_argument("--data", metavar="digits|DIR|TAR", help="training pictures, see below")
-    group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
     group.add_argument(
-        "--val-data", metavar="DIR|TAR", help="pictures to evaluate each epoch (default: --data)"
+        "--list", metavar="FILE", help="text file with a line `name label` a picture, or a CSV file"
+    )
+    group.add_argument(
+        "--val-data", metavar="DIR|TAR", help="pictures to evaluate each epoch (default: the val/ of --data)"
     )
     group.add_argument("--val-list", metavar="FILE", help="their list")
     add_class_map_argument(group)
@@ -120,6 +130,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="side of the pictures that the network gets (default: the model's own, 224 for the paper's)",
     )
     group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
+    group.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="decode every image before training and leave out those that cannot be read",
+    )
+    group.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not look at a sample of the images before training (see `cyclemlp data check`)",
+    )
 
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -213,9 +233,9 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
         flags["amp.dtype"] = None
     if args.pretrained:
         flags["model.weights"] = "published"
-    if args.data is not None:
+    if args.data is not None or args.list is not None:
         # Another training set: what the file says of lists and validation pictures is about the old one.
-        flags = {**dict.fromkeys(("data.train_list", "data.val", "data.val_list")), **flags}
+        flags = {**dict.fromkeys(("data.train", "data.train_list", "data.val", "data.val_list")), **flags}
     flags |= {f"model.overrides.{key}": value for key, value in model_overrides(args.override).items()}
     return recipe.updated(flags, where="command line").updated(parse_assignments(args.set), where="--set")
 
@@ -256,6 +276,7 @@ def _train(
     say = speaker(args, is_first=world.is_first)
     if val_source is None:
         say("no validation pictures (--val-data, --val-list): the last model is kept as the best")
+    look_at = None if args.no_check and not args.skip_bad else functools.partial(check_sources, args)
     result = result_or_exit_code(
         "cyclemlp train",
         lambda: train(
@@ -272,6 +293,7 @@ def _train(
             writer=args.writer,
             say=say,
             on_epoch=on_epoch,
+            look_at=look_at,
         ),
         go_on=f"go on with: cyclemlp train --resume {shlex.quote(str(output))}",
     )
@@ -297,34 +319,108 @@ def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Sou
         DataError: from reading the lists or folders.
     """
     data = recipe.data
-    if data.train is None:
+    if data.train is None and data.train_list is None:
         raise ConfigError(
-            "no pictures are named: give --data digits, --data DIR, or data.train in the recipe"
+            "no pictures are named: give --data digits, --data DIR, --list FILE, or data.train in the recipe"
         )
+    from cyclemlp.data import find_split
+
     train_source = open_source(
         data.train,
         Path(data.train_list) if data.train_list else None,
         mode="train",
         num_classes=len(classes) if classes else data.num_classes,
         class_map=data.class_map,
+        names=classes,
     )
     if data.num_classes not in (None, train_source.num_classes):
         raise ConfigError(
             f"data.num_classes is {data.num_classes}, but the pictures have {train_source.num_classes} classes; "
             "it is for lists without --classes"
         )
-    if data.val is None and data.val_list is None and data.train != "digits":
+    has_parts = (
+        data.train_list is None
+        and data.train is not None
+        and (data.train == "digits" or find_split(data.train) is not None)
+    )
+    if data.val is None and data.val_list is None and not has_parts:
         return train_source, None
+    names = classes or train_source.classes
     val_source = open_source(
         data.val or data.train,
         Path(data.val_list) if data.val_list else None,
         mode="val",
-        num_classes=train_source.num_classes,
+        num_classes=len(names) if names else train_source.num_classes,
         class_map=data.class_map,
+        names=names,
     )
     return train_source, val_source
 
 
+def check_sources(
+    args: argparse.Namespace, train_source: Source, val_source: Source | None, world: World
+) -> tuple[Source, Source | None]:
+    """Look at the images before hours of training; with `--skip-bad` the sources without those that cannot be read.
+
+    The first process looks, at a sample of each part or, with `--skip-bad`, at all of them.
+
+    Raises:
+        DataError: an image cannot be read, in every process.
+    """
+    import numpy as np
+
+    from cyclemlp.data import View, check_data
+    from cyclemlp.data.check import SAMPLE
+    from cyclemlp.report import progress
+
+    sources = {"train": train_source} | ({} if val_source is None else {"val": val_source})
+    bad, error = {part: list[int]() for part in sources}, None
+    if world.is_first:
+        sample = None if args.skip_bad else SAMPLE
+        total = sum(len(s) if sample is None else min(sample, len(s)) for s in sources.values())
+        bar: Progress[Any] = progress(
+            desc="check", total=total, unit="img", leave=False, disable=args.no_progress or total < 2 * SAMPLE
+        )
+        with bar:
+            report = check_data(sources, sample=sample, on_image=bar.update)
+        bad = report.unreadable
+        for finding in [f for f in report.findings if f.kind not in ("unreadable", "one_class")][
+            :MOST_FINDINGS
+        ]:
+            warnings.warn(finding.message, stacklevel=2)
+        unreadable = [finding.message for finding in report.findings if finding.kind == "unreadable"]
+        for text in unreadable if args.skip_bad else []:
+            message(f"cyclemlp train: skipped {text}")
+        if unreadable and args.skip_bad:
+            message(f"cyclemlp train: {len(unreadable):,} of {total:,} images were skipped")
+        elif unreadable:
+            error = (
+                f"{len(unreadable)} of {total:,} images that were looked at cannot be read; --skip-bad trains without "
+                f"such images, `cyclemlp data check` looks at all:\n" + "\n".join(unreadable[:MOST_FINDINGS])
+            )
+    bad, error = world.from_first((bad, error))
+    if error is not None:
+        raise DataError(error)
+    for part, indices in bad.items():
+        if indices:
+            kept = np.delete(np.arange(len(sources[part])), indices)
+            if not len(kept):
+                raise DataError(f"none of the {part} images can be read")
+            sources[part] = View(sources[part], indices=kept)
+    return sources["train"], sources.get("val")
+
+
 def _command(args: argparse.Namespace) -> str:
-    flags = ("config", *KEYS, "pretrained", "set", "writer", "device", "output", "resume")
+    flags = (
+        "config",
+        *KEYS,
+        "pretrained",
+        "skip_bad",
+        "no_check",
+        "set",
+        "writer",
+        "device",
+        "output",
+        "resume",
+    )
     return typed_command(["cyclemlp", "train"], args, flags)

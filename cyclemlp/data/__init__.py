@@ -1,13 +1,15 @@
 """Pictures: where they come from, how they become a network's input, how they are read in batches."""
 
 from cyclemlp.data.augment import parse_auto_augment
+from cyclemlp.data.check import DataReport, Finding, check_data
 from cyclemlp.data.classes import imagenet_class_map, imagenet_classes, read_class_map, read_class_names
 from cyclemlp.data.digits import Digits
-from cyclemlp.data.folders import ImageFolder, PictureFiles
-from cyclemlp.data.imagenet import open_imagenet, open_pictures
+from cyclemlp.data.folders import ImageFolder, PictureFiles, find_split
+from cyclemlp.data.imagenet import find_imagenet, open_imagenet, open_pictures
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.loader import Batch, Failure, Loader, build_loader
 from cyclemlp.data.mixup import Mixup, step_generator
+from cyclemlp.data.pairing import View, pair_classes
 from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
 from cyclemlp.data.sources import Sample, Source
 from cyclemlp.data.tars import TarFolders, TarListFile, TarPictures, is_tar
@@ -15,8 +17,10 @@ from cyclemlp.data.transforms import Transform, evaluation_transform, training_t
 
 __all__ = [
     "Batch",
+    "DataReport",
     "Digits",
     "Failure",
+    "Finding",
     "ImageFolder",
     "ListFile",
     "Loader",
@@ -30,13 +34,18 @@ __all__ = [
     "TarListFile",
     "TarPictures",
     "Transform",
+    "View",
     "build_loader",
+    "check_data",
     "evaluation_transform",
+    "find_imagenet",
+    "find_split",
     "imagenet_class_map",
     "imagenet_classes",
     "is_tar",
     "open_imagenet",
     "open_pictures",
+    "pair_classes",
     "parse_auto_augment",
     "read_class_map",
     "read_class_names",

@@ -8,8 +8,13 @@ from importlib import resources
 from pathlib import Path
 
 from cyclemlp.errors import DataError
+from cyclemlp.text import shortened, shown
 
 PathLike = str | os.PathLike[str]
+
+#: Of a text file of names, in bytes: ImageNet's list has 50 MB.
+MAX_TEXT = 2**30
+_SHELL_FIFOS = (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def read_text(path: PathLike) -> bytes:
@@ -20,9 +25,17 @@ def read_text(path: PathLike) -> bytes:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        # A FIFO or a device may never end; the shell's `<(…)` does.
+        if path.exists() and not path.is_file() and path.parent not in _SHELL_FIFOS:
+            raise DataError(
+                f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}; expected a text file"
+            )
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_TEXT:
+        raise DataError(f"{path}: is larger than {MAX_TEXT // 2**20} MiB; expected a text file of names")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: is UTF-16; save it as UTF-8 (PowerShell: `| Out-File -Encoding utf8`)")
     try:
@@ -60,9 +73,9 @@ def read_class_map(path: PathLike) -> dict[str, int]:
     for number, line in text_lines(path):
         words = line.split()
         if len(words) != 2 or not (words[1].isascii() and words[1].isdigit()):
-            raise DataError(f"{path}:{number}: {line!r} is not `wordnet-id index`, e.g. `n01440764 0`")
+            raise DataError(f"{path}:{number}: {shown(line)} is not `wordnet-id index`, e.g. `n01440764 0`")
         if mapping.setdefault(words[0], int(words[1])) != int(words[1]):
-            raise DataError(f"{path}:{number}: {words[0]} was already given index {mapping[words[0]]}")
+            raise DataError(f"{path}:{number}: {shown(words[0])} was already given index {mapping[words[0]]}")
     return mapping
 
 
@@ -82,7 +95,7 @@ def read_class_names(path: PathLike) -> list[str]:
     for (number, _), (index, name) in zip(lines, parts, strict=True):
         if int(index) >= len(lines) or int(index) in names:
             raise DataError(
-                f"{path}:{number}: index {index} is "
+                f"{path}:{number}: index {shortened(index)} is "
                 + (
                     "given twice"
                     if int(index) in names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from array import array
@@ -16,6 +17,13 @@ from cyclemlp.data.pictures import EXTENSIONS
 from cyclemlp.data.sources import Files, Names, existing_folder, map_classes
 from cyclemlp.errors import DataError
 
+#: What operating systems and archives leave beside images: passed over without a word.
+NOT_CLASSES = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+NOT_IMAGES = ("Thumbs.db", "desktop.ini")
+#: Names of the two parts of a data set, the likelier first.
+TRAINING_FOLDERS = ("train", "training")
+EVALUATION_FOLDERS = ("val", "validation", "valid", "eval", "dev", "test", "testing")
+
 
 class ImageFolder(Files):
     """A folder with one folder of pictures a class; classes are numbered in sorted order of the folders' names.
@@ -26,6 +34,7 @@ class ImageFolder(Files):
     Args:
         root: the folder of folders.
         class_map: folder name → class, instead of the sorted order; every folder must be in it.
+        allow_empty: a class folder without pictures is a class all the same; else it is an error.
 
     Raises:
         DataError: no such folder, no class folders in it, a class without pictures, or not in the map.
@@ -34,12 +43,15 @@ class ImageFolder(Files):
         UserWarning: once, if files are passed over because of their extension or place.
     """
 
-    def __init__(self, root: PathLike, *, class_map: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, root: PathLike, *, class_map: Mapping[str, int] | None = None, allow_empty: bool = False
+    ) -> None:
         self.root = existing_folder(root)
         try:
             entries = sorted(entry for entry in self.root.iterdir() if not entry.name.startswith("."))
         except OSError as error:
             raise DataError(f"{self.root}: cannot be read: {error.strerror}") from error
+        entries = [entry for entry in entries if entry.name not in (*NOT_CLASSES, *NOT_IMAGES)]
         folders = [entry.name for entry in entries if entry.is_dir()]
         if not folders:
             raise DataError(
@@ -51,11 +63,50 @@ class ImageFolder(Files):
         names: list[str] = []
         labels = array("q")
         for folder in folders:
-            found = pictures_below(self.root / folder, passed)
+            found = pictures_below(self.root / folder, passed, allow_empty=allow_empty)
             names += (f"{folder}/{name}" for name in found)
             labels.extend([indices[folder]] * len(found))
         self._names, self._labels = Names.of(names), np.asarray(labels, dtype=np.int64)
         warn_of_passed_over(self.root, passed)
+
+
+def find_split(root: PathLike) -> tuple[Path, Path] | None:
+    """The folders for training and for evaluation below `root`: `train/` and `val/`, `validation/`, `test/` …
+
+    Names count in any case; where there are several for evaluation, the first in the order of `EVALUATION_FOLDERS`.
+
+    Raises:
+        DataError: it cannot be told whether these are the parts of a data set or its classes.
+    """
+    root = Path(root)
+    try:
+        with os.scandir(root) as entries:
+            folders = {
+                e.name.lower(): root / e.name for e in entries if e.is_dir() and not e.name.startswith(".")
+            }
+    except OSError:
+        return None  # whoever reads it says why
+    training = [folders.pop(name) for name in TRAINING_FOLDERS if name in folders]
+    evaluation = [folders.pop(name) for name in EVALUATION_FOLDERS if name in folders]
+    if not training or not evaluation:
+        if training and not folders and _holds_folders(training[0]):
+            raise DataError(
+                f"{root}: holds {training[0].name}/ and no folder to evaluate on ({', '.join(EVALUATION_FOLDERS)}); "
+                f"give --data {training[0]} if there is none"
+            )
+        return None
+    if len(training) > 1 or (folders and not all(map(_holds_folders, (training[0], evaluation[0])))):
+        raise DataError(
+            f"{root}: are {training[0].name}/ and {evaluation[0].name}/ classes, or the two parts of the data? For "
+            f"parts give --data {training[0]} --val-data {evaluation[0]}; classes need other names"
+        )
+    return training[0], evaluation[0]
+
+
+def _holds_folders(folder: Path) -> bool:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+    return False
 
 
 class PictureFiles(Files):
@@ -79,8 +130,10 @@ class PictureFiles(Files):
                 passed: Counter[str] = Counter()
                 names += (str(Path(path, name)) for name in pictures_below(Path(path), passed))
                 warn_of_passed_over(Path(path), passed)
-            elif Path(path).exists():
+            elif Path(path).is_file():
                 names.append(path)
+            elif Path(path).exists():
+                raise DataError(f"{path}: is a FIFO or a device; expected a picture or a folder of them")
             else:
                 raise DataError(f"{path}: there is no such picture or folder")
         if not names:
@@ -88,17 +141,17 @@ class PictureFiles(Files):
         self._names = Names.of(names)
 
 
-def pictures_below(folder: Path, passed: Counter[str]) -> list[str]:
+def pictures_below(folder: Path, passed: Counter[str], *, allow_empty: bool = False) -> list[str]:
     """Sorted paths, relative to `folder`, of the pictures below it; other files are counted in `passed`.
 
     Raises:
-        DataError: there are none, or a folder cannot be read.
+        DataError: there are none and `allow_empty` is not set, or a folder cannot be read.
     """
     try:
         found = sorted(_walk(str(folder), "", passed, frozenset({os.path.realpath(folder)})))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
-    if not found:
+    if not found and not allow_empty:
         raise DataError(f"{folder}: holds no pictures ({', '.join(sorted(EXTENSIONS))})")
     return found
 
@@ -114,9 +167,11 @@ def _walk(folder: str, prefix: str, passed: Counter[str], above: frozenset[str])
                     yield from _walk(entry.path, f"{prefix}{entry.name}/", passed, above | {real})
                 continue
             extension = Path(entry.name).suffix.lower()
-            if extension in EXTENSIONS:
+            if not entry.is_file():
+                passed["FIFOs, devices or links that lead nowhere"] += 1
+            elif extension in EXTENSIONS:
                 yield prefix + entry.name
-            else:
+            elif entry.name not in NOT_IMAGES:
                 passed[extension or "without an extension"] += 1
 
 

@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cyclemlp.data.classes import PathLike, imagenet_class_map
-from cyclemlp.data.folders import ImageFolder, pictures_below, warn_of_passed_over
+from cyclemlp.data.folders import ImageFolder, find_split, pictures_below, warn_of_passed_over
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.sources import Files, Names, existing_folder, map_classes
 from cyclemlp.data.tars import Tar, TarFiles, TarFolders, is_tar
@@ -151,11 +151,12 @@ def _form(folder: Path) -> Literal["folders", "flat"] | None:
 def open_pictures(
     root: PathLike, split: str, *, class_map: Mapping[str, int] | None = None, num_classes: int | None = None
 ) -> Files:
-    """Labelled pictures in a folder of classes, in a tar, or in a folder with ImageNet in any of its forms.
+    """Labelled pictures in a folder of classes, in a tar, in a folder with ImageNet in any of its forms, or in a
+    part of a folder with train/ and val/ (see `find_split`).
 
     Args:
         root: the folder or tar.
-        split: "train" or "val": which of ImageNet's.
+        split: "train" or "val": which of the parts.
         class_map, num_classes: as for `Place.open`.
 
     Raises:
@@ -163,7 +164,8 @@ def open_pictures(
     """
     place = find_imagenet(root, split, lists=False)
     if place is None:
-        return ImageFolder(root, class_map=class_map)
+        parts = find_split(root)
+        return ImageFolder(root if parts is None else parts[split != "train"], class_map=class_map)
     return place.open(class_map, num_classes)
 
 

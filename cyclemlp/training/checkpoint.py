@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ import paddle
 import safetensors.numpy
 from paddle import nn
 
-from cyclemlp.errors import WeightsError
+from cyclemlp.errors import DataError, WeightsError
 from cyclemlp.models import load_weights, save_model
-from cyclemlp.weights import file_sha256, write_weights
+from cyclemlp.text import shown
+from cyclemlp.weights import file_sha256, read_weights, write_weights
 
 MODEL, OPTIMIZER, EMA, STATE = "model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"
 _NAME = re.compile(r"checkpoint_(\d{4,})(?:_step(\d{6,}))?$")
@@ -151,9 +152,12 @@ def load_checkpoint(
     Raises:
         BrokenCheckpointError: a file is missing, truncated or changed.
         WeightsError: it is of another model.
+        DataError: it was trained on other classes.
     """
     state = check_checkpoint(path)
-    load_weights(model, path / MODEL)
+    file = read_weights(path / MODEL)
+    _check_classes(path, file.metadata, model)
+    load_weights(model, file)
     if optimizer is not None:
         _set_optimizer_tensors(model, optimizer, path / OPTIMIZER)
     if average is not None:
@@ -163,6 +167,20 @@ def load_checkpoint(
             warnings.warn(f"{path} has no average of the weights: it begins with its weights", stacklevel=2)
             state.updates = 0
     return state
+
+
+def _check_classes(path: Path, kept: Mapping[str, Any], model: nn.Layer) -> None:
+    """The classes of a run stay what they were: else their outputs would be trained on as those of others."""
+    old, new = kept.get("classes"), model.metadata.classes
+    before, now = kept.get("overrides", {}).get("num_classes", 1000), model.config.num_classes
+    if before == now and (old is None or new is None or list(old) == list(new)):
+        return
+    differing = ", ".join(map(shown, sorted(set(old or ()) ^ set(new or ()))[:5]))
+    raise DataError(
+        f"{path} was trained on {before} classes, and the pictures now have {now}"
+        + (f"; they differ in {differing}" if differing else "" if before != now else " in another order")
+        + ". Go on with the same classes, or start a new run from these weights (--weights) with the classes of now"
+    )
 
 
 def check_checkpoint(path: Path) -> TrainingState:

@@ -20,7 +20,7 @@ import paddle
 from paddle import nn
 
 from cyclemlp.data import Loader, Source, step_generator
-from cyclemlp.errors import ConfigError
+from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.report.writers import require_writer
@@ -30,7 +30,7 @@ from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.optimizer import Schedule
 from cyclemlp.training.recipe import Recipe
 from cyclemlp.training.run_folder import BEST, BEST_EMA, OthersFolder, RunFolder, now, versions
-from cyclemlp.training.setup import build_loaders, build_model, describe
+from cyclemlp.training.setup import build_loaders, build_model, build_transform, describe, pair_sources
 from cyclemlp.training.step import Stepper
 
 
@@ -83,6 +83,7 @@ def train(
     say: Callable[[str], None] = print,
     on_epoch: Callable[[dict[str, Any], nn.Layer], None] | None = None,
     writer: str | None = None,
+    look_at: Callable[[Source, Source | None, World], tuple[Source, Source | None]] | None = None,
 ) -> TrainingResult:
     """Train a model and leave a run's folder (see `run_folder.py`).
 
@@ -99,6 +100,8 @@ def train(
         say: takes the lines for people: what is trained, and how each epoch went.
         on_epoch: called after each epoch, once its checkpoint is written, with its line of the log and the model.
         writer: "tensorboard" or "visualdl" also writes the curves for that viewer, into a folder of that name.
+        look_at: takes both sources before the first step, once everything else was found good, and gives those that are
+            trained on; see `cyclemlp.data.check_data`.
 
     Raises:
         MissingDependencyError: the writer's library is not installed.
@@ -117,7 +120,13 @@ def train(
         folder = OthersFolder(Path(output), world.from_first(None))
         say, show_progress, on_epoch = _say_nothing, False, None
     paddle.seed(recipe.run.seed)
-    model = build_model(recipe, train_source, val_source, classes, say)
+    train_source, val_source, names, count = pair_sources(train_source, val_source, classes)
+    model = build_model(recipe, names, count, say)
+    build_transform(
+        recipe, model.metadata.preprocessing
+    )  # its mistakes are found before the images are looked at
+    if look_at is not None:
+        train_source, val_source = look_at(train_source, val_source, world)
     train_loader, val_loader = build_loaders(
         recipe, model.metadata.preprocessing, train_source, val_source, workers, world
     )
@@ -158,6 +167,10 @@ def train(
                         record |= _evaluate(name, net, val_loader, world, interruption, show_progress)
             except TrainingFailedError as error:
                 raise TrainingFailedError(f"{error}; {_keep_last_good(state, model, save)}") from None
+            except DataError as error:  # a picture that cannot be read
+                if not state.step:
+                    raise
+                raise DataError(f"{error}; what was trained is kept in {save()}") from error
             if world.any(interruption.signal is not None):
                 checkpoint = save()
                 folder.draw_curves()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from cyclemlp.data import (
     Source,
     build_loader,
     evaluation_transform,
+    pair_classes,
     training_transform,
 )
 from cyclemlp.data.transforms import TrainingTransform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.models import create_model, load_weights
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.text import shown
 from cyclemlp.training.distributed import ALONE, World
 from cyclemlp.training.optimizer import Schedule
 from cyclemlp.training.recipe import Recipe
@@ -26,36 +29,74 @@ from cyclemlp.training.step import Stepper
 from cyclemlp.weights import fetch_pretrained, read_weights
 
 
-def build_model(
-    recipe: Recipe,
-    train_source: Source,
-    val_source: Source | None,
-    classes: Sequence[str] | None,
-    say: Callable[[str], None],
-) -> nn.Layer:
-    """The recipe's model for the source's classes, with its weights and metadata; says what was loaded.
+def pair_sources(
+    train_source: Source, val_source: Source | None, classes: Sequence[str] | None
+) -> tuple[Source, Source | None, list[str] | None, int]:
+    """The sources with their labels numbered alike, the classes' names in that order, and their number.
+
+    Args:
+        classes: names that were asked for; None takes the training images'.
 
     Raises:
-        DataError: the sources disagree about the classes.
-        ConfigError, ModelError, WeightsError: from the recipe's model part.
+        DataError: no labels, one class only, or classes that cannot be paired; see `pair_classes`.
     """
-    names = list(classes) if classes is not None else train_source.classes
+    own = train_source.classes
+    names = list(classes) if classes is not None else own
     count = len(names) if names is not None else train_source.num_classes
     if not count:
         raise DataError("the training pictures have no labels; a list needs lines `name label`")
-    for source, what in ((train_source, "training"), (val_source, "validation")):
-        if source is None:
-            continue
-        if (source.num_classes or 0) > count:
-            raise DataError(
-                f"the {what} pictures have {source.num_classes} classes, but there are {count} class names"
-            )
-        if train_source.classes and source.classes and source.classes != train_source.classes:
-            missing = sorted(set(train_source.classes) ^ set(source.classes))[:5]
-            raise DataError(
-                f"training and validation pictures must have the same classes in the same order; they differ in "
-                f"{missing}"
-            )
+    if count == 1 or train_source.num_classes == 1:
+        only = f", {shown(own[0])}" if own else ""
+        raise DataError(
+            f"the training pictures have one class only{only}: there is nothing to tell apart. Expected a folder, or a "
+            "label, a class"
+        )
+    aliases: dict[str, int] = {}
+    if classes is not None and own and names and not set(own) & set(names) and len(own) == count != 1000:
+        # --classes gives other names to the folders, in their order.
+        aliases = {name: index for index, name in enumerate(own)}
+        warnings.warn(
+            f"the class names name the folders in sorted order: {shown(own[0])} is {shown(names[0])}, {shown(own[1])} "
+            f"is {shown(names[1])} …",
+            stacklevel=2,
+        )
+    whose, way_out = (
+        "the class list" if classes is not None else "the training set",
+        "mend the folders or lists",
+    )
+    train_source = pair_classes(
+        train_source,
+        names,
+        count,
+        what="the training pictures",
+        whose=whose,
+        way_out=way_out,
+        aliases=aliases,
+    )
+    if val_source is not None:
+        val_source = pair_classes(
+            val_source,
+            names,
+            count,
+            what="the validation pictures",
+            whose=whose,
+            way_out=way_out + ", or give --class-map FILE with a line `name number` a class",
+            aliases=aliases,
+        )
+    return train_source, val_source, names, count
+
+
+def build_model(
+    recipe: Recipe, names: Sequence[str] | None, count: int, say: Callable[[str], None]
+) -> nn.Layer:
+    """The recipe's model for these classes, with its weights and metadata; says what was loaded.
+
+    Args:
+        names, count: the classes' names, if they are known, and their number.
+
+    Raises:
+        ConfigError, ModelError, WeightsError: from the recipe's model part.
+    """
     part = recipe.model
     overrides = {**part.overrides, "num_classes": count, "drop_path_rate": part.drop_path_rate}
     model = create_model(part.name, **overrides)
@@ -74,7 +115,7 @@ def build_model(
             f"takes {model.config.in_chans}; set model.overrides.in_chans, or mean and std, to agree"
         )
     model.metadata.preprocessing = preprocessing
-    model.metadata.classes = names
+    model.metadata.classes = None if names is None else list(names)
     return model
 
 

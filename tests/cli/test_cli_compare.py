@@ -103,7 +103,7 @@ def test_pictures_for_the_sheet_can_lie_elsewhere(run, evaluations, tmp_path):
         (["{e}/a", "{e}/none"], "eval.json: there is no such file"),
         (["{e}/a", "{e}/b", "--sheet"], "--sheet needs --output"),
         (["{e}/a", "{e}/b", "--data", "digits"], "--data says where the pictures for --sheet are"),
-        (["{e}/a", "{e}/b", "--sheet", "--output", "{t}", "--list", "{t}/x.txt"], "go with --data"),
+        (["{e}/a", "{e}/b", "--sheet", "--output", "{t}", "--class-map", "imagenet"], "goes with --data"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(run, evaluations, tmp_path, words, message):

@@ -80,3 +80,70 @@ def test_mistakes_are_messages(scenes, tmp_path, words, message):
     assert message in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for part, count in (("train", 3), ("val", 2)):
+        for place, name in enumerate(("cat", "dog")):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = np.random.default_rng([count, place, index]).integers(
+                    0, 256, (20, 30, 3), dtype=np.uint8
+                )
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{index}.png")
+    return tmp_path
+
+
+def check(capsys, *words):
+    code = main(["data", "check", "--no-progress", *map(str, words)])
+    return code, capsys.readouterr()
+
+
+def test_a_good_data_set_has_no_findings(photos, capsys):
+    code, shown = check(capsys, photos)
+    assert (code, shown.err) == (0, "")
+    assert shown.out == (
+        "train  6 images, 2 classes, 30×20 to 30×20\nval    4 images, 2 classes, 30×20 to 30×20\n"
+        "0 errors, 0 warnings\n"
+    )
+
+
+def test_findings_are_told_and_counted(photos, capsys):
+    (photos / "train" / "cat" / "9.png").write_bytes(b"no image")
+    (photos / "train" / "empty").mkdir()
+    (photos / "val" / "emu").mkdir()
+    (photos / "val" / "emu" / "0.png").write_bytes((photos / "train" / "dog" / "0.png").read_bytes())
+    code, shown = check(capsys, photos)
+    assert code == 1
+    for text in (
+        "error: unreadable",
+        "9.png",
+        "error: empty_class: train",
+        "error: leak",
+        "not in train: 'emu'",
+    ):
+        assert text in shown.out
+    code, shown = check(capsys, photos, "--json")
+    found = json.loads(shown.out)
+    assert (code, found["ok"], found["images"]) == (1, False, {"train": 7, "val": 5})
+    kinds = [finding["kind"] for finding in found["findings"]]
+    assert sorted(kinds) == [
+        "duplicate",
+        "empty_class",
+        "leak",
+        "unknown_class",
+        "unreadable",
+    ]
+
+
+def test_lists_are_checked_too(photos, capsys):
+    (photos / "list.csv").write_text(
+        "image,label\ntrain/cat/0.png,cat\ntrain/dog/0.png,dog\ntrain/dog/x.png,dog\n"
+    )
+    code, shown = check(capsys, "--list", photos / "list.csv")
+    assert code == 1
+    assert "list.csv:4: the picture" in shown.out
+    code, shown = check(capsys)
+    assert code == 2
+    assert "no images are named" in shown.err

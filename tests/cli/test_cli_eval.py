@@ -236,7 +236,7 @@ def test_folders_are_matched_by_the_models_class_names(run, models, pictures, tm
         (tmp_path / name).symlink_to(pictures / name)
     code, _, err = run(models / "rgb.safetensors", "--data", tmp_path, "--output", tmp_path, "--predictions")
     assert code == 0
-    assert "warning" not in err
+    assert "have none of 1 of the 3 classes: cat" in err
     with (tmp_path / "eval.csv").open(newline="") as file:
         assert {(row["picture"][:3], row["label_index"]) for row in csv.DictReader(file)} == {
             ("dog", "1"),
@@ -244,13 +244,16 @@ def test_folders_are_matched_by_the_models_class_names(run, models, pictures, tm
         }
 
 
-def test_other_folder_names_are_taken_in_order_with_a_warning(run, models, pictures, tmp_path):
-    for name, other in zip(CLASSES, "abc", strict=True):
+def test_folders_with_other_names_need_a_class_map(run, models, pictures, tmp_path):
+    for name, other in zip(CLASSES, "cab", strict=True):
         (tmp_path / other).symlink_to(pictures / name)
     code, _, err = run(models / "rgb.safetensors", "--data", tmp_path)
-    assert code == 0
-    assert "cyclemlp eval: warning: " in err
-    assert "not the model's class names (cat, dog, emu …)" in err
+    assert code == 2
+    assert "3 of 3 classes are none that the model knows: a, b, c; it has 3: cat, dog, emu" in err
+    (tmp_path / "map.txt").write_text("c 0\na 1\nb 2\n")
+    plain = json.loads(run(models / "rgb.safetensors", "--data", pictures, "--json")[1])
+    words = ["--data", tmp_path, "--class-map", tmp_path / "map.txt", "--json"]
+    assert json.loads(run(models / "rgb.safetensors", *words)[1])["loss"] == pytest.approx(plain["loss"])
 
 
 def test_class_map_for_words_in_a_list(run, models, pictures, tmp_path):
@@ -278,8 +281,14 @@ def test_fewer_classes_in_a_list_are_a_warning(run, models, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{m}/digits.safetensors", "--data", "{p}"], r"has 3 classes and the model has 10"),
-        (["{m}/rgb.safetensors", "--data", "digits"], r"digits has 10 classes and the model has 3"),
+        (
+            ["{m}/digits.safetensors", "--data", "{p}"],
+            "are none that the model knows: cat, dog, emu; it has 10: 0, 1, 2",
+        ),
+        (
+            ["{m}/rgb.safetensors", "--data", "digits"],
+            r"10 of 10 classes are none that the model knows: 0, 1, 2, 3, 4",
+        ),
         (
             ["{m}/rgb.safetensors", "--data", "{p}", "--list", "{t}/four.txt"],
             r"four.txt:1: the label 3 is out of range",

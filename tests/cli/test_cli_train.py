@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,3 +285,83 @@ def test_ctrl_c_saves_exits_with_130_and_the_run_goes_on(tmp_path, workers):
 def test_an_unknown_setting_is_a_config_error():
     with pytest.raises(ConfigError, match="did you mean batch_size"):
         resolved("--set", "data.batchsize=3")
+
+
+SMALL = [
+    "--set=model.overrides={embed_dims: [8, 8, 12, 12], depths: [1, 1, 1, 1]}",
+    *("--model=cyclemlp_nano", "--input-size=16", "--batch-size=4", "--workers=0", "--amp=none", *TINY[2:]),
+]
+
+
+def test_a_folder_with_train_and_val_is_that_split(photos, capsys):
+    assert main(["train", *SMALL, f"--data={photos}", f"--output={photos / 'run'}"]) == 0
+    out = capsys.readouterr().out
+    assert "12 training, 4 validation" in out
+    assert "top-1" in out
+
+
+def test_one_class_is_refused(photos, capsys):
+    shutil.rmtree(photos / "train" / "cat")
+    assert main(["train", *SMALL, f"--data={photos / 'train'}", f"--output={photos / 'run'}"]) == 2
+    assert "have one class only, 'great dane': there is nothing to tell apart" in capsys.readouterr().err
+
+
+def test_classes_of_lists_and_folders_are_paired_by_name(photos, capsys):
+    (photos / "names.txt").write_text("great dane\ncat\n")  # not the folders' order
+    for name in ("train", "val"):
+        lines = [line.rsplit(" ", 1) for line in (photos / f"{name}.txt").read_text().splitlines()]
+        text = "".join(f"{path} {1 - int(label)}\n" for path, label in lines)
+        (photos / f"{name}.txt").write_text(text)
+    lists = [
+        f"--data={photos / 'train'}",
+        f"--list={photos / 'train.txt'}",
+        f"--classes={photos / 'names.txt'}",
+    ]
+    figures = []
+    for validation in (
+        [f"--val-data={photos / 'val'}"],
+        [f"--val-data={photos / 'val'}", f"--val-list={photos / 'val.txt'}"],
+    ):
+        words = [*SMALL, *lists, *validation, f"--output={photos / 'run'}", "--force"]
+        assert main(["train", *words]) == 0, capsys.readouterr().err
+        figures.append(read_json_lines(photos / "run" / "log.jsonl")[-1]["val_loss"])
+    assert figures[0] == figures[1]
+
+
+def test_images_are_looked_at_before_training(photos, capsys):
+    (photos / "train" / "cat" / "bad\x1b.png").write_bytes(b"no image")
+    (photos / "val" / "cat" / "leak.png").write_bytes((photos / "train" / "cat" / "0.png").read_bytes())
+    words = [*SMALL, f"--data={photos}", f"--output={photos / 'run'}"]
+    assert main(["train", *words]) == 2
+    err = capsys.readouterr().err
+    assert "1 of 18 images that were looked at cannot be read; --skip-bad trains without such images" in err
+    assert "leak.png is the same image as" in err
+    assert not (photos / "run").exists()
+    assert main(["train", *words, "--skip-bad"]) == 0
+    shown = capsys.readouterr()
+    assert "1 of 18 images were skipped" in shown.err
+    assert "12 training, 5 validation" in shown.out
+    assert main(["train", *words, "--force", "--no-check", "--batch-size=13"]) == 2
+    assert "leak.png" not in capsys.readouterr().err
+
+
+def test_an_unreadable_validation_image_loses_no_epoch(photos, capsys):
+    (photos / "val" / "cat" / "0.png").write_bytes(b"no image")
+    words = [*SMALL, f"--data={photos}", f"--output={photos / 'run'}"]
+    assert main(["train", *words, "--no-check"]) == 2
+    assert "what was trained is kept in" in capsys.readouterr().err
+    assert main(["train", "--resume", str(photos / "run"), "--skip-bad", "--no-progress"]) == 0
+    assert [r["event"] for r in read_json_lines(photos / "run" / "log.jsonl")] == ["start", "start", "epoch"]
+
+
+def test_a_run_goes_on_with_its_classes_only(photos, capsys):
+    words = [*SMALL, f"--data={photos}", f"--output={photos / 'run'}"]
+    assert main(["train", *words]) == 0
+    for part in ("train", "val"):
+        (photos / part / "emu").mkdir()
+        Image.new("RGB", (20, 20)).save(photos / part / "emu" / "0.png")
+    assert main(["train", *words, "--resume", str(photos / "run"), "--epochs=2"]) == 2
+    assert (
+        "was trained on 2 classes, and the pictures now have 3; they differ in 'emu'"
+        in capsys.readouterr().err
+    )

@@ -32,7 +32,7 @@ def test_class_map_as_the_seed_writes_it(write):
         ("n01 0\nn02\n", r"classes\.txt:2: 'n02' is not `wordnet-id index`"),
         ("n01 0\nn02 x\n", r"classes\.txt:2: "),
         ("n01 -1\n", r"classes\.txt:1: "),
-        ("n01 0\n\nn01 1\n", r"classes\.txt:3: n01 was already given index 0"),
+        ("n01 0\n\nn01 1\n", r"classes\.txt:3: 'n01' was already given index 0"),
         ("", "is empty"),
         ("\r\n \n", "is empty"),
         (b"n01 0\nn\xe9 1\n", r"classes\.txt:2: is not UTF-8 \(byte 0xe9\)"),
