@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,7 +198,7 @@ class Loader:
             self._engine = self._start()
         complete = False
         try:
-            for images, labels, outcome, _ in _iterate_without_signals(self._engine):
+            for images, labels, outcome, _ in iterate_without_signals(partial(iter, self._engine)):
                 yield *self._finished(images, labels, outcome), outcome
             complete = True
         except SystemError as error:  # what Paddle's queue raises once its threads have ended
@@ -240,7 +241,7 @@ class Loader:
             batch_sampler=_OneItemBatches(self._keys),
             collate_fn=_only_item,
             num_workers=self.num_workers,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
             persistent_workers=True,
             prefetch_factor=PREFETCH,
             timeout=1,  # seconds between looks at whether the workers live; nothing ends by it
@@ -267,7 +268,7 @@ def _as_tensor(values: Any) -> Any:
     return paddle.to_tensor(values) if isinstance(values, np.ndarray) else values
 
 
-def _begin_worker(number: int) -> None:
+def begin_worker(number: int) -> None:
     """In a worker, at its start: it lives exactly as long as the run.
 
     Ctrl-C and Paddle's launcher signal the whole group of a process, but a run that is told to stop still needs its
@@ -287,13 +288,14 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _iterate_without_signals(engine: Any) -> Iterator[Any]:
-    """`iter(engine)` without the handler by which Paddle raises, at any line of the program, when a worker dies: half
-    a checkpoint may be written there. The loader notices by itself, within seconds, when it waits for that worker."""
+def iterate_without_signals(start: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """The iterator of Paddle's loader that `start` makes, without the handler by which Paddle raises, at any line of
+    the program, when a worker dies: half a checkpoint may be written there. The loader notices by itself, within
+    seconds, when it waits for that worker."""
     if threading.current_thread() is not threading.main_thread():
-        return iter(engine)
+        return start()
     before = signal.getsignal(signal.SIGCHLD)
-    iterator = iter(engine)
+    iterator = start()
     signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
     return iterator
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ppdet.core.config.schema import SchemaDict
-from ppdet.core.workspace import global_config, load_config, merge_config
+from ppdet.core.workspace import dict_merge, global_config, merge_config
 
+from cyclemlp.dense.bases import read_with_bases, shipped_folder
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network.config import did_you_mean
-from cyclemlp.yaml_files import check_yaml
 
 CONFIG = "config.yaml"
 #: Keys beside the modules' names that the engine or our commands read.
@@ -85,7 +85,7 @@ class Configuration:
     def load(
         cls, path: Path, overrides: Mapping[str, Any] | None = None, *, epochs: int | None = None
     ) -> Configuration:
-        """Read a file by the engine's parser, which follows its `_BASE_`.
+        """Read a file and, by the engine's rules, those that its `_BASE_` names.
 
         Args:
             path: a .yml or .yaml file.
@@ -101,16 +101,15 @@ class Configuration:
             )
         if path.suffix not in (".yml", ".yaml"):
             raise ConfigError(f"{path}: PaddleDetection reads configurations named *.yml or *.yaml")
-        check_yaml(path)
         _reset()
         try:
-            load_config(str(path))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} or a file that it builds on is not YAML: {error}") from None
-        except FileNotFoundError as error:
-            raise ConfigError(f"{path}: its _BASE_ {error.filename} does not exist") from None
-        except (AttributeError, TypeError) as error:  # an empty file, a list
-            raise ConfigError(f"{path}: not a mapping of keys to values ({error})") from None
+            merge_config(
+                read_with_bases(path, key="_BASE_", shipped=shipped_folder("det"), merge=_merge_bases)
+            )
+        except (AttributeError, TypeError, ValueError) as error:  # a number where a module has its options
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{path}: PaddleDetection refuses it: {error}") from None
         values = {
             key: dict(value) if isinstance(value, SchemaDict) else value
             for key, value in global_config.items()
@@ -283,6 +282,14 @@ def read_coco(path: Path) -> dict[str, Any]:
             f"{path}: holds a {type(content).__name__}; a COCO file is an object with images, annotations"
         )
     return content
+
+
+def _merge_bases(values: dict[str, Any], bases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A file over its bases, the later ones over the earlier ones."""
+    merged: dict[str, Any] = {}
+    for part in (*bases, values):
+        dict_merge(merged, part)
+    return merged
 
 
 def _reset() -> None:

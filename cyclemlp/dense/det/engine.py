@@ -21,6 +21,7 @@ from ppdet.metrics import COCOMetric
 from cyclemlp.dense.compat import apply_mends
 from cyclemlp.dense.det.configuration import Category, Configuration, read_categories
 from cyclemlp.dense.det.quiet import no_prints, warnings_only
+from cyclemlp.dense.loading import checked_loading
 from cyclemlp.errors import ConfigError, WeightsError
 from cyclemlp.models import fill
 from cyclemlp.weights import read_weights
@@ -38,7 +39,7 @@ def engine(say: Callable[[str], None]) -> Iterator[None]:
     """
     if mends := apply_mends("ppdet"):
         say(f"PaddleDetection, mended for this Paddle in {', '.join(mend.place for mend in mends)}")
-    with warnings_only():
+    with warnings_only(), checked_loading():
         yield
 
 

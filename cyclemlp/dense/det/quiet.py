@@ -34,7 +34,12 @@ def import_engine() -> None:
 
 @contextlib.contextmanager
 def warnings_only(stream: TextIO | None = None) -> Iterator[None]:
-    """Within it, the engine's loggers speak on `stream` (stderr by default), and from warnings on."""
+    """Within it, the engine's loggers speak on `stream` (stderr by default), and from warnings on.
+
+    Not the tracebacks that its reader prints: `cyclemlp.dense.loading` says what is wrong with which image.
+    """
+    reader = logging.getLogger("ppdet.data.reader")
+    reader.addFilter(_no_tracebacks)
     before = [(logger, logger.level) for logger in _loggers()]
     streams = [(handler, handler.setStream(stream or sys.stderr)) for handler in _handlers()]
     for logger, _ in before:
@@ -42,6 +47,7 @@ def warnings_only(stream: TextIO | None = None) -> Iterator[None]:
     try:
         yield
     finally:
+        reader.removeFilter(_no_tracebacks)
         for logger, level in before:
             logger.setLevel(level)
         for handler, old in streams:
@@ -54,6 +60,10 @@ def no_prints() -> Iterator[None]:
     """Within it, `print` goes nowhere: pycocotools tells on stdout how long it read."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
+
+
+def _no_tracebacks(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("fail to map")
 
 
 def _loggers() -> list[logging.Logger]:

@@ -5,7 +5,8 @@ Two top-level keys are ours, and PaddleSeg's tools pass over them:
     classes: [background, cat, dog]     names for people, or the path of a file with one a line
     run: {save_interval: 500}           how `cyclemlp seg train` runs it, see `RunSettings`
 
-Paths in a configuration are relative to the working directory, as PaddleSeg has it; `_base_` is relative to the file.
+Paths in a configuration are relative to the working directory, as PaddleSeg has it; `_base_` is relative to the file,
+else to the shipped configurations.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import copy
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ import paddle
 import yaml
 from paddle.utils import unique_name
 from paddleseg.cvlibs import Config, SegBuilder
+from paddleseg.cvlibs.config import merge_config_dicts
 from paddleseg.utils import logger
 
 import cyclemlp.dense.seg  # noqa: F401  registers the backbones
 from cyclemlp.data import read_class_names
+from cyclemlp.dense.bases import read_with_bases, shipped_folder
 from cyclemlp.dense.compat import apply_mends
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError
 from cyclemlp.network.config import did_you_mean
-from cyclemlp.yaml_files import check_yaml
 
 #: Top-level keys that PaddleSeg 2.8 reads, and ours.
 _ENGINE_KEYS = (
@@ -102,6 +104,11 @@ class SegConfig(Config):
         self.path = path
         super().__init__(str(path), opts=(overrides, data))
         self.run = RunSettings.from_dict(self.dic.get("run", {}))
+
+    @classmethod
+    def _parse_from_yaml(cls, path: str, *unused: Any, **also: Any) -> dict[str, Any]:
+        """The file's values and its bases'; called by PaddleSeg's constructor."""
+        return read_with_bases(Path(path), key="_base_", shipped=shipped_folder("seg"), merge=_merge_bases)
 
     @classmethod
     def update_config_dict(
@@ -182,15 +189,10 @@ def open_config(
         raise ConfigError(f"{path}: there is no such configuration file")
     if path.suffix not in (".yml", ".yaml"):
         raise ConfigError(f"{path}: PaddleSeg reads configurations from .yml and .yaml files only")
-    check_yaml(path)
     try:
         return SegConfig(path, overrides or {}, data)
     except CycleMLPError:
         raise
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML: {error}") from None
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: `_base_` names {error.filename}, which does not exist") from None
     except Exception as error:  # PaddleSeg raises several kinds, the reason behind them
         raise ConfigError(f"{path}: PaddleSeg refuses it: {_reason(error)}") from error
 
@@ -259,6 +261,13 @@ class Builder:
             raise ConfigError(
                 f"{self.config.path}: PaddleSeg cannot build {what}: {_reason(error)}"
             ) from error
+
+
+def _merge_bases(values: dict[str, Any], bases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A file over its bases, the earlier ones over the later ones."""
+    for base in bases:
+        values = merge_config_dicts(values, base)
+    return values
 
 
 def check_paths(config: SegConfig, key: str) -> None:

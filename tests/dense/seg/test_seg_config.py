@@ -122,7 +122,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not YAML"):
         open_config(tmp_path / "b.yaml")
     (tmp_path / "c.yaml").write_text("_base_: none.yaml")
-    with pytest.raises(ConfigError, match=r"`_base_` names .*none\.yaml"):
+    with pytest.raises(ConfigError, match=r"its base 'none\.yaml' does not exist"):
         open_config(tmp_path / "c.yaml")
     (tmp_path / "d.yaml").write_text("iters: 3")
     with pytest.raises(ConfigError, match="PaddleSeg refuses it: No batch_size"):
