@@ -14,6 +14,7 @@ from cyclemlp.cli.common import add_subcommands, choose_device, output_folder, p
 from cyclemlp.cli.training import result_or_exit_code, speaker
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import Progress, format_table, progress
+from cyclemlp.text import printable
 
 #: Of the errors of one file, so many are shown unless all are asked for.
 MOST_SHOWN = 20
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the subcommand says and return the exit code: 1 where the work failed, 2 where the data are wrong."""
+    """Do what the subcommand says and return the exit code: 1 where the work failed or `check` found errors, 2 where
+    what was asked is wrong."""
     import cyclemlp.dense.det  # noqa: F401  says how to install the engine, before its first use below
 
     with plain_warnings(f"det {args.det_command}"):
@@ -170,6 +172,18 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_config(parser, required=True)
     _add_data(parser)
     parser.add_argument("--all", action="store_true", help=f"show every error, not {MOST_SHOWN} of a file")
+    parser.add_argument(
+        "--quick", action="store_true", help="do not decode the images, see only whether they are there"
+    )
+    parser.add_argument(
+        "--sample",
+        type=whole_number(1),
+        metavar="N",
+        help="draw N images of each data set with their objects",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="for these (default: runs/NAME OF THE CONFIG_samples)"
+    )
     _add_reporting(parser)
 
 
@@ -241,11 +255,13 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from cyclemlp.dense.det.check import require_usable
     from cyclemlp.dense.det.engine import Evaluation, engine, find_weights
     from cyclemlp.dense.det.predict import Detector
 
     config, weights = _config(args), find_weights(args.weights)
     device = choose_device(args.device)
+    require_usable(config, ["EvalDataset"], say=_say())
     output = output_folder(args.output or weights.parent)
     assert output is not None
     with engine(_say()):
@@ -314,35 +330,42 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from cyclemlp.dense.det.check import check, count_pictures
+    from cyclemlp.dense.det.check import check, count_images, draw_samples
 
     config = _config(args)
-    with _bar(args, "check", count_pictures(config), "picture") as bar:
-        reports = check(config, on_picture=lambda: bar.update(1))
-    failed = any(report.errors for report in reports)
+    with _bar(args, "check", count_images(config), "image") as bar:
+        reports = check(config, pixels=not args.quick, on_image=lambda: bar.update(1))
+    faults = [fault for report in reports for fault in report.faults]
+    drawn, folder = [], None
+    if args.sample and all(fault.tolerable for fault in faults):
+        folder = output_folder(args.output or Path("runs") / f"{config.path.stem}_samples")
+        assert folder is not None
+        drawn = draw_samples(config, args.sample, folder)
     if args.json:
-        keys = ("key", "path", "pictures", "empty_pictures", "crowds", "objects", "errors", "remarks")
-        found = [
-            {key: getattr(report, key) for key in keys} | {"path": str(report.path)} for report in reports
-        ]
+        found = [report.to_dict() for report in reports]
         print(json.dumps(found, ensure_ascii=False))
-        return 2 if failed else 0
+        return 1 if faults else 0
     for report in reports:
         counts = sum(report.objects.values())
         print(
-            f"{report.key}: {report.path}: {report.pictures} pictures, {counts} objects, {report.crowds} crowds"
+            f"{report.key}: {report.file}: {report.images} images, {counts} objects, {report.crowds} crowds"
         )
-        print(format_table(["class", "objects"], list(report.objects.most_common())) + "\n")
-        for remark in report.remarks:
-            print(f"remark: {remark}")
+        rows = [(printable(name, lines=False), count) for name, count in report.objects.most_common()]
+        print(format_table(["class", "objects"], rows) + "\n")
+        for warning in report.warnings:
+            print(f"warning: {warning}")
         shown = report.errors if args.all else report.errors[:MOST_SHOWN]
         for error in shown:
             print(f"error: {error}", file=sys.stderr)
         if len(report.errors) > len(shown):
             print(f"error: … and {len(report.errors) - len(shown)} more; --all shows them", file=sys.stderr)
-    if failed:
-        print(f"cyclemlp det check: {sum(len(r.errors) for r in reports)} errors", file=sys.stderr)
-        return 2
+    if drawn:
+        print(f"{len(drawn)} images with their objects drawn in: {folder}")
+    if faults:
+        print(f"cyclemlp det check: {len(faults)} errors", file=sys.stderr)
+        if args.sample and not drawn:
+            print("no sample was drawn: mend the errors first", file=sys.stderr)
+        return 1
     print("no errors")
     return 0
 

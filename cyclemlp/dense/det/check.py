@@ -1,21 +1,53 @@
-"""Looks through a data set in COCO's form before anyone trains on it: what the engine would pass over or fail on."""
+"""Looks through a data set in COCO's form before anyone trains on it: what the engine would pass over or fail on.
+
+Training and evaluation look through their JSON files in the same way first (`require_usable`), without the images'
+pixels. What they do not start with is a part of what `check` finds: objects that the engine leaves out, for instance
+those without area, of which COCO's own files have some, are errors here and a line of the log there.
+"""
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.dense.det.configuration import CocoFiles, Configuration, read_categories, read_coco
-from cyclemlp.dense.det.pictures import read_picture
-from cyclemlp.errors import DataError
+from PIL import Image
 
-#: Boxes may reach so far outside of their picture, in pixels: annotation programs round.
+from cyclemlp.dense.det.configuration import Category, CocoFiles, Configuration, read_coco
+from cyclemlp.dense.det.pictures import engine_reads, read_picture
+from cyclemlp.errors import DataError
+from cyclemlp.report import draw_detections
+from cyclemlp.text import printable, shortened, shown
+
+#: Boxes may reach so far outside of their image, in pixels: annotation programs round.
 SLACK_PIXELS = 1.0
+#: Characters of a file name that a message shows.
+LONGEST_NAME = 200
+#: Errors of one kind that are told when training is refused.
+MOST_TOLD = 5
+#: What PaddleDetection keeps an id in.
+MAX_ID = 2**63
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong in a COCO file.
+
+    Attributes:
+        place: file and entry, such as "train.json: annotations[3] (id 7, image 12)".
+        what: what was found, and what was expected.
+        tolerable: whether a model can be trained all the same: the entry is left out, or counts as it is.
+    """
+
+    place: str
+    what: str
+    tolerable: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
 
 
 @dataclass
@@ -25,198 +57,508 @@ class Report:
     Attributes:
         key: of the configuration, such as "TrainDataset".
         path: the COCO file.
-        pictures, empty_pictures: how many there are, and without an object.
+        images, empty_images: how many there are, and without an object.
         objects: class name → objects that can be trained on.
         crowds: objects marked `iscrowd`, which are not trained on.
-        errors: what must be mended, and remarks: what should be known; each a sentence with file and entry.
+        faults: what must be mended.
+        warnings: what should be known; each a sentence with its file.
+        categories: in the file's order.
     """
 
     key: str
     path: Path
-    pictures: int = 0
-    empty_pictures: int = 0
+    images: int = 0
+    empty_images: int = 0
     crowds: int = 0
     objects: Counter[str] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    categories: list[Category] = field(default_factory=list)
+    _files: set[Path] = field(default_factory=set)
+
+    @property
+    def errors(self) -> list[str]:
+        """The faults as sentences."""
+        return [str(fault) for fault in self.faults]
+
+    @property
+    def file(self) -> str:
+        """The path as messages have it."""
+        return _name(self.path)
+
+    def add(self, place: str, what: str, *, tolerable: bool = False) -> None:
+        """Note a fault at a place in the file, such as "images[3]"; "" for the whole file."""
+        self.faults.append(Fault(f"{self.file}: {place}" if place else self.file, what, tolerable))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "key": self.key,
+            "path": str(self.path),
+            "images": self.images,
+            "empty_images": self.empty_images,
+            "crowds": self.crowds,
+            "objects": dict(self.objects),
+            "errors": self.errors,
+            "warnings": self.warnings,
+        }
 
 
-def check(config: Configuration, *, on_picture: Callable[[], object] = lambda: None) -> list[Report]:
-    """Look through the training and the evaluation set of a configuration.
+def check(
+    config: Configuration,
+    keys: Sequence[str] = ("TrainDataset", "EvalDataset"),
+    *,
+    pixels: bool = True,
+    on_image: Callable[[], object] = lambda: None,
+) -> list[Report]:
+    """Look through the data sets of a configuration.
 
     Args:
         config: which names them.
-        on_picture: called after each picture.
+        keys: which of them; those that it lacks are passed over.
+        pixels: decode every image; else whether the files are there.
+        on_image: called after each image.
+
+    Returns:
+        A report of each; the data are good if none has `faults`.
 
     Raises:
-        ConfigError, DataError: a file or folder that the configuration names is not there, or not JSON.
+        ConfigError: a data set is not described in COCO's form.
     """
-    keys = [key for key in ("TrainDataset", "EvalDataset") if key in config.values]
-    reports = [_check_file(config, config.data(key), on_picture) for key in keys]
-    orders = [[(c.id, c.name) for c in read_categories(report.path)] for report in reports]
-    if len(reports) == 2 and orders[0] != orders[1]:
-        reports[1].errors.append(
-            f"{reports[1].path}: its categories are not those of {reports[0].path} in the same order, by which "
-            f"PaddleDetection numbers the classes: {orders[1]} and {orders[0]}"
-        )
+    reports = []
+    for key in keys:
+        if key in config.values:
+            reports.append(_check_file(config, key, pixels, on_image))
+    if len(reports) == 2 and all(report.categories for report in reports):
+        _compare(*reports)
     return reports
 
 
-def count_pictures(config: Configuration) -> int:
-    """How many pictures `check` will look at."""
-    keys = [key for key in ("TrainDataset", "EvalDataset") if key in config.values]
-    return sum(len(read_coco(config.data(key).annotations).get("images", [])) for key in keys)
+def require_usable(
+    config: Configuration, keys: Sequence[str], *, say: Callable[[str], None]
+) -> dict[str, list[Category]]:
+    """Look through the data sets that are to be used, without decoding images.
+
+    Args:
+        keys: such as "TrainDataset".
+        say: takes a line on each kind of fault that can be lived with.
+
+    Returns:
+        Key → the classes in the order of the network's outputs.
+
+    Raises:
+        ConfigError: a data set is not described.
+        DataError: the engine could not read it, or would learn or measure something else than it holds.
+    """
+    for key in keys:
+        config.data(key)  # says what is not there, and how to name another
+    reports = check(config, keys, pixels=False)
+    fatal = [fault for report in reports for fault in report.faults if not fault.tolerable]
+    if fatal:
+        told = "".join(f"\n  {fault}" for fault in fatal[:MOST_TOLD])
+        more = f"\n  … and {len(fatal) - MOST_TOLD} more" if len(fatal) > MOST_TOLD else ""
+        raise DataError(
+            f"{_name(config.path)}: the data cannot be used, see `cyclemlp det check`:{told}{more}"
+        )
+    for report in reports:
+        if report.faults:
+            say(
+                f"{report.file}: {len(report.faults)} faults that are lived with, such as "
+                f"{report.faults[0]}; `cyclemlp det check` shows all"
+            )
+    return {report.key: report.categories for report in reports}
 
 
-def _check_file(config: Configuration, files: CocoFiles, on_picture: Callable[[], object]) -> Report:
-    report = Report(files.key, files.annotations)
-    content = read_coco(files.annotations)
+def count_images(config: Configuration) -> int:
+    """How many images `check` will look at, as far as the files can be read."""
+    total = 0
+    for key in ("TrainDataset", "EvalDataset"):
+        if key in config.values:
+            try:
+                images = read_coco(config.data(key).annotations).get("images")
+            except DataError:
+                continue
+            total += len(images) if isinstance(images, list) else 0
+    return total
+
+
+def draw_samples(config: Configuration, count: int, folder: Path) -> list[Path]:
+    """Draw images of each data set with the objects that its file gives them, for looking.
+
+    Args:
+        count: how many of each, evenly spread over those that have objects.
+        folder: existing; gets `TrainDataset_FILE.png` and so on.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: an image or entry cannot be drawn; `check` says why.
+    """
+    written: list[Path] = []
+    for key in ("TrainDataset", "EvalDataset"):
+        if key not in config.values:
+            continue
+        files = config.data(key)
+        content = read_coco(files.annotations)
+        names = {c["id"]: str(c["name"]) for c in content["categories"]}
+        classes = list(names)
+        by_image = {
+            image: list(entries)
+            for image, entries in groupby(
+                sorted(content["annotations"], key=lambda a: a["image_id"]), key=lambda a: a["image_id"]
+            )
+        }
+        images = [image for image in content["images"] if image["id"] in by_image] or content["images"]
+        step = max(len(images) / count, 1)
+        for image in (images[int(i * step)] for i in range(min(count, len(images)))):
+            picture = read_picture(files.pictures / image["file_name"])
+            objects = [
+                a for a in by_image.get(image["id"], []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0
+            ]
+            drawn = draw_detections(
+                picture,
+                [
+                    [a["bbox"][0], a["bbox"][1], a["bbox"][0] + a["bbox"][2], a["bbox"][1] + a["bbox"][3]]
+                    for a in objects
+                ],
+                [classes.index(a["category_id"]) for a in objects],
+                None,
+                list(names.values()),
+                _masks(objects, picture) if config.has_masks() else None,
+            )
+            path = folder / f"{key}_{len(written):04d}_{Path(image['file_name']).stem}.png"
+            drawn.save(path)
+            written.append(path)
+    return written
+
+
+def _masks(objects: Sequence[Mapping[str, Any]], picture: Image.Image) -> list[Any] | None:
+    from pycocotools import mask as coco_mask
+
+    masks = []
+    for entry in objects:
+        runs = coco_mask.frPyObjects(entry["segmentation"], picture.height, picture.width)
+        masks.append(coco_mask.decode(coco_mask.merge(runs) if isinstance(runs, list) else runs) == 1)
+    return masks or None
+
+
+# ---- one file
+
+
+def _check_file(config: Configuration, key: str, pixels: bool, on_image: Callable[[], object]) -> Report:
+    annotations = config.annotations(key)
+    report = Report(key, annotations)
+    try:
+        files = config.data(key)
+        content = read_coco(annotations)
+    except DataError as error:
+        report.faults.append(_of_error(error))
+        return report
     for part in ("images", "annotations", "categories"):
         if not isinstance(content.get(part), list):
-            report.errors.append(f"{files.annotations}: it has no list {part!r}, as COCO files have")
-    if report.errors:
+            report.add("", f"it has no list {part!r}, as COCO files have")
+    if report.faults:
         return report
     names = _check_categories(config, content["categories"], report)
-    sizes = _check_images(files, content["images"], report, on_picture)
+    sizes = _check_images(files, content["images"], report, pixels, on_image)
     objects = _check_annotations(config, content["annotations"], sizes, names, report)
-    report.pictures = len(sizes)
-    report.empty_pictures = sum(1 for image in sizes if not objects[image])
-    if report.empty_pictures:
-        report.remarks.append(
-            f"{files.annotations}: {report.empty_pictures} of {report.pictures} pictures have no object; they are "
-            + ("trained on" if config.option(files.key, "allow_empty") else "left out")
-            + f" ({files.key}.allow_empty)"
-        )
-    report.remarks += [
-        f"{files.annotations}: class {name!r} has no object"
-        for name in names.values()
-        if not report.objects[name]
-    ]
+    report.images = len(sizes)
+    report.empty_images = sum(1 for image in sizes if not objects[image])
+    _remark(config, names, report)
     return report
 
 
+def _remark(config: Configuration, names: Mapping[int, str], report: Report) -> None:
+    """What is odd about the whole."""
+    if not sum(report.objects.values()) and not report.faults:
+        report.add("", f"none of its {report.images} images has an object to train on")
+    elif report.empty_images:
+        fate = "trained on" if config.option(report.key, "allow_empty") else "left out"
+        report.warnings.append(
+            f"{report.file}: {report.empty_images} of {report.images} images have no object; they are {fate} "
+            f"({report.key}.allow_empty)"
+        )
+    for name in names.values():
+        if not report.objects[name]:
+            known = name.strip().lower() in ("background", "_background_", "__background__")
+            hint = "; PaddleDetection needs no class for the background: remove it" if known else ""
+            report.warnings.append(f"{report.file}: class {shown(name)} has no object{hint}")
+
+
 def _check_categories(config: Configuration, entries: list[Any], report: Report) -> dict[int, str]:
+    """Names by id; those of a wrong type are left out."""
     names: dict[int, str] = {}
     for place, entry in _entries(entries, "categories", ("id", "name"), report):
-        if entry["id"] in names:
-            report.errors.append(f"{place}: id {entry['id']} was {names[entry['id']]!r} already")
+        if not (_is_id(entry["id"], place, "id", report)):
+            continue
+        if not isinstance(entry["name"], str) or not entry["name"].strip():
+            report.add(place, f"its name is {shown(entry['name'])}; expected text")
+        elif entry["id"] in names:
+            report.add(place, f"id {entry['id']} was {shown(names[entry['id']])} already")
         elif entry["name"] in names.values():
-            report.errors.append(f"{place}: the name {entry['name']!r} is there twice")
+            report.add(place, f"the name {shown(entry['name'])} is there twice")
         names[entry["id"]] = str(entry["name"])
-    if len(names) != config.num_classes:
-        report.errors.append(
-            f"{report.path}: it has {len(names)} categories, and num_classes of {config.path} is {config.num_classes}"
+    if len(entries) != config.num_classes:
+        known = ", ".join(printable(name, lines=False) for name in list(names.values())[:8])
+        report.add(
+            "",
+            f"it has {len(entries)} categories ({known}{' …' if len(names) > 8 else ''}), and num_classes of "
+            f"{_name(config.path)} is {config.num_classes}; give --set num_classes={len(entries)}",
         )
+    report.categories = [Category(id_, name) for id_, name in names.items()]
     return names
 
 
 def _check_images(
-    files: CocoFiles, entries: list[Any], report: Report, on_picture: Callable[[], object]
-) -> dict[Hashable, tuple[int, int]]:
-    """Width and height of each picture by its id, as the JSON has them."""
-    sizes: dict[Hashable, tuple[int, int]] = {}
+    files: CocoFiles, entries: list[Any], report: Report, pixels: bool, on_image: Callable[[], object]
+) -> dict[int, tuple[float, float] | None]:
+    """Width and height of each image by its id, as the JSON has them; None where it has none."""
+    sizes: dict[int, tuple[float, float] | None] = {}
     seen: dict[str, Any] = {}
     for place, entry in _entries(entries, "images", ("id", "file_name", "width", "height"), report):
-        on_picture()
-        name, stated = str(entry["file_name"]), (entry["width"], entry["height"])
-        if entry["id"] in sizes:
-            report.errors.append(f"{place}: another picture has the id {entry['id']} too")
-        if name in seen:
-            report.errors.append(f"{place}: the file {name} is picture {seen[name]} already")
-        seen[name], sizes[entry["id"]] = entry["id"], stated
-        try:
-            found = read_picture(files.pictures / name).size
-        except DataError as error:
-            report.errors.append(f"{place}: {error}")
+        on_image()
+        if not _is_id(entry["id"], place, "id", report):
             continue
-        if found != stated:
-            turned = " (turned as its EXIF data say)" if found == stated[::-1] else ""
-            report.errors.append(
-                f"{place}: {files.pictures / name} is {found[0]}×{found[1]} pixels{turned}, and the file says "
-                f"{stated[0]}×{stated[1]}"
+        if entry["id"] in sizes:
+            report.add(place, f"another image has the id {entry['id']} too")
+        name, stated = entry["file_name"], (entry["width"], entry["height"])
+        good = all(_number(v) and v > 0 and v == int(v) for v in stated)
+        sizes[entry["id"]] = stated if good else None
+        if not good:
+            report.add(
+                place, f"width and height are {shown(stated)}; expected the image's, whole numbers from 1"
             )
+        if not isinstance(name, str) or not name or "\0" in name:
+            report.add(place, f"file_name is {shown(name)}; expected a path in {_name(files.pictures)}")
+            continue
+        if name in seen:
+            report.add(place, f"the file {_name(name)} is image {seen[name]} already", tolerable=True)
+        seen[name] = entry["id"]
+        path = files.pictures / name
+        report._files.add(path)
+        if not pixels:
+            if not path.is_file():
+                report.add(place, _missing(path))
+        else:
+            _check_pixels(path, stated if good else None, place, report)
     return sizes
+
+
+def _missing(path: Path) -> str:
+    found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+    hint = "; it has backslashes: write / between folders" if "\\" in path.name else ""
+    return f"{_name(path)} {found}{hint}"
+
+
+def _check_pixels(path: Path, stated: tuple[float, float] | None, place: str, report: Report) -> None:
+    if not path.is_file():
+        report.add(place, _missing(path))
+        return
+    try:
+        image = read_picture(path)
+    except DataError as error:
+        report.add(place, printable(str(error), lines=False))
+        return
+    if not engine_reads(path, image.size):
+        report.add(
+            place,
+            f"{_name(path)} is an image that PaddleDetection (OpenCV) does not read; save it as JPEG or PNG",
+        )
+    elif stated is not None and image.size != stated:
+        turned = " (turned as its EXIF data say)" if image.size == stated[::-1] else ""
+        report.add(
+            place,
+            f"{_name(path)} is {image.width}×{image.height} pixels{turned}, and the file says "
+            f"{stated[0]}×{stated[1]}",
+        )
 
 
 def _check_annotations(
     config: Configuration,
     entries: list[Any],
-    sizes: Mapping[Hashable, tuple[int, int]],
+    sizes: Mapping[int, tuple[float, float] | None],
     names: Mapping[int, str],
     report: Report,
-) -> Counter[Hashable]:
-    """Objects of each picture that can be trained on."""
-    objects: Counter[Hashable] = Counter()
-    ids: set[Hashable] = set()
+) -> Counter[int]:
+    """Objects of each image that can be trained on."""
+    objects: Counter[int] = Counter()
+    ids: set[int] = set()
+    used: set[int] = set()
+    largest = 0.0
     needed = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
     for place, entry in _entries(entries, "annotations", needed, report):
-        faults = [f"the id {entry['id']} is there twice"] if entry["id"] in ids else []
+        typed = [_is_id(entry[key], place, key, report) for key in ("id", "image_id", "category_id")]
+        if not all(typed):
+            continue
+        where = f"{place} (id {entry['id']}, image {entry['image_id']})"
+        before = len(report.faults)
+        if entry["id"] in ids:
+            report.add(where, f"the id {entry['id']} is there twice")
         ids.add(entry["id"])
+        used.add(entry["category_id"])
         if entry["image_id"] not in sizes:
-            faults.append(f"there is no picture {entry['image_id']}")
+            report.add(where, f"there is no image {entry['image_id']}")
         if entry["category_id"] not in names:
-            faults.append(f"there is no category {entry['category_id']}; the file has {sorted(names)}")
-        if not entry["iscrowd"]:
-            faults += _faults_of_box(entry, sizes.get(entry["image_id"]))
-            if config.has_masks():
-                faults += _faults_of_mask(entry.get("segmentation"), sizes.get(entry["image_id"]))
-        report.errors += [
-            f"{place} (id {entry['id']}, image {entry['image_id']}): {fault}" for fault in faults
-        ]
+            report.add(
+                where, f"there is no category {entry['category_id']}; the file has {shown(sorted(names))}"
+            )
+        if not isinstance(entry["iscrowd"], int) or entry["iscrowd"] not in (0, 1):
+            report.add(where, f"iscrowd is {shown(entry['iscrowd'])}; expected 0 or 1")
+            continue
+        size = sizes.get(entry["image_id"])
+        for what, tolerable in _faults_of_box(entry, size):
+            # The engine reads no box of a crowd; COCO's program has its area and its mask only.
+            if not entry["iscrowd"] or not tolerable:
+                report.add(where, what, tolerable=tolerable)
+        for what in _faults_of_mask(entry.get("segmentation"), size, needed=config.has_masks()):
+            report.add(where, what)
         if entry["iscrowd"]:
             report.crowds += 1
-        elif not faults:
+        elif len(report.faults) == before and not entry.get("ignore"):
+            largest = max(largest, *entry["bbox"])
             objects[entry["image_id"]] += 1
             report.objects[names[entry["category_id"]]] += 1
+    _check_numbering(used, names, report)
+    if objects and largest <= 1:
+        report.add(
+            "",
+            "no box is larger than one pixel: its coordinates look relative to the images' sizes; COCO has "
+            "[x, y, width, height] in pixels",
+        )
     return objects
 
 
-def _faults_of_box(entry: Mapping[str, Any], size: tuple[int, int] | None) -> Iterator[str]:
+def _check_numbering(used: set[int], names: Mapping[int, str], report: Report) -> None:
+    """Annotations that count the categories from another number than the list does."""
+    for shift in (-1, 1):
+        if used and names and used - set(names) and used <= {id_ + shift for id_ in names}:
+            report.add(
+                "",
+                f"the annotations' category_id go from {min(used)} to {max(used)}, the categories' id from "
+                f"{min(names)} to {max(names)}: they seem to be counted from {'0' if shift < 0 else '1'} in the former "
+                "only",
+            )
+
+
+def _faults_of_box(entry: Mapping[str, Any], size: tuple[float, float] | None) -> Iterator[tuple[str, bool]]:
+    """What is wrong, and whether it can be lived with."""
     box = entry["bbox"]
     if not (isinstance(box, list) and len(box) == 4 and all(_number(v) for v in box)):
-        yield f"its bbox is {box}; COCO has [x, y, width, height] in pixels"
+        yield f"its bbox is {shown(box)}; COCO has [x, y, width, height] in pixels", False
         return
     x, y, width, height = box
     if width <= 0 or height <= 0:
-        yield f"its bbox {box} has no area, and is left out in training"
+        yield f"its bbox {shown(box)} has no area, and is left out in training", True
     elif size and (
         min(x, y) < -SLACK_PIXELS or x + width > size[0] + SLACK_PIXELS or y + height > size[1] + SLACK_PIXELS
     ):
         outside = x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0
+        where = "outside" if outside else "partly outside"
         yield (
-            f"its bbox {box} lies {'outside' if outside else 'partly outside'} of the picture, {size[0]}×{size[1]}; "
-            "COCO has [x, y, width, height] in pixels, not corners"
+            f"its bbox {shown(box)} lies {where} of the image, {size[0]}×{size[1]}; COCO has [x, y, width, height]",
+            not outside,
         )
-    if not _number(entry["area"]) or entry["area"] <= 0:
-        yield f"its area is {entry['area']}, and it is left out in training"
+    if not _number(entry["area"]):
+        yield f"its area is {shown(entry['area'])}; expected a number of pixels", False
+    elif entry["area"] <= 0:
+        yield f"its area is {shown(entry['area'])}, and it is left out in training", True
 
 
-def _faults_of_mask(mask: Any, size: tuple[int, int] | None) -> Iterator[str]:
-    if isinstance(mask, list) and mask:
+def _faults_of_mask(mask: Any, size: tuple[float, float] | None, *, needed: bool) -> Iterator[str]:
+    if isinstance(mask, list) and mask and not any(mask):
+        # Even without masks: the engine then takes this object out of one list and leaves it in the others.
+        yield "its segmentation is a list of empty polygons; give their points, or an empty list"
+    elif not needed:
+        return
+    elif isinstance(mask, list) and mask:
         for polygon in mask:
-            if not (isinstance(polygon, list) and all(_number(v) for v in polygon)):
+            if not (isinstance(polygon, list) and _numbers(polygon)):
                 yield "its segmentation is no list of polygons, each a list of numbers x, y, x, y, …"
                 return
             if len(polygon) < 6 or len(polygon) % 2:
                 yield f"a polygon of its segmentation has {len(polygon)} numbers; three points are 6"
                 return
+            if size and _lies_outside(polygon, size):
+                yield (
+                    f"a polygon of its segmentation lies outside of the image, {size[0]}×{size[1]}: "
+                    f"{shown(polygon)}"
+                )
+                return
     elif isinstance(mask, Mapping):
         yield from _faults_of_runs(mask, size)
     else:
-        yield f"it has no segmentation ({json.dumps(mask)[:40]}), which an architecture with masks needs"
+        yield f"it has no segmentation ({shown(mask, 40)}), which an architecture with masks needs"
 
 
-def _faults_of_runs(mask: Mapping[str, Any], size: tuple[int, int] | None) -> Iterator[str]:
+def _lies_outside(polygon: list[float], size: tuple[float, float]) -> bool:
+    xs, ys = polygon[::2], polygon[1::2]
+    return max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[0] or min(ys) >= size[1]
+
+
+def _faults_of_runs(mask: Mapping[str, Any], size: tuple[float, float] | None) -> Iterator[str]:
     counts, shape = mask.get("counts"), mask.get("size")
+    if not (isinstance(shape, list) and len(shape) == 2 and all(_number(v) for v in shape)):
+        yield f"its segmentation's size is {shown(shape)}; expected [height, width] of the image"
+        return
     if size and shape != [size[1], size[0]]:
-        yield f"its segmentation's size is {shape}; [height, width] of the picture is {[size[1], size[0]]}"
-    elif isinstance(counts, list):
-        if not all(isinstance(c, int) and c >= 0 for c in counts) or (
-            size and sum(counts) != size[0] * size[1]
-        ):
-            yield "the run lengths of its segmentation do not add up to the picture's pixels"
-    elif not isinstance(counts, str):
-        yield f"its segmentation has no run lengths: counts is {type(counts).__name__}"
+        yield f"its segmentation's size is {shape}; [height, width] of the image is {[size[1], size[0]]}"
+        return
+    if isinstance(counts, str):
+        counts = run_lengths(counts)
+    if not isinstance(counts, list):
+        yield f"its segmentation has no run lengths: counts is {shown(mask.get('counts'), 40)}"
+    elif not all(type(c) is int and c >= 0 for c in counts) or sum(counts) != shape[0] * shape[1]:
+        yield "the run lengths of its segmentation do not add up to the image's pixels"
+
+
+def run_lengths(text: str) -> list[int] | None:
+    """COCO's compressed run lengths as numbers; None for a text that is none.
+
+    Each number is a signed one in groups of 5 bits, the lowest first, in characters from "0" on, of which bit 5 says
+    that another follows; from the fourth on it is the difference to the one two before (`rleFrString` of cocoapi's
+    maskApi.c, which reads beyond the end of a text that is cut short).
+    """
+    counts: list[int] = []
+    value = bits = 0
+    for letter in text:
+        code = ord(letter) - 48
+        if not 0 <= code < 64 or bits > 60:
+            return None
+        value |= (code & 31) << bits
+        bits += 5
+        if not code & 32:
+            if code & 16:
+                value -= 1 << bits
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = bits = 0
+    return None if bits else counts
+
+
+def _compare(train: Report, evaluation: Report) -> None:
+    """Two data sets of one configuration."""
+    orders = [[(c.id, c.name) for c in report.categories] for report in (train, evaluation)]
+    if orders[0] != orders[1]:
+        what = "order" if sorted(orders[0]) == sorted(orders[1]) else "ids and names"
+        i = next(
+            (i for i, (one, other) in enumerate(zip(*orders, strict=False)) if one != other),
+            min(map(len, orders)),
+        )
+        first = [shown(order[i]) if i < len(order) else "nothing" for order in orders]
+        evaluation.add(
+            f"categories[{i}]",
+            f"its categories are not those of {train.file} in the same order, by which PaddleDetection numbers the "
+            f"classes: they differ in {what}, first {first[1]} for {first[0]}",
+        )
+    both = train._files & evaluation._files
+    if both:
+        evaluation.warnings.append(
+            f"{evaluation.file}: {len(both)} images are trained on too, such as {_name(min(both))}: the evaluation "
+            "will flatter"
+        )
+
+
+# ---- values
 
 
 def _entries(
@@ -224,13 +566,38 @@ def _entries(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each entry that has all it needs, with its place for messages."""
     for index, entry in enumerate(entries):
-        place = f"{report.path}: {part}[{index}]"
-        missing = [key for key in needed if not isinstance(entry, Mapping) or key not in entry]
-        if missing:
-            report.errors.append(f"{place} has no {', '.join(missing)}")
+        place = f"{part}[{index}]"
+        if not isinstance(entry, Mapping):
+            report.add(place, f"is {shown(entry, 40)}; expected an object with {', '.join(needed)}")
+        elif missing := [key for key in needed if key not in entry]:
+            hint = " (0 for an object, 1 for a crowd)" if missing == ["iscrowd"] else ""
+            report.add(place, f"has no {', '.join(missing)}{hint}")
         else:
             yield place, entry
 
 
+def _is_id(value: Any, place: str, key: str, report: Report) -> bool:
+    """Whether a value can be an id; if not, it is a fault."""
+    if type(value) is int and 0 <= value < MAX_ID:
+        return True
+    report.add(place, f"{key} is {shown(value)}; PaddleDetection needs a whole number from 0 on")
+    return False
+
+
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < MAX_ID
+
+
+def _numbers(values: list[Any]) -> bool:
+    """Whether all of a long list are finite numbers."""
+    return set(map(type, values)) <= {int, float} and all(abs(v) < MAX_ID for v in values)
+
+
+def _name(path: Path | str) -> str:
+    return shortened(printable(str(path), lines=False), LONGEST_NAME)
+
+
+def _of_error(error: DataError) -> Fault:
+    """An error that begins with its file: the COCO file, or the configuration that names it."""
+    place, _, what = str(error).partition(": ")
+    return Fault(place, what)

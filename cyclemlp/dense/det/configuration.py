@@ -6,6 +6,7 @@ A `Configuration` is the content of one file, and `activate` makes it the only o
 
 from __future__ import annotations
 
+import codecs
 import copy
 import json
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -20,8 +21,11 @@ from ppdet.core.workspace import dict_merge, global_config, merge_config
 from cyclemlp.dense.bases import read_with_bases, shipped_folder
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network.config import did_you_mean
+from cyclemlp.text import printable, shortened, shown
 
 CONFIG = "config.yaml"
+#: The largest published COCO files, of millions of objects with their outlines, have one and a half GB.
+MAX_BYTES = 4 << 30
 #: Keys beside the modules' names that the engine or our commands read.
 TOP_KEYS = frozenset(
     (
@@ -160,12 +164,8 @@ class Configuration:
             ConfigError: the data set is not described, or not in COCO's form.
             DataError: a file or folder does not exist.
         """
-        annotations, root = self._path(key, "anno_path"), Path(self.option(key, "dataset_dir") or "")
-        if annotations is None:
-            raise ConfigError(
-                f"{self.path}: {key} has no anno_path, a COCO JSON file relative to dataset_dir"
-            )
-        files = CocoFiles(key, annotations, root / (self.option(key, "image_dir") or ""))
+        root = Path(self.option(key, "dataset_dir") or "")
+        files = CocoFiles(key, self.annotations(key), root / (self.option(key, "image_dir") or ""))
         if not root.is_dir():
             raise DataError(
                 f"{self.path}: {key}.dataset_dir is {str(root)!r}, which does not exist; put the data there, or say "
@@ -176,6 +176,23 @@ class Configuration:
         if not files.pictures.is_dir():
             raise DataError(f"{self.path}: {key}.image_dir: there is no folder {files.pictures}")
         return files
+
+    def annotations(self, key: str) -> Path:
+        """The COCO file of "TrainDataset" or "EvalDataset", which need not be there.
+
+        Raises:
+            ConfigError: the data set is not described, or not in COCO's form.
+        """
+        path = self._path(key, "anno_path")
+        if path is None:
+            raise ConfigError(
+                f"{self.path}: {key} has no anno_path, a COCO JSON file relative to dataset_dir"
+            )
+        if path.suffix != ".json":  # the engine asserts it
+            raise ConfigError(
+                f"{self.path}: {key}.anno_path is {shown(str(path))}; COCO files are named *.json"
+            )
+        return path
 
     def categories(self, key: str) -> list[Category]:
         """The classes of a data set in the order of the network's outputs.
@@ -269,19 +286,42 @@ def read_coco(path: Path) -> dict[str, Any]:
     """The content of a COCO file.
 
     Raises:
-        DataError: it cannot be read, or is no JSON object.
+        DataError: it cannot be read, is larger than `MAX_BYTES`, is none that PaddleDetection can read, or no JSON
+            object.
     """
+    where = printable(str(path), lines=False)
     try:
-        content = json.loads(path.read_bytes())
+        if not path.is_file():  # reading a pipe may never end
+            raise DataError(f"{where}: {'is no regular file' if path.exists() else 'there is no such file'}")
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{where}: has more than {MAX_BYTES:,} bytes, which is no COCO file")
+        content = json.loads(_decoded(path.read_bytes(), where))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{where}: cannot be read: {error.strerror or error}") from None
+    except RecursionError:
+        raise DataError(f"{where}: nested so deep that it is no COCO file") from None
     except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: not JSON: {shortened(printable(str(error), lines=False))}") from None
     if not isinstance(content, dict):
         raise DataError(
-            f"{path}: holds a {type(content).__name__}; a COCO file is an object with images, annotations"
+            f"{where}: holds a {type(content).__name__}; a COCO file is an object with images, annotations"
         )
     return content
+
+
+def _decoded(content: bytes, where: str) -> str:
+    """Text of a COCO file, which COCO's own program reads as UTF-8 without a byte order mark."""
+    if content.startswith(codecs.BOM_UTF8):
+        raise DataError(
+            f"{where}: begins with a byte order mark, on which PaddleDetection stops; save it as UTF-8 without one "
+            f"(`sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`)"
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
 
 
 def _merge_bases(values: dict[str, Any], bases: Sequence[dict[str, Any]]) -> dict[str, Any]:

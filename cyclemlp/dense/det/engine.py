@@ -215,6 +215,10 @@ class CocoFigures(COCOMetric):
         )
         with no_prints():
             self._truth = COCO(str(annotations))
+            # COCO's program takes an object of id 0, where many annotation programs begin, for one never found.
+            for number, entry in enumerate(self._truth.dataset["annotations"], start=1):
+                entry["id"] = number
+            self._truth.createIndex()
 
     def update(self, inputs: Any, outputs: Any) -> None:
         """Take the finds of a batch; the engine's RetinaNet leaves boxes that reach outside of the picture."""

@@ -38,7 +38,7 @@ def warnings_only(stream: TextIO | None = None) -> Iterator[None]:
 
     Not the tracebacks that its reader prints: `cyclemlp.dense.loading` says what is wrong with which image.
     """
-    reader = logging.getLogger("ppdet.data.reader")
+    reader = importlib.import_module("ppdet.data.reader").logger
     reader.addFilter(_no_tracebacks)
     before = [(logger, logger.level) for logger in _loggers()]
     streams = [(handler, handler.setStream(stream or sys.stderr)) for handler in _handlers()]

@@ -25,6 +25,7 @@ from ppdet.engine import Trainer
 from ppdet.engine.callbacks import Callback, ComposeCallback
 from ppdet.utils.checkpoint import save_model
 
+from cyclemlp.dense.det.check import require_usable
 from cyclemlp.dense.det.configuration import CONFIG, Configuration
 from cyclemlp.dense.det.engine import (
     BEST,
@@ -101,12 +102,8 @@ def train(
         TrainingFailedError: a loss or gradient is not finite.
         TrainingStoppedError: by a signal; a checkpoint was saved.
     """
-    categories = config.categories("TrainDataset")
-    if evaluate and config.categories("EvalDataset") != categories:
-        raise ConfigError(
-            f"{config.path}: TrainDataset and EvalDataset have not the same categories in the same order, by which "
-            "PaddleDetection numbers the classes: make the lists in both files the same"
-        )
+    keys = ("TrainDataset", "EvalDataset") if evaluate else ("TrainDataset",)
+    categories = require_usable(config, keys, say=say)["TrainDataset"]
     folder = _Folder(output, resume=resume, force=force)
     # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
     with paddle.utils.unique_name.guard():

@@ -1,4 +1,4 @@
-"""Finding objects in files, export, and the look through a data set."""
+"""Finding objects in files, and export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dense.det.small import BOXES, CONFIGS, MASKS, small_overrides
 from PIL import Image
 from pycocotools.coco import COCO
 
-from cyclemlp.dense.det.check import check
 from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.engine import build_model, engine
 from cyclemlp.dense.det.export import ExportedDetector, export
@@ -182,107 +181,3 @@ def test_picture_is_turned_as_its_exif_data_say(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
     with pytest.raises(DataError, match=r"b\.jpg"):
         read_picture(tmp_path / "b.jpg")
-
-
-# ---- check
-
-
-def checked(folder: Path, change: Any = None, config_file: str = "scenes_mask_rcnn.yaml") -> list[str]:
-    """Errors of the training set after `change` of its content."""
-    path = folder / "annotations/train.json"
-    if change is not None:
-        content = json.loads(path.read_text())
-        change(content)
-        path.write_text(json.dumps(content))
-    small = MASKS if "mask" in config_file else BOXES
-    return check(Configuration.load(CONFIGS / config_file, small_overrides(folder) | small))[0].errors
-
-
-@pytest.fixture
-def copied(tiny: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny, tmp_path / "copied"))
-
-
-def test_good_data_have_no_error(tiny: Path) -> None:
-    reports = check(Configuration.load(CONFIGS / "scenes_mask_rcnn.yaml", small_overrides(tiny) | MASKS))
-    assert [r.errors for r in reports] == [[], []]
-    assert (reports[0].pictures, reports[0].empty_pictures, sum(reports[0].objects.values())) == (6, 1, 10)
-    assert any("1 of 6 pictures have no object; they are left out" in remark for remark in reports[0].remarks)
-    assert any(
-        "1 of 6 pictures have no object; they are trained on" in remark for remark in reports[1].remarks
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda c: c["images"][0].update(file_name="none.png"), r"images\[0\]: there is no file .*none\.png"),
-        (
-            lambda c: c["images"][0].update(width=90),
-            r"images\[0\]: .*0\.png is 96×64 pixels, and the file says 90×64",
-        ),
-        (lambda c: c["images"][1].update(id=10), r"images\[1\]: another picture has the id 10 too"),
-        (
-            lambda c: c["images"][1].update(file_name="0.png"),
-            r"images\[1\]: the file 0\.png is picture 10 already",
-        ),
-        (lambda c: c["images"][1].pop("width"), r"images\[1\] has no width"),
-        (
-            lambda c: c["annotations"][2].update(bbox=[1, 2, 0, 5]),
-            r"annotations\[2\] \(id 3, image 11\): .*no area",
-        ),
-        (lambda c: c["annotations"][2].update(bbox=[50, 2, 60, 5]), r"partly outside of the picture, 96×64"),
-        (lambda c: c["annotations"][2].update(bbox=[200, 2, 60, 5]), r"lies outside of the picture"),
-        (lambda c: c["annotations"][2].update(bbox=[1, 2]), r"its bbox is \[1, 2\]"),
-        (
-            lambda c: c["annotations"][2].update(category_id=99),
-            r"there is no category 99; the file has \[3, 7, 11\]",
-        ),
-        (lambda c: c["annotations"][2].update(image_id=99), r"there is no picture 99"),
-        (lambda c: c["annotations"][2].update(id=1), r"the id 1 is there twice"),
-        (lambda c: c["annotations"][2].update(area=0), r"its area is 0"),
-        (lambda c: c["annotations"][2].pop("segmentation"), r"it has no segmentation"),
-        (
-            lambda c: c["annotations"][2].update(segmentation=[[1, 2, 3, 4]]),
-            r"has 4 numbers; three points are 6",
-        ),
-        (
-            lambda c: c["annotations"][2].update(segmentation={"size": [64, 96], "counts": [5, 5]}),
-            r"run lengths .* do not add up",
-        ),
-        (
-            lambda c: c["annotations"][2].update(segmentation={"size": [96, 64], "counts": "a"}),
-            r"size is \[96, 64\]; \[height, width\] of the picture is \[64, 96\]",
-        ),
-        (lambda c: c["categories"].pop(), r"2 categories, and num_classes of .* is 3"),
-        (lambda c: c["categories"][1].update(name="red"), r"categories\[1\]: the name 'red' is there twice"),
-        (lambda c: c.pop("annotations"), r"has no list 'annotations'"),
-    ],
-)
-def test_each_fault_is_named_with_file_and_entry(copied: Path, change: Any, says: str) -> None:
-    import re
-
-    errors = checked(copied, change)
-    assert any(re.search(says, error) for error in errors), errors
-    assert all(str(copied / "annotations/train.json") in error for error in errors)
-
-
-def test_boxes_alone_need_no_masks(copied: Path) -> None:
-    assert checked(copied, lambda c: [a.pop("segmentation") for a in c["annotations"]], "scenes.yaml") == []
-
-
-def test_a_picture_cut_short_is_found(copied: Path) -> None:
-    picture = copied / "images/2.png"
-    picture.write_bytes(picture.read_bytes()[:2000])
-    (error,) = checked(copied)
-    assert "images[2]" in error
-    assert "2.png cannot be read" in error
-
-
-def test_categories_in_another_order_are_an_error(copied: Path) -> None:
-    path = copied / "annotations/val.json"
-    content = json.loads(path.read_text())
-    content["categories"].reverse()
-    path.write_text(json.dumps(content))
-    config = Configuration.load(CONFIGS / "scenes_mask_rcnn.yaml", small_overrides(copied) | MASKS)
-    assert any("in the same order" in error for error in check(config)[1].errors)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +18,12 @@ import pytest
 from dense.det.small import BOXES, CONFIGS, MASKS, small_overrides
 from dense.det.tiny_coco import make_tiny_coco
 
+from cyclemlp.dense.det.check import check
 from cyclemlp.dense.det.configuration import Configuration
 from cyclemlp.dense.det.engine import Evaluation, engine, find_weights, load_start
 from cyclemlp.dense.det.predict import Detector
 from cyclemlp.dense.det.train import Result, train
+from cyclemlp.dense.loading import ReaderError
 from cyclemlp.errors import ConfigError, DataError, WeightsError
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import TrainingFailedError
@@ -156,6 +164,109 @@ def test_weights_of_another_shape_are_refused(tiny: Path, run: Path) -> None:
     wider = boxes_config(tiny, **{"CycleMLP_Micro.embed_dims": [8, 12, 16, 32]})
     with engine(lambda text: None), pytest.raises(WeightsError, match=r"backbone\."):
         Detector(wider, find_weights(run))
+
+
+def test_what_the_check_accepts_trains_and_is_measured(tiny: Path, tmp_path: Path) -> None:
+    """Numbering from 0, a crowd, an object to ignore, sizes as floats, an absolute path."""
+    data = Path(shutil.copytree(tiny, tmp_path / "data"))
+    content = json.loads((data / "annotations/train.json").read_text())
+    ids = {category["id"]: number for number, category in enumerate(content["categories"])}
+    for category in content["categories"]:
+        category["id"] = ids[category["id"]]
+    for number, entry in enumerate(content["annotations"]):
+        entry.update(id=number, category_id=ids[entry["category_id"]], image_id=entry["image_id"] - 10)
+    for number, image in enumerate(content["images"]):
+        image.update(id=number, width=96.0)
+    content["images"][0]["file_name"] = str(data / "images/0.png")
+    whole = {"size": [64, 96], "counts": [0, 64 * 96]}
+    content["annotations"][2].update(iscrowd=1, segmentation=whole)
+    content["annotations"][3].update(ignore=1)
+    for part in ("train", "val"):
+        (data / f"annotations/{part}.json").write_text(json.dumps(content))
+    config = masks_config(data, epoch=1)
+    assert [report.errors for report in check(config)] == [[], []]
+    result = start(config, tmp_path / "run")
+    assert set(result.best or {}) >= {"bbox_ap", "mask_ap"}
+
+
+def test_an_object_of_id_0_is_found_too(tiny: Path, tmp_path: Path) -> None:
+    from cyclemlp.dense.det.engine import CocoFigures
+
+    data = Path(shutil.copytree(tiny, tmp_path / "data"))
+    path = data / "annotations/val.json"
+    content = json.loads(path.read_text())
+    for number, entry in enumerate(content["annotations"]):
+        entry["id"] = number
+    path.write_text(json.dumps(content))
+    metric = CocoFigures(path, boxes_config(data).categories("EvalDataset"), tmp_path, masks=False)
+    keys = ("image_id", "category_id", "bbox")
+    metric.results["bbox"] = [{"score": 0.9, **{k: a[k] for k in keys}} for a in content["annotations"]]
+    metric.accumulate()
+    assert metric.figures is not None
+    assert metric.figures.values["bbox_ap"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_ends_the_run_and_is_named(
+    tiny: Path, tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(tiny, tmp_path / "data"))
+    (data / "images/2.png").write_bytes((data / "images/2.png").read_bytes()[:100])
+    begin = time.monotonic()
+    with pytest.raises(ReaderError, match=r"images/2\.png' cannot be decoded"):
+        start(boxes_config(data, worker_num=workers), tmp_path / "run", evaluate=False)
+    assert time.monotonic() - begin < 30
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_bad_data_leave_nothing_behind(tiny: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny, tmp_path / "data"))
+    (data / "images/2.png").unlink()
+    with pytest.raises(DataError, match=r"train\.json: images\[2\]: .*2\.png does not exist"):
+        start(boxes_config(data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sigterm_to_the_group_saves_a_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    """As Paddle's launcher, `timeout` and a terminal's Ctrl-C send signals: to the reader's processes too."""
+    path = tmp_path / "c.yaml"
+    boxes_config(tiny, epoch=500, snapshot_epoch=500, worker_num=2, log_iter=1).save(path)
+    output = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "cyclemlp",
+        "det",
+        "train",
+        "--config",
+        path,
+        "--output",
+        output,
+        "--no-eval",
+    ]
+    with (tmp_path / "out.txt").open("w") as out:
+        run = subprocess.Popen(
+            [str(word) for word in command], stdout=out, stderr=out, start_new_session=True, cwd=tmp_path
+        )
+    log = output / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and '"step": 3' in log.read_text()):
+        assert run.poll() is None, (tmp_path / "out.txt").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGTERM)
+    assert run.wait(timeout=30) == 128 + signal.SIGTERM, (tmp_path / "out.txt").read_text()
+    assert list(output.glob("epoch_*.pdopt"))
+    assert "Traceback" not in (tmp_path / "out.txt").read_text()
+
+
+def test_two_checkpoints_and_the_best_stay(tiny: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    start(boxes_config(tiny, epoch=4, snapshot_epoch=1), output, evaluate=False)
+    assert sorted(p.name for p in output.glob("*.pd*")) == [
+        "best_model.pdparams",
+        *(f"epoch_000{epoch}.{kind}" for epoch in (3, 4) for kind in ("pdopt", "pdparams")),
+    ]
 
 
 def test_fewer_pictures_than_a_step_takes_is_an_error(tiny: Path, tmp_path: Path) -> None:
