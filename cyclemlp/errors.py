@@ -6,6 +6,8 @@ without a traceback and exits with 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CycleMLPError(ValueError):
     """Base of every error that a user can mend: a wrong option, file or value."""
@@ -17,6 +19,18 @@ class ModelError(CycleMLPError):
 
 class WeightsError(CycleMLPError):
     """A weight file that cannot be read, is refused, or does not fit the model."""
+
+
+class MismatchError(WeightsError):
+    """A weight file whose tensors are not the model's.
+
+    Attributes:
+        mismatches: one line a tensor that is missing, unexpected or mis-shaped; the message has the first of them.
+    """
+
+    def __init__(self, message: str, mismatches: Sequence[str]) -> None:
+        super().__init__(message)
+        self.mismatches = tuple(mismatches)
 
 
 class DataError(CycleMLPError):

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cyclemlp.errors import ModelError, WeightsError
+from cyclemlp.metadata import FORMAT
 from cyclemlp.network import (
     VARIANTS,
     CycleMLP,
@@ -35,8 +38,6 @@ from cyclemlp.weights import (
 
 if TYPE_CHECKING:
     from paddle import nn
-
-_FORMAT = 1
 
 #: Of a file that no run of ours wrote.
 _CONFIRMED = (
@@ -215,11 +216,26 @@ def fill(network: nn.Layer, file: WeightFile, *, adaptable: Mapping[str, str] | 
         steps = dict(zip(("sfc_h", "sfc_w"), network.config.step_sizes, strict=True))
         name = network.metadata.model if network.metadata else None
     tensors, report = match_weights(file, expected, adaptable=adaptable, step_sizes=steps, claim=_claim(name))
+    _warn_of_not_finite(file.path, tensors)
     if name and VARIANTS[name].inferred and "model" not in file.metadata:
         report = replace(report, notes=(*report.notes, _CONFIRMED.format(name)))
     for name, tensor in tensors.items():
         state[name].set_value(tensor.astype(state[name].numpy().dtype, copy=False))
     return report
+
+
+def _warn_of_not_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    bad = {
+        n: count
+        for n, t in tensors.items()
+        if t.dtype.kind == "f" and (count := t.size - np.isfinite(t).sum())
+    }
+    if bad:
+        warnings.warn(
+            f"{path}: {sum(bad.values()):,} numbers of {len(bad)} tensors are NaN or infinite, the first in "
+            f"{next(iter(bad))}: the network will give no finite results. Had its training diverged?",
+            stacklevel=4,
+        )
 
 
 def save_model(
@@ -237,7 +253,7 @@ def save_model(
     """
     tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     metadata = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "model": model.metadata.model,
         "overrides": model.config.differences(_variant(model.metadata.model).config),
         "preprocessing": model.metadata.preprocessing.to_dict(),
@@ -263,12 +279,19 @@ def load_model(path: str | os.PathLike[str] | WeightFile) -> CycleMLP:
             f"{file.path} holds weights but not the model's name; use create_model(name, pretrained=path) "
             "or, on the command line, --model NAME --weights FILE"
         )
-    if facts.get("format") != _FORMAT:
+    if facts.get("format") != FORMAT:
         raise WeightsError(
-            f"{file.path} has metadata of format {facts.get('format')}; this version reads {_FORMAT}: "
+            f"{file.path} has metadata of format {facts.get('format')}; this version reads {FORMAT}: "
             "upgrade paddle-cyclemlp"
         )
-    model = create_model(facts["model"], **facts.get("overrides", {}))
+    # Not create_model, whose `pretrained` would read other files.
+    variant, overrides = _variant(facts["model"]), facts.get("overrides", {})
+    try:
+        config = variant.config.replace(overrides)
+    except ModelError as error:
+        raise WeightsError(f"{file.path} has metadata that describe no model: overrides: {error}") from None
+    preprocessing = _preprocessing_for(variant.preprocessing, config.in_chans)
+    model = _built(config, ModelMetadata(canonical_name(facts["model"]), preprocessing))
     fill(model, file)  # the file says what it needs, so nothing is adapted
     adopt_metadata(model, file)
     model.eval()

@@ -12,7 +12,7 @@ from typing import Any
 from cyclemlp._tune import bfloat16_instructions, tuning_facts, tuning_json
 from cyclemlp._version import __version__
 from cyclemlp.cli import common
-from cyclemlp.errors import ConfigError, ModelError
+from cyclemlp.errors import ConfigError, MismatchError, ModelError
 from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
 
@@ -23,6 +23,8 @@ EXAMPLES = """examples:
   cyclemlp info cyclemlp_b1                  one variant: architecture, cost, what was published of it
   cyclemlp info cyclemlp_b1 --input-size 384 its cost at another picture size
   cyclemlp info CycleMLP_B1.pth              a weight file: layout, tensors, metadata
+  cyclemlp info w.pdparams --against cyclemlp_b2 --override num_classes=10
+                                             every tensor of a weight file that does not fit
   cyclemlp info runs/digits --json           the model that a run made, for a program
 """
 
@@ -38,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS|HxW",
         help="size of the image for which to count multiply-adds: the side of a square, or height x width",
     )
+    parser.add_argument(
+        "--against",
+        metavar="NAME",
+        help="the variant that a weight file should fit: lists every tensor that does not, and exits with 1 if any",
+    )
     common.add_override_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -45,15 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     facts: dict[str, Any]
     overrides = common.model_overrides(args.override) if args.override else {}
-    if overrides and (args.what is None or Path(args.what).exists()):
+    is_file = args.what is not None and Path(args.what).exists()
+    if args.against is not None and not is_file:
+        raise ConfigError("--against goes with a weight file: cyclemlp info FILE --against NAME")
+    if overrides and args.against is None and (args.what is None or is_file):
         raise ConfigError("--override goes with a variant's name: cyclemlp info NAME --override key=value")
+    if args.against is not None:
+        return _compare(Path(args.what), args.against, overrides, as_json=args.json)
     if args.what is None:
         models, versions = _all_models(args.input_size), _versions()
         facts = {"models": models, "versions": versions, "tuning": tuning_json()}
         text = "\n\n".join(
             (_models_text(models), _pairs_text(versions), _pairs_text({"tuning": tuning_facts()}))
         )
-    elif Path(args.what).exists():
+    elif is_file:
         facts = _file_facts(Path(args.what))
         text = _pairs_text(facts)
     else:
@@ -61,6 +73,24 @@ def run(args: argparse.Namespace) -> int:
         text = _pairs_text(facts)
     print(json.dumps(facts, indent=2) if args.json else text)
     return 0
+
+
+def _compare(path: Path, name: str, overrides: Mapping[str, Any], *, as_json: bool) -> int:
+    """Whether a weight file fits a variant: every tensor that does not. 1 if any does not, else 0."""
+    import cyclemlp
+    from cyclemlp.text import printable
+
+    mismatches: tuple[str, ...] = ()
+    model = cyclemlp.create_model(name, **overrides)
+    try:
+        match = str(cyclemlp.load_weights(model, path))
+    except MismatchError as error:
+        match, mismatches = str(error).partition("\n")[0], error.mismatches
+    if as_json:
+        print(json.dumps({"fits": not mismatches, "match": match, "mismatches": mismatches}, indent=2))
+    else:
+        print(printable("\n  ".join((match, *mismatches))))
+    return 1 if mismatches else 0
 
 
 def _model_facts(

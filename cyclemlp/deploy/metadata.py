@@ -8,15 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from cyclemlp.errors import CycleMLPError
+from cyclemlp.errors import ConfigError, CycleMLPError
+from cyclemlp.metadata import (
+    COUNT,
+    FORMAT,
+    MAPPING,
+    MAX_KEYS,
+    NAME,
+    NAMES,
+    SIDE,
+    STRIDE,
+    TEXT,
+    Check,
+    read_fields,
+    read_json,
+)
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.text import shown
 
 #: The name of the entry in `metadata_props` and `rt_info`.
 KEY = "cyclemlp"
-_FORMAT = 1
+#: Of the numbers in an exported model's file.
+PRECISIONS = ("float32", "int8")
 
 
 class ExportError(CycleMLPError):
@@ -70,7 +86,7 @@ class ExportMetadata:
 
     def to_json(self) -> str:
         """As the text that is kept in the file."""
-        values = {"format": _FORMAT, **asdict(self), "preprocessing": self.preprocessing.to_dict()}
+        values = {"format": FORMAT, **asdict(self), "preprocessing": self.preprocessing.to_dict()}
         return json.dumps(values, ensure_ascii=False)
 
     @classmethod
@@ -84,19 +100,59 @@ class ExportMetadata:
             ExportError: it is something else, or of a later version.
         """
         try:
-            values = json.loads(text)
-            if not isinstance(values, Mapping):
-                raise TypeError("not an object")
-            values = dict(values)
+            values = read_json(text)
             version = values.pop("format", None)
-            if version != _FORMAT:
+            if version != FORMAT or isinstance(version, bool):
                 raise ExportError(
-                    f"{place} has metadata of format {version}; this version reads {_FORMAT}: upgrade paddle-cyclemlp"
+                    f"{place} has metadata of format {shown(version)}; this version reads {FORMAT}: upgrade "
+                    "paddle-cyclemlp"
                 )
+            unknown = sorted(set(values) - {f.name for f in fields(cls)})
+            missing = [name for name in ("model", "preprocessing", "outputs") if name not in values]
+            if unknown or missing:
+                raise ConfigError(f"unknown keys {shown(unknown)}" if unknown else f"no {', '.join(missing)}")
+            values = read_fields(values, _FIELDS)
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-            values["outputs"] = [Output(**output) for output in values["outputs"]]
+            names, count = values.get("classes"), values.get("num_classes")
+            if names is not None and count is not None and len(names) != count:
+                raise ConfigError(f"classes names {len(names)} classes, and num_classes is {count}")
             return cls(**values)
         except ExportError:
             raise
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ExportError(f"{place} has damaged metadata ({error}); export the model again") from error
+        except ConfigError as error:
+            raise ExportError(f"{place} has damaged metadata: {error}; export the model again") from None
+
+
+def _outputs(value: Any) -> list[Output]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_KEYS:
+        raise ConfigError(f"is {shown(value)}; expected a list of 1 to {MAX_KEYS} outputs")
+    outputs = []
+    for place, output in enumerate(value):
+        if not isinstance(output, dict) or not {"name", "kind"} <= set(output) <= set(_OUTPUT_FIELDS):
+            raise ConfigError(f"[{place}] is {shown(output)}; expected name, kind and stride")
+        try:
+            outputs.append(Output(**read_fields(output, _OUTPUT_FIELDS)))
+        except ConfigError as error:
+            raise ConfigError(f"[{place}].{error}") from None
+    return outputs
+
+
+def _precision(value: Any) -> str:
+    if not isinstance(value, str) or value not in PRECISIONS:
+        raise ConfigError(f"is {shown(value)}; expected one of {', '.join(PRECISIONS)}")
+    return value
+
+
+_OUTPUT_FIELDS = {"name": NAME, "kind": NAME, "stride": STRIDE}
+_FIELDS: Mapping[str, Check] = {
+    "model": NAME,
+    "preprocessing": MAPPING,
+    "classes": NAMES,
+    "num_classes": COUNT,
+    "task": NAME,
+    "outputs": _outputs,
+    "min_size": SIDE,
+    "precision": _precision,
+    "extra": MAPPING,
+    "version": TEXT,
+}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cyclemlp.text import printable, shortened
+
 Shape = tuple[int, ...]
 
 
@@ -54,14 +56,19 @@ def read_architecture(shapes: Mapping[str, Shape]) -> dict[str, Trait]:
     Returns:
         Nothing for tensors that are not a CycleMLP's.
     """
+
+    def length(name: str) -> int:  # of a vector; 0 for what is none
+        shape = shapes.get(name, ())
+        return shape[0] if len(shape) == 1 else 0
+
     widths: list[int] = []
     depths: list[int] = []
     ratios: list[float] = []
-    while (norm := f"network.{2 * len(widths)}.0.norm1.weight") in shapes:
-        stage = norm.removesuffix("0.norm1.weight")
-        widths.append(shapes[norm][0])
+    while width := length(f"network.{2 * len(widths)}.0.norm1.weight"):
+        stage = f"network.{2 * len(widths)}."
+        widths.append(width)
         depths.append(next(j for j in range(len(shapes) + 1) if f"{stage}{j}.norm1.weight" not in shapes))
-        hidden = shapes.get(f"{stage}0.mlp.fc1.bias", (0,))[0]
+        hidden = length(f"{stage}0.mlp.fc1.bias")
         ratios.append(hidden // widths[-1] if hidden % widths[-1] == 0 else hidden / widths[-1])
     if not widths:
         return {}
@@ -111,9 +118,8 @@ def architecture_differences(
     """
     found, wanted = read_architecture(file), read_architecture(model)
     if wanted and not found:
-        return [
-            f"the file has no stages network.0.0 …, its first tensor is {next(iter(file))}: {claim} the names of B1"
-        ]
+        first = shortened(printable(next(iter(file)), lines=False))
+        return [f"the file has no stages network.0.0 …, its first tensor is {first}: {claim} the names of B1"]
     sentences = []
     for name, words in _WORDS.items():
         if name not in found or name not in wanted:

@@ -15,9 +15,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from cyclemlp.errors import WeightsError
+from cyclemlp.errors import ConfigError, WeightsError
+from cyclemlp.metadata import LAYOUTS, MAX_TEXT, NotOursError, read_model_metadata
 from cyclemlp.weights.layout import (
-    LAYOUTS,
     StepSizes,
     published_names,
     put_offsets,
@@ -25,10 +25,11 @@ from cyclemlp.weights.layout import (
     step_sizes,
     swap,
     take_offsets,
+    without_prefixes,
 )
 from cyclemlp.weights.paddle_files import read_paddle, write_paddle
 from cyclemlp.weights.records import native
-from cyclemlp.weights.safetensors_files import MAX_HEADER, read_safetensors, write_safetensors
+from cyclemlp.weights.safetensors_files import read_safetensors, write_safetensors
 from cyclemlp.weights.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
 from cyclemlp.weights.unpickle import printable
 
@@ -101,10 +102,7 @@ def _read(path: Path, layout: str | None) -> WeightFile:
     if kind == "safetensors":
         tensors, header, notes = read_safetensors(path)
         if _METADATA_KEY in header:
-            try:
-                metadata = _parse_metadata(header[_METADATA_KEY])
-            except ValueError as error:
-                raise WeightsError(f"has damaged metadata in its header ({error}); write it again") from error
+            metadata = _metadata(header[_METADATA_KEY], "its header")
     else:
         readers = {"torch zip": read_torch_zip, "torch legacy": read_torch_legacy, "pickle": read_paddle}
         tensors, notes = readers[kind](path)
@@ -112,6 +110,9 @@ def _read(path: Path, layout: str | None) -> WeightFile:
             metadata = _read_beside(path.with_suffix(".json"))
     if not tensors:
         raise WeightsError("holds no tensors")
+    tensors, prefix = without_prefixes(tensors)
+    if prefix:
+        notes.append(f"left out the prefix {prefix!r} of every name, which a wrapper around the network adds")
     named = published_names(tensors)
     if named.keys() != tensors.keys():
         notes.append("its names are those of Swin's code (layers.0.blocks.0 …), read as network.0.0 …")
@@ -183,27 +184,29 @@ def _kind(path: Path) -> str:
     )
 
 
-def _parse_metadata(text: str) -> dict[str, Any]:
-    """The metadata that `write_weights` wrote.
-
-    Raises:
-        ValueError: the text is something else.
-    """
+def _metadata(text: str, place: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    if not isinstance(values, dict) or values.get("layout") not in LAYOUTS:
-        raise ValueError("no layout is named")
-    return values
+        return read_model_metadata(text)
+    except ConfigError as error:
+        raise WeightsError(f"has damaged metadata in {place}: {error}; write it again") from None
 
 
 def _read_beside(path: Path) -> dict[str, Any]:
-    """Metadata in a `.json` beside a `.pdparams`; {} if it is something else, such as a program that Paddle wrote."""
+    """Metadata in a `.json` beside a `.pdparams`; {} if it is something else, such as a program that Paddle wrote.
+
+    Raises:
+        WeightsError: they are ours and damaged.
+    """
     try:
-        return _parse_metadata(path.read_text("utf-8")) if path.stat().st_size <= MAX_HEADER else {}
-    except (OSError, ValueError):
+        if not path.is_file() or path.stat().st_size > MAX_TEXT:
+            return {}
+        return read_model_metadata(path.read_text("utf-8"))
+    except (OSError, UnicodeError, NotOursError):
         return {}
+    except ConfigError as error:
+        raise WeightsError(
+            f"has damaged metadata in {path.name} beside it: {error}; write it again"
+        ) from None
 
 
 # ---- writing
@@ -245,6 +248,10 @@ def write_weights(
         )
     arrays = {name: native(np.asarray(tensor)) for name, tensor in tensors.items()}
     for name, array in arrays.items():
+        if name == "__metadata__" and path.suffix == ".safetensors":
+            raise WeightsError(
+                f"{path}: a tensor is called {name}, which means something else in a .safetensors; write a .pdparams"
+            )
         if array.dtype.kind not in "fiub":
             raise WeightsError(f"{path}: {name} is of type {array.dtype}; only numbers are written")
     if layout == "authors":

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
+from cyclemlp.metadata import LAYOUTS
 from cyclemlp.offsets import cycle_offsets
 
-LAYOUTS = ("authors", "paddle")
 #: (S_H, S_W) of the layers of a name, e.g. {"sfc_h": (1, 3), "sfc_w": (3, 1)}.
 StepSizes = Mapping[str, tuple[int, int]]
 
@@ -93,6 +93,22 @@ def offset_buffer(channels: int, step_size: tuple[int, int]) -> np.ndarray:
     """
     offsets = np.stack(cycle_offsets(channels, step_size), axis=1)
     return offsets.astype(np.float32).reshape(1, 2 * channels, 1, 1)
+
+
+#: What wrappers put before every name: data parallelism, torch.compile, Lightning, PaddleSeg and PaddleDetection, EMA.
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "student.", "ema.", "net.")
+
+
+def without_prefixes(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The tensors without the known prefixes that all names have, in any combination, and what was left out."""
+    found = ""
+    names = list(tensors)
+    while names and (
+        prefix := next((p for p in PREFIXES if all(n.startswith(p) and n != p for n in names)), None)
+    ):
+        found += prefix
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, tensors.values(), strict=True)), found
 
 
 _SWINS_NAME = re.compile(r"layers\.(\d+)\.(?:blocks\.(\d+)|downsample)\.")

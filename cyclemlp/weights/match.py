@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cyclemlp.errors import WeightsError
+from cyclemlp.errors import MismatchError, WeightsError
+from cyclemlp.text import printable, shortened, shown
 from cyclemlp.weights.architecture import Shape, architecture_differences
 from cyclemlp.weights.files import WeightFile
 from cyclemlp.weights.layout import StepSizes, offset_buffer
+
+#: Tensors that do not fit, in an error's message.
+MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,9 @@ def match_weights(
         and the report.
 
     Raises:
-        WeightsError: says in what the file's architecture is another, if it is a CycleMLP's, and lists every tensor
-            that is missing, unexpected or mis-shaped.
+        MismatchError: says in what the file's architecture is another, if it is a CycleMLP's, and lists the tensors
+            that are missing, unexpected or mis-shaped: some in the message, all in `mismatches`.
+        WeightsError: the file's step size is another.
     """
     adaptable = adaptable or {}
     _check_steps(file, step_sizes or {})
@@ -131,14 +136,22 @@ def match_weights(
             )
     unexpected = [name for name in file.tensors if name not in expected]
     ignored = [name for name in unexpected if adaptable.get(name) == "ignore"]
-    wrong += [f"unexpected: {n} {list(file.tensors[n].shape)}" for n in unexpected if n not in ignored]
+    dropped = set(ignored)
+    wrong += [
+        f"unexpected: {_name(n)} {shown(list(file.tensors[n].shape))}" for n in unexpected if n not in dropped
+    ]
     if wrong:
         shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
-        count = len(wrong)
-        wrong = [*architecture_differences(shapes, expected, claim), *wrong]
-        raise WeightsError(
-            f"{file.path}: does not fit the model, {count} tensors differ; nothing was loaded. Is it of another "
-            "variant, or was the model made with other settings?\n  " + "\n  ".join(wrong)
+        told = [*architecture_differences(shapes, expected, claim), *wrong[:MOST_LISTED]]
+        if len(wrong) > MOST_LISTED:
+            told.append(
+                f"… and {len(wrong) - MOST_LISTED:,} more: `cyclemlp info FILE --against MODEL` and the error's "
+                "`mismatches` list all"
+            )
+        raise MismatchError(
+            f"{file.path}: does not fit the model, {len(wrong)} tensors differ; nothing was loaded. Is it of another "
+            "variant, or was the model made with other settings?\n  " + "\n  ".join(told),
+            wrong,
         )
     cast = {n: str(t.dtype) for n, t in tensors.items() if t.dtype.kind == "f" and t.dtype != np.float32}
     tensors |= {name: tensors[name].astype(np.float32) for name in cast}
@@ -188,3 +201,8 @@ def _check_steps(file: WeightFile, wanted: StepSizes) -> None:
                 f"{file.path}: its {layer} was trained with step size {found[0]}×{found[1]}, the model has "
                 f"{want[0]}×{want[1]}; make the model with the file's step_size"
             )
+
+
+def _name(name: str) -> str:
+    """A tensor's name out of a file, safe to print."""
+    return shortened(printable(name, lines=False), 120)

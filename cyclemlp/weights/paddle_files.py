@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
-from cyclemlp.weights.records import LazyTensor, check_shape, constructors, from_bfloat16
+from cyclemlp.weights.records import LazyTensor, as_tuple, check_shape, constructors, from_bfloat16
 from cyclemlp.weights.state_dict import Loaded, load_state_dict
 from cyclemlp.weights.unpickle import WAY_OUT, printable, read_pickle
 
@@ -37,7 +37,7 @@ _CONSTRUCTORS = constructors(
     {
         f"{module}.{name}": constructor
         for module in ("builtins", "__builtin__")  # __builtin__: protocol 2
-        for name, constructor in (("tuple", lambda items=(): tuple(items)), ("eval", _eval))
+        for name, constructor in (("tuple", as_tuple), ("eval", _eval))
     }
 )
 

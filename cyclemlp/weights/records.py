@@ -97,6 +97,13 @@ class PickledArray(Record, LazyTensor):
         return native(array)
 
 
+def as_tuple(items: Any = ()) -> tuple[Any, ...]:
+    """`tuple(items)` of a container; of a text it would be an object a character."""
+    if not isinstance(items, list | tuple):
+        raise WeightsError(f"makes a tuple of a {type(items).__name__}; {WAY_OUT}")
+    return tuple(items)
+
+
 def check_shape(shape: Any) -> tuple[int, ...]:
     """A shape out of a file, if it can be one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from cyclemlp.weights.unpickle import printable
 ENTRIES = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema")
 #: A tensor may have several names (tied weights); a file whose tensors are so many times larger than itself is a bomb.
 MAX_GROWTH = 4
-_WRAPPER = "module."
 
 Loaded = tuple[dict[str, np.ndarray], list[str]]
 
@@ -37,6 +37,12 @@ def load_state_dict(tree: Any, file_size: int) -> Loaded:
     entries = [name for name in ENTRIES if isinstance(tree.get(name), dict) and _tensors(tree[name])]
     if entries:
         others = ", ".join(printable(str(key)) for key in list(tree)[:20] if key != entries[0])
+        if entries[1:]:
+            warnings.warn(
+                f"the weight file has the entries {', '.join(map(repr, entries))}: {entries[0]!r} was read; to use "
+                "another, save it in a file of its own",
+                stacklevel=2,
+            )
         notes.append(f"read the entry {entries[0]!r}" + (f"; left out: {others}" if others else ""))
         tree = tree[entries[0]]
     lazy = _tensors(tree)
@@ -55,9 +61,6 @@ def load_state_dict(tree: Any, file_size: int) -> Loaded:
             f"claims tensors of {size} bytes in a file of {file_size}: sizes that are made up, or the same data under "
             "many names, as no weight file has them"
         )
-    if all(name.startswith(_WRAPPER) for name in lazy):
-        lazy = {name.removeprefix(_WRAPPER): tensor for name, tensor in lazy.items()}
-        notes.append(f"left out the prefix {_WRAPPER!r} of every name, which data parallelism adds")
     tensors = {}
     for name, tensor in lazy.items():
         try:

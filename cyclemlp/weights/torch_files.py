@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
-from cyclemlp.weights.records import LazyTensor, check_shape, constructors, from_bfloat16, native, no_call
+from cyclemlp.weights.records import (
+    LazyTensor,
+    as_tuple,
+    check_shape,
+    constructors,
+    from_bfloat16,
+    native,
+    no_call,
+)
 from cyclemlp.weights.state_dict import Loaded, load_state_dict
 from cyclemlp.weights.unpickle import WAY_OUT, Record, printable, read_pickle
 
@@ -129,7 +137,7 @@ _CONSTRUCTORS = constructors(
         "torch._utils._rebuild_tensor": TorchTensor,
         "torch._utils._rebuild_tensor_v2": TorchTensor,
         "torch._utils._rebuild_parameter": lambda data, *_: data,
-        "torch.Size": lambda sizes=(): tuple(sizes),
+        "torch.Size": as_tuple,
         "torch.device": lambda kind, *_: kind,
         **{name: no_call(name) for name in _STORAGE_DTYPES},
     }

@@ -109,3 +109,16 @@ def test_a_file_that_knows_its_architecture_takes_none(tmp_path, capsys):
     ):
         assert main(words) == 2
         assert "--override" in capsys.readouterr().err
+
+
+def test_info_lists_every_tensor_that_does_not_fit(tmp_path, capsys):
+    model = cyclemlp.create_model("cyclemlp_nano", num_classes=3)
+    cyclemlp.save_model(model, tmp_path / "m.safetensors")
+    words = ["info", str(tmp_path / "m.safetensors"), "--against"]
+    assert main([*words, "cyclemlp_nano", "--override", "num_classes=3"]) == 0
+    assert "tensors loaded" in capsys.readouterr().out
+    assert main([*words, "cyclemlp_micro", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["fits"]
+    assert len(found["mismatches"]) > 40
+    assert main(["info", "cyclemlp_nano", "--against", "cyclemlp_micro"]) == 2

@@ -25,6 +25,7 @@ from hostile_files import (
 from safetensors.numpy import save_file
 from weights_fixtures import FILES, parameters, rebuild
 
+import cyclemlp
 from cyclemlp.errors import WeightsError
 from cyclemlp.weights import read_weights, write_weights
 from cyclemlp.weights.torch_files import _CONSTRUCTORS
@@ -303,3 +304,74 @@ def test_integers_of_any_size_stay_data(tmp_path):
     """A checkpoint's step counter may be any number."""
     (tmp_path / "x.pdparams").write_bytes(bare(dictionary(w=array(), step=integer(10**30))))
     assert "left out 1 entries that are not tensors: step" in read_weights(tmp_path / "x.pdparams").notes
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "backbone.", "model.", "_orig_mod.", "module.backbone.", "model.model."]
+)
+@pytest.mark.parametrize("suffix", ["pdparams", "safetensors"])
+def test_prefixes_of_wrappers_are_left_out(tmp_path, prefix, suffix):
+    tensors = {f"{prefix}head.weight": np.zeros((2, 3)), f"{prefix}head.bias": np.zeros(3)}
+    write_weights(tmp_path / f"m.{suffix}", tensors)
+    file = read_weights(tmp_path / f"m.{suffix}")
+    assert list(file.tensors) == ["head.weight", "head.bias"]
+    assert f"left out the prefix {prefix!r} of every name" in file.notes[0]
+
+
+def test_a_prefix_of_some_names_is_no_prefix(tmp_path):
+    tensors = {"backbone.head.weight": np.zeros((2, 3)), "head.bias": np.zeros(3)}
+    write_weights(tmp_path / "m.safetensors", tensors)
+    assert set(read_weights(tmp_path / "m.safetensors").tensors) == set(tensors)
+    write_weights(tmp_path / "m.pdparams", {"model.": np.zeros(3)})
+    assert list(read_weights(tmp_path / "m.pdparams").tensors) == ["model."]
+
+
+def test_which_of_two_models_was_read_is_said(tmp_path):
+    with (tmp_path / "m.pdparams").open("wb") as file:
+        pickle.dump(
+            {name: {"head.bias": np.full(2, 1.0)} for name in ("model_ema", "model")}, file, protocol=2
+        )
+    with pytest.warns(UserWarning, match="has the entries 'model', 'model_ema': 'model' was read"):
+        read_weights(tmp_path / "m.pdparams")
+
+
+def test_a_tensor_called_metadata_is_no_safetensors(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(b"precious")
+    with pytest.raises(WeightsError, match="a tensor is called __metadata__"):
+        write_weights(tmp_path / "m.safetensors", {"__metadata__": np.zeros(2)})
+    assert (tmp_path / "m.safetensors").read_bytes() == b"precious"
+    write_weights(tmp_path / "m.pdparams", {"__metadata__": np.zeros(2)})
+
+
+ODD = [
+    {"patch_embed.proj.weight": np.zeros([0, 3, 7, 7])},
+    {"network.0.0.norm1.weight": np.zeros([])},
+    {"network.0.0.norm1.weight": np.zeros([0]), "network.0.0.mlp.fc1.bias": np.zeros(4)},
+    {"network.0.0.norm1.weight": np.zeros(4), "network.0.0.mlp.fc1.bias": np.zeros([])},
+    {"network.0.0.norm1.weight": np.zeros((2, 2, 2))},
+    {"a\x1b[31m": np.zeros(1)},
+    {"": np.zeros(1)},
+    {"x" * 100_000: np.zeros(1)},
+    {"layers.x.blocks.0": np.zeros(1)},
+    {f"k{i}": np.zeros(1, np.int8) for i in range(20_000)},
+]
+
+
+@pytest.mark.parametrize("tensors", ODD, ids=lambda tensors: repr(next(iter(tensors)))[:20])
+def test_odd_tensors_are_refused_with_a_short_message(tmp_path, tensors):
+    write_weights(tmp_path / "m.pdparams", tensors)
+    with pytest.raises(WeightsError, match="does not fit the model") as error:
+        cyclemlp.create_model("cyclemlp_nano", pretrained=tmp_path / "m.pdparams")
+    assert len(str(error.value)) < 5000
+    assert "\x1b" not in str(error.value)
+
+
+def test_numbers_that_are_not_finite_are_counted(tmp_path):
+    model = cyclemlp.create_model("cyclemlp_nano", num_classes=3)
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    state["head.bias"] = np.array([np.nan, 1, np.inf], np.float32)
+    write_weights(tmp_path / "m.pdparams", state)
+    with pytest.warns(
+        UserWarning, match="2 numbers of 1 tensors are NaN or infinite, the first in head.bias"
+    ):
+        cyclemlp.load_weights(model, tmp_path / "m.pdparams")
