@@ -73,7 +73,7 @@ def _names(value: Any) -> list[str]:
     return value
 
 
-def _preprocessing(value: Any) -> Any:
+def _check_preprocessing(value: Any) -> Any:
     Preprocessing.from_dict(value)
     return value
 
@@ -92,6 +92,7 @@ TEXT = _expected(
     f"a text of at most {MAX_NAME} characters", lambda v: isinstance(v, str) and len(v) <= MAX_NAME
 )
 NAMES = _optional(_names)
+PREPROCESSING: Check = _check_preprocessing
 COUNT = _optional(_whole(1, MAX_CLASSES))
 SIDE = _whole(1, MAX_SIDE)
 STRIDE = _optional(SIDE)
@@ -105,7 +106,7 @@ MODEL_FIELDS: Mapping[str, Check] = {
     "layout": _expected(f"one of {', '.join(LAYOUTS)}", lambda v: isinstance(v, str) and v in LAYOUTS),
     "model": NAME,
     "overrides": MAPPING,
-    "preprocessing": _preprocessing,
+    "preprocessing": PREPROCESSING,
     "classes": NAMES,
     "epoch": _optional(_whole(0, MAX_EPOCH)),
     "figures": _optional(_figures),

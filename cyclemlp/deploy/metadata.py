@@ -19,6 +19,7 @@ from cyclemlp.metadata import (
     MAX_KEYS,
     NAME,
     NAMES,
+    PREPROCESSING,
     SIDE,
     STRIDE,
     TEXT,
@@ -146,7 +147,7 @@ def _precision(value: Any) -> str:
 _OUTPUT_FIELDS = {"name": NAME, "kind": NAME, "stride": STRIDE}
 _FIELDS: Mapping[str, Check] = {
     "model": NAME,
-    "preprocessing": MAPPING,
+    "preprocessing": PREPROCESSING,
     "classes": NAMES,
     "num_classes": COUNT,
     "task": NAME,
