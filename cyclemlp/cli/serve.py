@@ -58,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="0 for a free one (default: 8000)",
     )
+    group.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name under which the service is asked for, beside this machine's own; may be repeated; * for any",
+    )
     group = parser.add_argument_group("batches")
     group.add_argument(
         "--max-batch",
@@ -145,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
                 flush=True,
             )
 
-        serve(task, limits, args.host, args.port, started=started)
+        serve(task, limits, args.host, args.port, names=args.allow_host, started=started)
     print("cyclemlp serve: ended", file=sys.stderr)
     return 0
 

@@ -57,6 +57,7 @@ class Detection:
     """
 
     has_maps = False
+    channels, turned = 3, False
 
     def __init__(
         self, folder: Path, facts: Mapping[str, Any], runtime: str | None, threads: int | None

@@ -94,8 +94,12 @@ class Task(Protocol):
         has_maps: whether it gives class maps.
         facts: what `/model` says of it.
         class_names: in class order, if it knows them.
+        channels: of the image, 1 or 3.
+        turned: whether images are turned as their EXIF data say.
     """
 
+    channels: int
+    turned: bool
     has_maps: bool
     facts: dict[str, Any]
     class_names: list[str] | None
@@ -148,6 +152,8 @@ class _OneModel:
             )
         self._model, self._names = model, names
         self.class_names = list(names) if names else None
+        self.channels = metadata.preprocessing.channels
+        self.turned = metadata.preprocessing.exif == "apply"
         self._finish = Finish(metadata.preprocessing)
         self.facts = {
             "name": metadata.model,

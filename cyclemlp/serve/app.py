@@ -9,9 +9,9 @@ import math
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,16 @@ from cyclemlp._version import __version__
 from cyclemlp.errors import DataError
 from cyclemlp.predictor.tasks import Prepared, Task, Wishes
 from cyclemlp.serve.batching import Batcher
+from cyclemlp.serve.decoder import FORMAT_WORDS, Decoded, Decoders, RefusedError
+from cyclemlp.serve.guard import LOOPBACK, Guard
 from cyclemlp.serve.limits import Limits
 from cyclemlp.serve.metrics import Metrics
-from cyclemlp.serve.uploads import FORMAT_WORDS, Memory, RefusedError, Upload, open_upload
+from cyclemlp.serve.uploads import Memory, Upload
 
 PAGE = Path(__file__).with_name("page.html")
 RETRY_SECONDS = 1
+#: How long running requests may take once the service is told to end.
+END_SECONDS = 8.0
 #: Nobody reads this answer: the client has gone. Counted as nginx counts it.
 CLIENT_GONE = 499
 
@@ -85,7 +89,7 @@ class Times(BaseModel):
     """Where the time went, in milliseconds."""
 
     read: float = Field(description="receiving the request")
-    decode: float = Field(description="decoding and resizing, with waiting for a free thread")
+    decode: float = Field(description="decoding and resizing, with waiting for a free decoder")
     wait: float = Field(description="for the batch")
     network: float = Field(description="of the batch")
     total: float
@@ -115,7 +119,9 @@ class Refusal(BaseModel):
 _REFUSALS = {
     400: "an empty, truncated or damaged picture, or a broken form",
     408: "the request did not come in time",
-    413: "too many bytes, pixels or scans",
+    403: "a page of another site",
+    413: "too many bytes, pixels or scans, or too much time to decode",
+    421: "another host than this service answers for",
     415: f"not a picture in one of {FORMAT_WORDS}",
     422: "an impossible query parameter",
     500: "the model failed",
@@ -135,8 +141,14 @@ _BODY = {
 }
 
 
-def build_app(task: Task, limits: Limits) -> FastAPI:
-    """The service of one model as an ASGI application."""
+def build_app(task: Task, limits: Limits, names: Collection[str] = LOOPBACK) -> FastAPI:
+    """The service of one model as an ASGI application; its `state.end` is called when it is to end.
+
+    Args:
+        task: from `open_task`.
+        limits: what is refused.
+        names: hosts that are served, see `Guard`.
+    """
     service = _Service(task, limits)
     app = FastAPI(
         title="CycleMLP",
@@ -146,6 +158,8 @@ def build_app(task: Task, limits: Limits) -> FastAPI:
         redoc_url=None,
         lifespan=service.lifespan,
     )
+    app.state.end = service.end
+    app.add_middleware(Guard, names=names)
     app.add_middleware(_Measured, metrics=service.metrics)
     page, policy = _page()
 
@@ -167,6 +181,10 @@ def build_app(task: Task, limits: Limits) -> FastAPI:
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=CLIENT_GONE)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": f"the service failed: {type(error).__name__}; its log says where"}, 500)
 
     @app.post(
         "/predict",
@@ -235,37 +253,83 @@ class _Service:
         self.under_way = 0
         self.metrics = Metrics(lambda: self.under_way)
         self._batcher: Batcher[Prepared]
-        self._decoders: ThreadPoolExecutor
+        self._decoders: Decoders
+        self._threads: ThreadPoolExecutor
+        self._running: set[asyncio.Task[dict[str, Any]]] = set()
+        self._ended = False
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         self._batcher = Batcher(
             self._run, lambda prepared: prepared.pixels.shape, self._limits.batch, self._limits.wait_seconds
         )
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode") as self._decoders:
-            work = asyncio.create_task(self._batcher.work())
-            yield
-            work.cancel()
-            await asyncio.wait([work])
+        cores = len(os.sched_getaffinity(0))
+        decoders = Decoders(max(2, cores), self._limits, self._task.channels, self._task.turned)
+        async with decoders as self._decoders:
+            with ThreadPoolExecutor(cores, thread_name_prefix="prepare") as self._threads:
+                work = asyncio.create_task(self._batcher.work())
+                yield
+                work.cancel()
+                await asyncio.wait([work])
+
+    def end(self) -> None:
+        """Answer no more than what is done within `END_SECONDS`: the rest is told to come again."""
+        asyncio.get_running_loop().call_later(END_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._ended = True
+        for task in self._running:
+            task.cancel()
 
     async def predict(self, request: Request, wishes: Wishes) -> dict[str, Any]:
+        work = asyncio.create_task(self._predict(request, wishes))
+        self._running.add(work)
+        try:
+            if self._ended:
+                raise asyncio.CancelledError
+            return await work
+        except asyncio.CancelledError:
+            work.cancel()
+            if not self._ended:
+                raise
+            raise RefusedError(503, "the service is ending; try again") from None
+        finally:
+            self._running.discard(work)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Within it an image is under way; one too many is refused."""
         if self.under_way >= self._limits.queue:
             raise RefusedError(503, f"{self.under_way} pictures are under way, which is the limit; try again")
         self.under_way += 1
         try:
-            return await self._predict(request, wishes)
+            yield
         finally:
             self.under_way -= 1
 
     async def _predict(self, request: Request, wishes: Wishes) -> dict[str, Any]:
-        loop, begun = asyncio.get_running_loop(), time.perf_counter()
-        with self._batcher.announced():
-            with Upload(request, self._limits, self._memory) as upload:
-                content, name = await upload.read()
-                read = time.perf_counter()
-                size, prepared = await loop.run_in_executor(self._decoders, self._prepare, content, name)
-            decoded = time.perf_counter()
-            waiting = self._batcher.submit(prepared)
+        begun = time.perf_counter()
+        with self._batcher.announced() as announced, Upload(request, self._limits, self._memory) as upload:
+            content, name = await upload.read()
+            read = time.perf_counter()
+            with self._counted():
+                return await self._answer(content, name, wishes, begun, read, announced)
+
+    async def _answer(
+        self,
+        content: bytes,
+        name: str,
+        wishes: Wishes,
+        begun: float,
+        read: float,
+        handed_over: Callable[[], None],
+    ) -> dict[str, Any]:
+        file = await self._decoders.decode(content, name)
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._threads, self._prepare, file, name)
+        decoded = time.perf_counter()
+        waiting = self._batcher.submit(prepared)
+        handed_over()
         try:
             done = await waiting
             found = self._task.answer(done.result, wishes)
@@ -285,8 +349,8 @@ class _Service:
             "model": facts["name"],
             **found,
             "picture": {
-                "width": size[0],
-                "height": size[1],
+                "width": file.size[0],
+                "height": file.size[1],
                 "bytes": len(content),
                 "seen": [round(edge, 2) for edge in prepared.seen],
             },
@@ -296,8 +360,7 @@ class _Service:
             },
         }
 
-    def _prepare(self, content: bytes, name: str) -> tuple[tuple[int, int], Prepared]:
-        file = open_upload(content, name, self._limits)
+    def _prepare(self, file: Decoded, name: str) -> Prepared:
         # One row of many pixels is small, until its shorter side has grown to the network's input.
         resized = self._task.resized(file.size)
         if math.prod(resized) > self._limits.pixels:
@@ -307,7 +370,7 @@ class _Service:
                 f"most {self._limits.pixels / 1e6:g} million are handled: cut it",
             )
         try:
-            return file.size, self._task.prepare(file)
+            return self._task.prepare(file)
         except DataError as error:
             raise RefusedError(400, str(error)) from error
 

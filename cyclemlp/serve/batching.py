@@ -72,14 +72,22 @@ class Batcher(Generic[Item]):
         return len(self._waiting)
 
     @contextmanager
-    def announced(self) -> Iterator[None]:
-        """Within it a picture is on its way; leave it to hand the picture over, or when there will be none."""
+    def announced(self) -> Iterator[Callable[[], None]]:
+        """Within it a picture is on its way, until it is handed over, which the function it gives is called for."""
         self._announced += 1
+        counted = True
+
+        def handed_over() -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                self._announced -= 1
+                self._changed.set()
+
         try:
-            yield
+            yield handed_over
         finally:
-            self._announced -= 1
-            self._changed.set()
+            handed_over()
 
     def submit(self, item: Item) -> asyncio.Future[Done]:
         """Have a picture run with others of its shape; the error of its future is what `run` raises."""

@@ -1,39 +1,17 @@
-"""From a request's body to a picture whose header was read: within the limits, or refused in words."""
+"""From a request to the content of its image: within the limits, or refused in words."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from cyclemlp.data.pictures import HugePictureError, PictureFile, UnknownPictureError
-from cyclemlp.errors import DataError
-from cyclemlp.serve.limits import MOST_PIXELS, Limits
-
-#: What is decoded, as Pillow calls it: the formats of `cyclemlp predict`. Pillow knows more, some of them interpreters.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
-FORMAT_WORDS = "JPEG, PNG, WebP, BMP, TIFF and PNM"
-#: A progressive JPEG has about 10 scans, and each makes the decoder go over the whole picture again.
-MOST_SCANS = 100
-START_OF_SCAN = b"\xff\xda"
-
-
-class RefusedError(Exception):
-    """A request that is not answered as asked.
-
-    Args:
-        status: of HTTP.
-        message: what was found, what was expected.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
+from cyclemlp.serve.decoder import RefusedError
+from cyclemlp.serve.limits import Limits
 
 
 class Memory:
@@ -136,36 +114,3 @@ class Upload:
 class _Parser(MultiPartParser):
     # Starlette spools files above 1 MiB to disk; what is held here is counted, and a disk is slower.
     spool_max_size = 2**40
-
-
-def open_upload(content: bytes, name: str, limits: Limits) -> PictureFile:
-    """A picture from its content, not decoded yet.
-
-    Raises:
-        RefusedError: 400 empty or damaged; 413 too many pixels, or scans; 415 not a picture, or of another format.
-    """
-    if not content:
-        raise RefusedError(
-            400, f"{name} is empty; send a picture as the body, or as a file of a multipart form"
-        )
-    if content.count(START_OF_SCAN) > MOST_SCANS and content.startswith(b"\xff\xd8"):
-        raise RefusedError(413, f"{name} is a JPEG in more than {MOST_SCANS} scans; save it anew")
-    try:
-        file = PictureFile(Path(name), "upload", content, FORMATS)
-    except UnknownPictureError as error:
-        raise RefusedError(
-            415,
-            f"{name} is no picture that is read here; expected {FORMAT_WORDS}, told by the content, not by the name",
-        ) from error
-    except HugePictureError as error:
-        raise RefusedError(413, _too_many_pixels(name, f"more than {MOST_PIXELS:,}", limits)) from error
-    except DataError as error:
-        raise RefusedError(400, str(error)) from error
-    width, height = file.size
-    if width * height > limits.pixels:
-        raise RefusedError(413, _too_many_pixels(name, f"{width:,} × {height:,}", limits))
-    return file
-
-
-def _too_many_pixels(name: str, found: str, limits: Limits) -> str:
-    return f"{name} has {found} pixels; at most {limits.pixels / 1e6:g} million are decoded: send a smaller picture"

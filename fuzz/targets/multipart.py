@@ -5,8 +5,9 @@ import asyncio
 from hostile_files import picture
 from starlette.requests import Request
 
+from cyclemlp.serve.decoder import RefusedError, open_upload
 from cyclemlp.serve.limits import Limits
-from cyclemlp.serve.uploads import Memory, RefusedError, Upload, open_upload
+from cyclemlp.serve.uploads import Memory, Upload
 
 TYPE = b"multipart/form-data; boundary=b"
 

@@ -20,7 +20,7 @@ from cyclemlp.predictor.tasks import Wishes, open_task
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.serve import Limits
 from cyclemlp.serve.app import Answer
-from cyclemlp.serve.uploads import open_upload
+from cyclemlp.serve.decoder import open_upload
 
 WISHES = Wishes(top=5, maps=False)
 

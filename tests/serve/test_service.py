@@ -95,7 +95,7 @@ def test_concurrent_requests_get_their_own_answers_in_batches(service, expected)
 
 def test_a_connection_is_kept_for_further_requests(service):
     body = picture_bytes(1)
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with service.connect() as connection:
         for _ in range(3):
             connection.sendall(head + body)
@@ -179,17 +179,17 @@ HOSTILE = {
     "bomb in a form": (*form(png_header(30_000, 30_000), "small.png"), 413, "small.png"),
     "truncated JPEG": (JPEG[: len(JPEG) // 2], {}, 400, "cannot be decoded"),
     "truncated PNG": (picture_bytes(5)[:200], {}, 400, "cannot be decoded"),
-    "JPEG's first bytes": (JPEG[:3], {}, 415, "JPEG, PNG"),
+    "JPEG's first bytes": (JPEG[:3], {}, 415, "BMP, GIF, JPEG"),
     "200 scans": (in_many_scans(), {}, 413, "scans"),
     "text named .jpg": (*form(b"no picture at all", "holiday.jpg"), 415, "holiday.jpg"),
     "HTML as JPEG": (b"<html></html>", {"Content-Type": "image/jpeg"}, 415, "by the content"),
-    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, 415, "JPEG, PNG"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, 415, "BMP, GIF, JPEG"),
     "a file's name without content": (*form(b"", "/etc/passwd"), 400, "empty"),
     "no body": (b"", {}, 400, "empty"),
     "form without file": (b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "no file"),
     "form without boundary": (b"x", {"Content-Type": "multipart/form-data"}, 400, "form"),
     "broken form": (b"--y\r\nno: end", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "form"),
-    "picture of no height": (png_header(100, 0), {}, 415, "JPEG, PNG"),
+    "picture of no height": (png_header(100, 0), {}, 415, "BMP, GIF, JPEG"),
     "long and thin": (picture_bytes(1, (30_000, 1)), {}, 413, "1,080,000 × 36"),
     "3 MB": (b"\xff\xd8\xff" + bytes(3 * 2**20), {}, 413, "2,097,152"),
 }
@@ -205,7 +205,7 @@ def test_hostile_pictures_are_refused_in_words(service, name):
 
 def test_a_body_whose_length_is_not_told_is_counted(service):
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     status, answer = service.raw(head, *[chunk] * 33)
     assert status == 413
     assert "2,097,152" in answer["error"]
@@ -218,17 +218,17 @@ def test_other_requests_that_cannot_be(service):
     status, answer = service.raw(b"this is not HTTP\r\n\r\n")
     assert status == 400
     assert "HTTP" in answer["error"]
-    status, answer = service.raw(b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * 20_000)
+    status, answer = service.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: " + b"a" * 20_000)
     assert status == 431
     assert "16,384" in answer["error"]
     many = b"".join(b"X-%d: y\r\n" % i for i in range(5_000))
-    assert service.raw(b"GET / HTTP/1.1\r\nHost: x\r\n" + many)[0] == 431
+    assert service.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + many)[0] == 431
 
 
 def test_slow_clients_are_told_so(exported):
     """Bodies and heads that come a byte at a time; others are answered meanwhile."""
     limit = 2
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
     def drip(service, first):
         begun = time.monotonic()
@@ -256,23 +256,72 @@ def test_slow_clients_are_told_so(exported):
 
 
 def test_a_full_queue_says_when_to_come_again(service):
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx"
-    held = [service.connect() for _ in range(QUEUE)]
+    large = picture_bytes(0, (900, 700))
+    with ThreadPoolExecutor(3 * QUEUE) as pool:
+        answers = list(pool.map(lambda _: service.request("POST", "/predict", large), range(3 * QUEUE)))
+    assert {status for status, *_ in answers} == {200, 503}
+    refused = next(answer for answer in answers if answer[0] == 503)
+    assert refused[1]["Retry-After"] == "1"
+    assert "try again" in json.loads(refused[2])["error"]
+    assert service.predict(JPEG)[0] == 200
+
+
+def test_slow_clients_are_not_in_the_queue(service):
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"
+    held = [service.connect() for _ in range(3 * QUEUE)]
     try:
         for connection in held:
             connection.sendall(head)
-        deadline = time.monotonic() + 15
-        while json.loads(service.request("GET", "/health")[2])["pictures_under_way"] < QUEUE:
-            assert time.monotonic() < deadline
-        status, headers, content = service.request("POST", "/predict", JPEG)
-        assert (status, headers["Retry-After"]) == (503, "1")
-        assert "try again" in json.loads(content)["error"]
+        assert service.predict(JPEG)[0] == 200
     finally:
         for connection in held:
             connection.close()
-    deadline = time.monotonic() + 15
-    while service.predict(JPEG)[0] != 200:  # those who left are counted no more
-        assert time.monotonic() < deadline
+
+
+def test_hosts_and_origins(service):
+    def status(method="GET", **headers):
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        return service.request(
+            method, "/model" if method == "GET" else "/predict", None if method == "GET" else JPEG, named
+        )
+
+    port = service.port
+    for host in (f"localhost:{port}", "LOCALHOST", "localhost.", f"127.0.0.1:{port}", f"[::1]:{port}"):
+        assert status(Host=host)[0] == 200, host
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "localhost.evil.example",
+        "127.0.0.1@evil",
+        "",
+        "[::2]",
+        "a:b:c",
+    ):
+        code, _, content = status(Host=host)
+        assert code == 421, host
+        assert "--allow-host NAME" in json.loads(content)["error"]
+    for origin in (f"http://localhost:{port}", "https://127.0.0.1"):
+        assert status("POST", Origin=origin)[0] == 200, origin
+    for origin in ("http://evil.example", "null", "file://localhost", "http://localhost.evil.example"):
+        assert status("POST", Origin=origin)[0] == 403, origin
+
+
+def test_head_is_get_without_a_body(service):
+    status, headers, content = service.request("HEAD", "/")
+    assert (status, content) == (200, b"")
+    assert int(headers["Content-Length"]) > 1000
+    assert service.request("HEAD", "/none")[0] == 404
+    assert service.request("HEAD", "/predict")[0] == 405
+
+
+def test_a_length_told_twice_is_refused_and_ends_the_connection(service):
+    smuggled = b"GET /model HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with service.connect() as connection:
+        connection.sendall(head + b"0\r\n\r\n" + smuggled)
+        assert read_answer(connection)[0] == 400
+        connection.settimeout(10)
+        assert connection.recv(1000) == b""  # the other request is not answered
 
 
 def test_hostile_requests_leave_no_memory_behind(service):
@@ -281,7 +330,8 @@ def test_hostile_requests_leave_no_memory_behind(service):
             service.predict(body, headers=headers)
         with service.connect() as connection:  # leaves in the middle
             connection.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000)
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+                + bytes(100_000)
             )
 
     for _ in range(4):
@@ -299,11 +349,10 @@ def test_hostile_requests_leave_no_memory_behind(service):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_requests_are_answered_before_the_end(exported, number):
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(JPEG)}\r\n\r\n".encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(JPEG)}\r\n\r\n".encode()
     with running(exported, "--threads", 1) as service, service.connect() as connection:
         connection.sendall(head + JPEG[:100])
-        while not json.loads(service.request("GET", "/health")[2])["pictures_under_way"]:
-            pass
+        time.sleep(0.3)
         service.process.send_signal(number)
         while True:  # no more are taken
             try:
@@ -315,3 +364,14 @@ def test_running_requests_are_answered_before_the_end(exported, number):
         assert read_answer(connection)[0] == 200
         assert service.process.wait(20) == 0
         assert service.process.stderr.read().endswith("cyclemlp serve: ended\n")
+
+
+def test_what_is_not_done_at_the_end_is_told_to_come_again(exported):
+    """A request that never comes in whole does not keep the service from ending."""
+    with running(exported, "--threads", 1, "--read-timeout", 100) as service, service.connect() as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
+        time.sleep(0.3)
+        service.process.send_signal(signal.SIGTERM)
+        status, body = read_answer(connection)
+        assert (status, body["error"]) == (503, "the service is ending; try again")
+        assert service.process.wait(10) == 0
