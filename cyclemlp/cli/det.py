@@ -191,6 +191,17 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
     parser.set_defaults(data=None)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument(
+        "--format",
+        choices=("paddle", "onnx"),
+        default="paddle",
+        help="for Paddle Inference, or for ONNX Runtime and others, of RetinaNet (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-nms",
+        action="store_true",
+        help="of onnx: all candidates with their scores, without non-maximum suppression",
+    )
     parser.add_argument("--force", action="store_true", help="replace an exported detector that is there")
 
 
@@ -377,7 +388,7 @@ def _export(args: argparse.Namespace) -> int:
     config, weights = _config(args), find_weights(args.weights)
     categories = find_categories(config, weights)
     with engine(_say()):
-        export(config, weights, categories, args.output, force=args.force)
+        export(config, weights, categories, args.output, args.format, nms=not args.no_nms, force=args.force)
     print(
         f"{config.architecture} in {args.output}: " + ", ".join(sorted(p.name for p in args.output.iterdir()))
     )
@@ -421,5 +432,5 @@ COMMANDS: dict[
     ),
     "eval": ("measure COCO's average precision of a trained detector", _add_eval, _eval),
     "predict": ("find objects in pictures, and draw them", _add_predict, _predict),
-    "export": ("write a trained detector for Paddle Inference", _add_export, _export),
+    "export": ("write a trained detector for Paddle Inference or ONNX Runtime", _add_export, _export),
 }

@@ -159,17 +159,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _open_task(args: argparse.Namespace, folder: Path) -> Task:
     from cyclemlp.deploy import load_exported
-    from cyclemlp.predictor.detection import Detection, detector_facts
     from cyclemlp.predictor.tasks import open_task
 
-    facts = detector_facts(folder)
-    if facts is None:
-        model = load_exported(folder, args.runtime, args.precision, args.threads)
-        return open_task(model, common.open_class_names(args.classes))
-    for option in ("precision", "classes"):
-        if getattr(args, option):
-            raise ConfigError(f"--{option} is not for a detector such as {folder}")
-    return Detection(folder, facts, args.runtime, args.threads)
+    model = load_exported(folder, args.runtime, args.precision, args.threads)
+    return open_task(model, common.open_class_names(args.classes))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cyclemlp._version import __version__
 from cyclemlp.deploy.form import export_form
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata, Output
 from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, paddle_to_onnx
-from cyclemlp.deploy.runtimes import FILES, openvino_core, require
+from cyclemlp.deploy.runtimes import FILES, PADDLE_INFERENCE, openvino_core, require
 from cyclemlp.errors import ModelError
 from cyclemlp.network import CycleMLP
 from cyclemlp.network.variants import VARIANTS
@@ -101,6 +101,7 @@ def export_layer(
     metadata: ExportMetadata,
     input_spec: Sequence[Any] | None = None,
     calibration: Iterable[np.ndarray] | None = None,
+    edit: Callable[[Path], object] = lambda onnx_file: None,
     opset: int = NEWEST_OPSET,
     force: bool = False,
 ) -> None:
@@ -114,6 +115,7 @@ def export_layer(
         input_spec: of `paddle.static.InputSpec`; default: a picture `[B, C, H, W]`, float32, batch, height and width
             free, with as many channels as the preprocessing has.
         calibration, opset, force: as for `export_model`.
+        edit: changes the ONNX file, of which "openvino" is made too, before its outputs get their names.
 
     Raises:
         ExportError: as for `export_model`, or the layer does not trace, or gives another number of outputs.
@@ -133,6 +135,7 @@ def export_layer(
     with new_folder(Path(path), force=force) as folder:
         if format == "paddle":
             _trace(export_form(layer, channels_first=False), folder / "model", spec)
+            metadata.extra["paddle_inference"] = PADDLE_INFERENCE
             (folder / "metadata.json").write_text(metadata.to_json() + "\n", "utf-8")
             return
         with tempfile.TemporaryDirectory(prefix="cyclemlp_export_") as scratch:
@@ -143,6 +146,7 @@ def export_layer(
                 from cyclemlp.deploy.int8 import quantise
 
                 metadata.extra["calibration_pictures"] = quantise(onnx_file, calibration)
+            edit(onnx_file)
             annotate_onnx(onnx_file, metadata)
             if format == "onnx":
                 shutil.copyfile(onnx_file, folder / "model.onnx")

@@ -99,14 +99,19 @@ def annotate_onnx(path: str | os.PathLike[str], metadata: ExportMetadata) -> Non
 
 
 def _name_axes(graph: Any) -> None:
-    """Free axes of images are batch, height and width; a map's are its own, for it has another size."""
+    """Free axes of images are batch, height and width; a map's are its own, for it has another size.
+
+    Where the batch is not free, neither is it an output's first axis.
+    """
     axes = {4: ("batch", "channels", "height", "width")}
+    fixed = all(value.type.tensor_type.shape.dim[0].HasField("dim_value") for value in graph.input)
     for value in (*graph.input, *graph.output):
         dims = value.type.tensor_type.shape.dim
         names = axes.get(len(dims), ("batch", *(f"axis{i}" for i in range(1, len(dims)))))
         for dim, name in zip(dims, names, strict=True):
             if not dim.HasField("dim_value"):
-                own = value in graph.output and name != "batch"
+                own = value in graph.output and (name != "batch" or fixed)
+                name = "axis0" if fixed and name == "batch" else name
                 dim.dim_param = f"{value.name}_{name}" if own else name
     del graph.value_info[:]  # sizes within, by the names that the axes had
 

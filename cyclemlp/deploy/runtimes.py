@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ import numpy as np
 
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata
 from cyclemlp.errors import ConfigError, MissingDependencyError, ModelError
+from cyclemlp.text import shown
 
+#: Tasks whose models have the inputs of PaddleDetection.
+DETECTION_TASKS = ("detection", "instance segmentation")
 RUNTIMES = ("onnxruntime", "openvino", "paddle")
 PRECISIONS = ("float32", "bfloat16", "int8")
 
@@ -31,8 +34,13 @@ FILES = {
 #: The runtimes that read a format; the first is taken unless another is asked for.
 RUNS = {"onnx": ("onnxruntime", "openvino"), "openvino": ("openvino",), "paddle": ("paddle",)}
 
-#: From a batch to the outputs, in the order of the metadata.
-Run = Callable[[np.ndarray], Sequence[np.ndarray]]
+#: What Paddle Inference is to be told for exported models, here and by a program of one's own; it is written into
+#: their metadata. With oneDNN, which it may switch on by itself, it fails on bilinear interpolation and padded slices.
+PADDLE_INFERENCE = {"mkldnn": False}
+
+#: From a batch, and further inputs by name, to the outputs in the order of the metadata. Of the file's inputs, the one
+#: that is not among the latter is the batch.
+Run = Callable[[np.ndarray, Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,15 @@ class ExportedModel:
     threads: int | None
     _run: Run
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, images: np.ndarray, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run the model.
 
         Args:
-            images: float32 `[B, C, H, W]`, prepared as `metadata.preprocessing` says; any batch, height and width.
+            images: float32 `[B, C, H, W]`, prepared as `metadata.preprocessing` says; any batch, height and width. Of
+                a detector that `metadata.extra["inputs"]` gives a batch of 1: one image.
+            inputs: of a detector, float32 `[B, 2]`: `im_shape`, height and width without padding (default: those of
+                `images`), and `scale_factor`, of y and x, by which the image was resized (default: 1). Boxes are in
+                pixels of the image before that.
 
         Returns:
             The outputs by name, float32, in the order of `metadata.outputs`.
@@ -66,7 +78,8 @@ class ExportedModel:
         Raises:
             ModelError: another type or shape, or a picture smaller than `metadata.min_size`.
         """
-        arrays = self._run(self._checked(images))
+        images = self._checked(images)
+        arrays = self._run(images, self._further(images, inputs))
         return {output.name: array for output, array in zip(self.metadata.outputs, arrays, strict=True)}
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -85,6 +98,24 @@ class ExportedModel:
         """The name of the first output of a kind (see `Output`), or None."""
         return next((output.name for output in self.metadata.outputs if output.kind == kind), None)
 
+    def _further(self, images: np.ndarray, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A detector's other inputs; other models have none."""
+        known = {
+            "im_shape": np.tile(np.array(images.shape[2:], np.float32), (len(images), 1)),
+            "scale_factor": np.ones((len(images), 2), np.float32),
+        }
+        if self.metadata.task not in DETECTION_TASKS:
+            known = {}
+        for name, value in given.items():
+            if name not in known:
+                raise ModelError(f"{self.path} has no input {name!r}; it has {', '.join(['images', *known])}")
+            if not isinstance(value, np.ndarray) or value.shape != known[name].shape:
+                raise ModelError(
+                    f"{name} is {shown(value)}; expected a float32 array {list(known[name].shape)}"
+                )
+            known[name] = np.ascontiguousarray(value, np.float32)
+        return known
+
     def _checked(self, images: np.ndarray) -> np.ndarray:
         channels, least = self.metadata.preprocessing.channels, self.metadata.min_size
         if not isinstance(images, np.ndarray) or images.dtype != np.float32:
@@ -94,6 +125,9 @@ class ExportedModel:
             raise ModelError(
                 f"the input has shape {images.shape}; expected [batch, {channels}, height, width]"
             )
+        most = self.metadata.extra.get("largest_batch", len(images))
+        if len(images) > most:
+            raise ModelError(f"the input has {len(images)} images; this model takes {most} at a time")
         if min(images.shape[2:]) < least:
             raise ModelError(
                 f"the picture is {images.shape[2]}×{images.shape[3]} pixels (height×width); "
@@ -206,9 +240,9 @@ def _open_onnxruntime(file: Path, precision: str | None, threads: int | None) ->
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a kind for each cause
         raise ExportError(f"{file}: ONNX Runtime cannot read it: {error}") from error
-    name = session.get_inputs()[0].name
+    names = [node.name for node in session.get_inputs()]
     text = session.get_modelmeta().custom_metadata_map.get(KEY, "")
-    return text, lambda images: session.run(None, {name: images})
+    return text, lambda images, further: session.run(None, {n: further.get(n, images) for n in names})
 
 
 @functools.cache
@@ -244,10 +278,11 @@ def _open_openvino(file: Path, precision: str | None, threads: int | None) -> tu
         raise ExportError(f"{file}: OpenVINO cannot read it: {error}") from error
     requests = threading.local()  # one runs one batch at a time
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
+    def run(images: np.ndarray, further: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         if not hasattr(requests, "own"):
             requests.own = compiled.create_infer_request()
-        results = requests.own.infer([images], share_inputs=True)
+        values = [further.get(port.get_any_name(), images) for port in compiled.inputs]
+        results = requests.own.infer(values, share_inputs=True)
         return [results[port] for port in compiled.outputs]
 
     place = [KEY] if model.has_rt_info([KEY]) else ["framework", KEY]  # the second: of an ONNX file
@@ -262,20 +297,21 @@ def _open_paddle(file: Path, precision: str | None, threads: int | None) -> tupl
 
     config = inference.Config(str(file), str(file.with_suffix(".pdiparams")))
     config.disable_glog_info()
-    config.disable_mkldnn()
+    config.disable_mkldnn()  # see PADDLE_INFERENCE
     if threads is not None:
         config.set_cpu_math_library_num_threads(threads)
     try:
         predictor = inference.create_predictor(config)
     except Exception as error:  # Paddle raises several kinds
         raise ExportError(f"{file}: Paddle Inference cannot read it: {error}") from error
-    inputs = predictor.get_input_handle(predictor.get_input_names()[0])
+    inputs = {name: predictor.get_input_handle(name) for name in predictor.get_input_names()}
     outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
     lock = threading.Lock()
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
+    def run(images: np.ndarray, further: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         with lock:
-            inputs.copy_from_cpu(images)
+            for name, handle in inputs.items():
+                handle.copy_from_cpu(further.get(name, images))
             predictor.run()
             return [output.copy_to_cpu() for output in outputs]
 

@@ -1,99 +1,65 @@
-"""Detectors as `cyclemlp det export --format onnx` writes them: boxes with names and scores, and their masks.
+"""Detectors as `cyclemlp det export` writes them: boxes with names and scores, and their masks.
 
-Shapes: N objects; h, w of the resized and H, W of the original picture.
+Shapes: K classes, M candidates, N objects; h, w of the resized and H, W of the original picture.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import to_channels
+from cyclemlp.data.pictures import to_channels, upright
 from cyclemlp.data.resampling import as_array
 from cyclemlp.data.transforms import Finish, Left
 from cyclemlp.deploy import ExportError
-from cyclemlp.deploy.runtimes import require
 from cyclemlp.errors import ConfigError
-from cyclemlp.predictor.tasks import ImageSource, Prepared, Wishes, encode_mask, scaled
+from cyclemlp.predictor.tasks import ImageSource, Network, Prepared, Wishes, encode_mask, scaled
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import class_colour
 
-TASKS = ("detection", "instance segmentation")
 #: Objects with a smaller score are not given.
 LEAST_SCORE = 0.3
 #: The value of a mask's pixels that belong to no object.
 NO_OBJECT = 255
 
 
-def detector_facts(folder: Path) -> dict[str, Any] | None:
-    """What an exported detector says of itself; None if a folder holds none."""
-    path = folder / "metadata.json"
-    if not path.is_file():
-        return None
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ExportError(f"{path} is damaged ({error}); export the model again") from error
-    return facts if isinstance(facts, dict) and facts.get("task") in TASKS else None
-
-
 class Detection:
-    """Objects with boxes in the original picture's pixels; one picture at a time, as detectors are exported.
+    """Objects with boxes in the original image's pixels, turned upright as its EXIF data say; one image at a time.
 
     Args:
-        folder: with model.onnx and metadata.json.
-        facts: from `detector_facts`.
-        runtime: only ONNX Runtime.
-        threads: how many it may use; None for its own choice.
+        model: its metadata are those of `cyclemlp det export`.
+        class_names: in place of the model's own.
 
     Raises:
-        ExportError: there is no model.onnx, it cannot be read, or its pictures are prepared in a way unknown here.
-        ConfigError: another runtime.
+        ExportError: its images are prepared in a way unknown here.
+        ConfigError: another number of class names.
     """
 
     has_maps = False
-    channels, turned = 3, False
+    channels, turned = 3, True
 
-    def __init__(
-        self, folder: Path, facts: Mapping[str, Any], runtime: str | None, threads: int | None
-    ) -> None:
-        if runtime not in (None, "onnxruntime"):
-            raise ConfigError(f"detectors are served by onnxruntime, not by {runtime}; leave --runtime out")
-        if not (folder / "model.onnx").is_file():
-            raise ExportError(
-                f"{folder} has no model.onnx; detectors are served from `cyclemlp det export --format onnx`"
+    def __init__(self, model: Network, class_names: Sequence[str] | None = None) -> None:
+        metadata = model.metadata
+        names = list(class_names or metadata.classes or [])
+        if class_names and len(names) != metadata.num_classes:
+            raise ConfigError(
+                f"{len(names)} class names are given, and {model.path} has {metadata.num_classes} classes"
             )
-        require("onnxruntime")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        options.intra_op_num_threads = threads or 0
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has a kind for each cause
-            raise ExportError(f"{folder / 'model.onnx'}: ONNX Runtime cannot read it: {error}") from error
-        self._inputs = [node.name for node in self._session.get_inputs()]
-        self._names = [category["name"] for category in facts["categories"]]
-        self.class_names: list[str] | None = self._names
-        self._target, self._keep_ratio, self._stride, preprocessing = _preparation(
-            folder, facts["preparation"]
-        )
+        self._model, self._names = model, names
+        self.class_names: list[str] | None = names
+        self._outputs = {output.kind: output.name for output in metadata.outputs}
+        self._target, self._keep_ratio, self._stride, preprocessing = _preparation(model)
         self._finish = Finish(preprocessing)
         self.facts = {
-            "name": facts["architecture"],
-            "task": facts["task"],
-            "runtime": "onnxruntime",
-            "precision": "float32",
-            "classes": len(self._names),
-            "preprocessing": facts["preparation"],
+            "name": metadata.model,
+            "task": metadata.task,
+            "runtime": model.runtime,
+            "precision": model.precision,
+            "classes": len(names),
+            "preprocessing": metadata.extra["preparation"],
         }
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -104,10 +70,11 @@ class Detection:
         return scaled(size, min(low / min(size), high / max(size)))
 
     def prepare(self, file: ImageSource) -> Prepared:
-        """The whole picture, resized."""
-        image = to_channels(file.decode(), 3)
+        """The whole image, upright and resized."""
+        image = to_channels(upright(file.decode()), 3)
+        seen = (0, 0, image.width, image.height)
         image = image.resize(self.resized(image.size), Image.Resampling.BILINEAR)
-        return Prepared(as_array(image), (0, 0, file.size[0], file.size[1]))
+        return Prepared(as_array(image), seen)
 
     def run(self, batch: list[Prepared]) -> list[Mapping[str, np.ndarray]]:
         """`boxes` [N, 6] (class, score, x0, y0, x1, y1) and, if the detector gives them, `masks` [N, H, W]."""
@@ -117,15 +84,21 @@ class Detection:
         height, width, _ = prepared.pixels.shape
         image = self._finish(prepared.pixels[None], [Left()])
         below, right = -height % self._stride, -width % self._stride
-        values = {
-            "image": np.pad(image, ((0, 0), (0, 0), (0, below), (0, right))),
-            "im_shape": np.array([[height, width]], np.float32),
-            "scale_factor": np.array([[height / prepared.seen[3], width / prepared.seen[2]]], np.float32),
-        }
-        outputs = self._session.run(None, {name: values[name] for name in self._inputs})
-        found = {"boxes": next(output for output in outputs if output.ndim == 2)}
-        if masks := [output for output in outputs if output.ndim == 3]:
-            found["masks"] = masks[0]
+        outputs = self._model(
+            np.pad(image, ((0, 0), (0, 0), (0, below), (0, right))),
+            im_shape=np.array([[height, width]], np.float32),
+            scale_factor=np.array([[height / prepared.seen[3], width / prepared.seen[2]]], np.float32),
+        )
+        by_kind = {kind: outputs[name] for kind, name in self._outputs.items()}
+        if "objects" in by_kind:
+            objects = by_kind["objects"].reshape(-1, 6).copy()
+        else:
+            boxes, scores = by_kind["candidate boxes"][0], by_kind["candidate scores"][0]
+            objects = suppressed(boxes, scores, **self._model.metadata.extra["nms"])
+        objects[:, 2:] = objects[:, 2:].clip(0, np.array(prepared.seen[2:] * 2, np.float32))
+        found = {"boxes": objects}
+        if "object masks" in by_kind:
+            found["masks"] = by_kind["object masks"]
         return found
 
     def answer(self, outputs: Mapping[str, np.ndarray], wishes: Wishes) -> dict[str, Any]:
@@ -169,8 +142,53 @@ class Detection:
         return objects, places
 
 
-def _preparation(folder: Path, reader: Mapping[str, Any]) -> tuple[tuple[int, int], bool, int, Preprocessing]:
+def suppressed(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    nms_top_k: int,
+    keep_top_k: int,
+) -> np.ndarray:
+    """Multi-class non-maximum suppression.
+
+    Args:
+        boxes: [M, 4], x0 y0 x1 y1.
+        scores: [K, M].
+        score_threshold: candidates must have a higher score.
+        nms_threshold: of two boxes of a class whose intersection over union is larger, the surer stays.
+        nms_top_k: so many of the surest of each class are looked at; -1 for all.
+        keep_top_k: so many objects are given at most; -1 for all.
+
+    Returns:
+        float32 [N, 6] by falling score: class, score, x0, y0, x1, y1.
+    """
+    rows = []
+    for label, of_class in enumerate(scores):
+        order = np.argsort(-of_class, kind="stable")
+        order = order[of_class[order] > score_threshold][: nms_top_k if nms_top_k > 0 else None]
+        while order.size:
+            best, order = order[0], order[1:]
+            rows.append([label, of_class[best], *boxes[best]])
+            order = order[_overlap(boxes[best], boxes[order]) <= nms_threshold]
+    found = np.array(rows, np.float32).reshape(-1, 6)
+    return found[np.argsort(-found[:, 1], kind="stable")][: keep_top_k if keep_top_k > 0 else None]
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box [4] with others [M, 4]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    common = sides.clip(0).prod(axis=1)
+    areas = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - common
+    return np.where(areas > 0, common / np.where(areas > 0, areas, 1), 0)
+
+
+def _preparation(model: Network) -> tuple[tuple[int, int], bool, int, Preprocessing]:
     """Height and width of the target, whether the ratio is kept, the stride to pad to, the normalisation."""
+    folder, reader = model.path, model.metadata.extra.get("preparation")
+    if not isinstance(reader, Mapping):
+        raise ExportError(f"{folder} says nothing of how images are prepared; export it again")
     target, keep_ratio, stride, preprocessing = None, True, 1, Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
     for transform in [*reader.get("sample_transforms", []), *reader.get("batch_transforms", [])]:
         ((name, how),) = transform.items()

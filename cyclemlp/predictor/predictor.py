@@ -18,7 +18,7 @@ from PIL import Image
 from cyclemlp.data.pictures import SIDEWAYS, PictureFile, orientation
 from cyclemlp.deploy import ExportMetadata, Output, is_exported, load_exported
 from cyclemlp.errors import ConfigError, DataError, ModelError
-from cyclemlp.predictor.detection import Detection, detector_facts
+from cyclemlp.predictor.detection import Detection
 from cyclemlp.predictor.tasks import (
     Classification,
     ImageSource,
@@ -250,12 +250,6 @@ def _open(
     precision: str | None,
     threads: int | None,
 ) -> Task:
-    facts = detector_facts(path)
-    if facts is not None:
-        for option, value in (("precision", precision), ("classes", classes)):
-            if value:
-                raise ConfigError(f"{option} is not for a detector such as {path}")
-        return Detection(path, facts, runtime, threads)
     if is_exported(path):
         return open_task(load_exported(path, runtime, precision, threads), classes)
     for option, given in (("runtime", runtime), ("precision", precision), ("threads", threads)):
@@ -285,7 +279,7 @@ class _PaddleModel:
             min_size=config.min_size,
         )
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, images: np.ndarray, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         import paddle
 
         with paddle.no_grad():

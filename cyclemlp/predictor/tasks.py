@@ -19,6 +19,7 @@ from cyclemlp.data.pictures import to_channels
 from cyclemlp.data.resampling import as_array
 from cyclemlp.data.transforms import Finish, Left
 from cyclemlp.deploy import ExportError, ExportMetadata
+from cyclemlp.deploy.runtimes import DETECTION_TASKS
 from cyclemlp.errors import ConfigError
 from cyclemlp.evaluation.metrics import log_softmax, top_classes
 from cyclemlp.report import class_colour
@@ -80,8 +81,8 @@ class Network(Protocol):
     @property
     def precision(self) -> str: ...
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """float32 `[B, C, H, W]` → the outputs by name."""
+    def __call__(self, images: np.ndarray, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """float32 `[B, C, H, W]`, and a detector's further inputs → the outputs by name."""
 
     def output(self, kind: str) -> str | None:
         """The name of the first output of a kind, or None."""
@@ -132,9 +133,13 @@ def open_task(model: Network, class_names: Sequence[str] | None = None) -> Task:
         return Classification(model, class_names)
     if metadata.task == "segmentation":
         return Segmentation(model, class_names)
+    if metadata.task in DETECTION_TASKS:
+        from cyclemlp.predictor.detection import Detection
+
+        return Detection(model, class_names)
     raise ExportError(
-        f"{model.path} is a model for {metadata.task} that gives "
-        f"{', '.join(output.kind for output in metadata.outputs)}; served are classification and segmentation"
+        f"{model.path} is a model for {metadata.task} that gives {', '.join(o.kind for o in metadata.outputs)}; served "
+        "are classification, segmentation and detection"
     )
 
 
@@ -197,9 +202,8 @@ class Classification(_OneModel):
         across, down = (
             side / scale / 2 for side in (self._preprocessing.input_width, self._preprocessing.input_height)
         )
-        return Prepared(
-            pixels, (width / 2 - across, height / 2 - down, width / 2 + across, height / 2 + down)
-        )
+        seen = (width / 2 - across, height / 2 - down, width / 2 + across, height / 2 + down)
+        return Prepared(pixels, seen)
 
     def _scale(self, size: tuple[int, int]) -> float:
         """By what an image of this width and height is resized."""

@@ -83,6 +83,9 @@ class PictureFacts(BaseModel):
     height: int
     bytes: int
     seen: list[float] = Field(description="left, upper, right, lower, in pixels of the picture")
+    upright: bool = Field(
+        description="whether width, height and pixels are those after turning it as its EXIF says"
+    )
 
 
 class Times(BaseModel):
@@ -353,6 +356,7 @@ class _Service:
                 "height": file.size[1],
                 "bytes": len(content),
                 "seen": [round(edge, 2) for edge in prepared.seen],
+                "upright": self._task.turned,
             },
             "batch": done.batch,
             "milliseconds": {

@@ -66,7 +66,7 @@ def test_train_then_eval_and_predict_from_the_run_alone(
     assert len(json.loads((output / "predictions.json").read_text())["images"]) == 6
 
 
-def test_check_says_what_is_wrong_and_exits_with_2(
+def test_check_says_what_is_wrong_and_exits_with_1(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["det", "check", "--config", str(CONFIG), *SET, "--no-progress"]
@@ -74,8 +74,8 @@ def test_check_says_what_is_wrong_and_exits_with_2(
     assert "no errors" in capsys.readouterr().out
     broken = make_tiny_coco(tmp_path / "broken")
     (broken / "images/3.png").unlink()
-    assert main([*words, "--data", str(broken)]) == 2
-    assert f"images[3]: there is no file {broken / 'images/3.png'}" in capsys.readouterr().err
+    assert main([*words, "--data", str(broken)]) == 1
+    assert f"images[3]: {broken / 'images/3.png'} does not exist" in capsys.readouterr().err
 
 
 def test_mistakes_are_told_in_words(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 
 import numpy as np
 import onnx
@@ -15,7 +14,7 @@ from PIL import Image
 from cyclemlp.deploy import ExportMetadata, Output, load_exported
 from cyclemlp.deploy.metadata import KEY
 from cyclemlp.errors import CycleMLPError
-from cyclemlp.predictor.detection import Detection, detector_facts
+from cyclemlp.predictor.detection import suppressed
 from cyclemlp.predictor.tasks import Wishes, open_task
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.serve import Limits
@@ -101,7 +100,7 @@ def test_a_transform_that_is_unknown_is_refused(tmp_path):
         segmentation(tmp_path / "model", [{"type": "Padding"}])
 
 
-def detector(folder, *, masks):
+def detector(folder, *, masks, metadata=None):
     """Two objects and a row for none. The second's box is the resized picture's lower half, in original pixels."""
     save(
         folder,
@@ -120,23 +119,32 @@ def detector(folder, *, masks):
             ("scores", np.array([[1, 0.4], [0, 0.9], [-1, 0.95]], np.float32)),
             ("shapes", np.stack([np.ones((6, 8)), np.eye(6, 8), np.ones((6, 8))]).astype(np.float32)),
         ],
+        metadata or detector_metadata(masks=masks),
     )
-    facts = {
-        "task": "instance segmentation" if masks else "detection",
-        "architecture": "Two",
-        "preparation": {
-            "sample_transforms": [
-                {"Decode": {}},
-                {"Resize": {"target_size": [40, 100], "keep_ratio": True}},
-                {"NormalizeImage": {"is_scale": True, "mean": [0.5] * 3, "std": [0.5] * 3}},
-                {"Permute": {}},
-            ],
-            "batch_transforms": [{"PadBatch": {"pad_to_stride": 32}}],
+    return open_task(load_exported(folder, threads=1))
+
+
+def detector_metadata(*, masks):
+    return ExportMetadata(
+        model="Two",
+        preprocessing=Preprocessing(crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3),
+        classes=["cup", "table"],
+        num_classes=2,
+        task="instance segmentation" if masks else "detection",
+        outputs=[Output("objects", "objects"), *([Output("masks", "object masks")] if masks else [])],
+        extra={
+            "largest_batch": 1,
+            "preparation": {
+                "sample_transforms": [
+                    {"Decode": {}},
+                    {"Resize": {"target_size": [40, 100], "keep_ratio": True}},
+                    {"NormalizeImage": {"is_scale": True, "mean": [0.5] * 3, "std": [0.5] * 3}},
+                    {"Permute": {}},
+                ],
+                "batch_transforms": [{"PadBatch": {"pad_to_stride": 32}}],
+            },
         },
-        "categories": [{"id": 1, "name": "cup"}, {"id": 7, "name": "table"}],
-    }
-    (folder / "metadata.json").write_text(json.dumps(facts))
-    return Detection(folder, detector_facts(folder), None, 1)
+    )
 
 
 @pytest.mark.parametrize("masks", [False, True])
@@ -162,7 +170,7 @@ def test_detection(tmp_path, masks):
             "task": "detection",
             "runtime": "onnxruntime",
             "precision": "float32",
-            "picture": {"width": 80, "height": 60, "bytes": 1, "seen": [0, 0, 80, 60]},
+            "picture": {"width": 80, "height": 60, "bytes": 1, "seen": [0, 0, 80, 60], "upright": True},
             "batch": 1,
             "milliseconds": dict.fromkeys(("read", "decode", "wait", "network", "total"), 1.0),
         }
@@ -170,14 +178,62 @@ def test_detection(tmp_path, masks):
 
 
 def test_detectors_that_cannot_be_served(tmp_path):
+    model = tmp_path / "model"
+    for change, says in (
+        (lambda p: p["sample_transforms"].append({"Pad": {}}), "unknown here"),
+        (lambda p: p["sample_transforms"].pop(1), "says no size"),
+        (lambda p: p.clear(), "says no size"),
+    ):
+        metadata = detector_metadata(masks=False)
+        change(metadata.extra["preparation"])
+        with pytest.raises(CycleMLPError, match=says):
+            detector(model, masks=False, metadata=metadata)
+    del metadata.extra["preparation"]
+    with pytest.raises(CycleMLPError, match="nothing of how images are prepared"):
+        detector(model, masks=False, metadata=metadata)
+    detector(model, masks=False)
+    with pytest.raises(CycleMLPError, match="3 class names are given"):
+        open_task(load_exported(model), ["a", "b", "c"])
+    assert open_task(load_exported(model), ["a", "b"]).class_names == ["a", "b"]
+
+
+def test_a_detector_is_called_with_its_further_inputs(tmp_path):
     detector(tmp_path / "model", masks=False)
-    facts = detector_facts(tmp_path / "model")
-    with pytest.raises(CycleMLPError, match="not by openvino"):
-        Detection(tmp_path / "model", facts, "openvino", 1)
-    facts["preparation"]["sample_transforms"].append({"Pad": {}})
-    with pytest.raises(CycleMLPError, match="unknown here"):
-        Detection(tmp_path / "model", facts, None, 1)
-    (tmp_path / "model" / "model.onnx").unlink()
-    with pytest.raises(CycleMLPError, match="--format onnx"):
-        Detection(tmp_path / "model", facts, None, 1)
-    assert detector_facts(tmp_path) is None
+    model = load_exported(tmp_path / "model", threads=1)
+    image = np.zeros((1, 3, 60, 80), np.float32)
+    assert model(image)["objects"][1, 2:].tolist() == [0, 30, 80, 60]
+    halved = model(image, scale_factor=np.full((1, 2), 0.5, np.float32))
+    assert halved["objects"][1, 2:].tolist() == [0, 60, 160, 120]
+    with pytest.raises(CycleMLPError, match="has no input 'scale'; it has images, im_shape, scale_factor"):
+        model(image, scale=np.ones((1, 2), np.float32))
+    with pytest.raises(CycleMLPError, match=r"scale_factor is .*expected a float32 array \[1, 2\]"):
+        model(image, scale_factor=np.ones(2, np.float32))
+    with pytest.raises(CycleMLPError, match="has 2 images; this model takes 1 at a time"):
+        model(np.zeros((2, 3, 60, 80), np.float32))
+
+
+def test_a_detector_sees_images_upright(tmp_path):
+    task = detector(tmp_path / "model", masks=False)
+    image, file = Image.new("RGB", (60, 80)), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(file, "PNG", exif=exif)
+    prepared = task.prepare(open_upload(file.getvalue(), "a.png", Limits()))
+    assert prepared.pixels.shape == (40, 53, 3)
+    assert prepared.seen == (0, 0, 80, 60)
+
+
+def test_suppression():
+    """The surer of two boxes that overlap by more than the threshold stays; each class by itself."""
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 4], [20, 20, 20, 20]], np.float32)
+    scores = np.array([[0.5, 0.9, 0.3, 0.0], [0.0, 0.05, 0.6, 0.7]], np.float32)
+    options = {"score_threshold": 0.05, "nms_threshold": 0.5, "nms_top_k": -1, "keep_top_k": -1}
+    found = suppressed(boxes, scores, **options)
+    assert found[:, :2] == pytest.approx(np.array([[0, 0.9], [1, 0.7], [1, 0.6], [0, 0.3]]))
+    np.testing.assert_array_equal(found[:, 2:], boxes[[1, 3, 2, 2]])
+    assert len(suppressed(boxes, scores, **{**options, "nms_threshold": 0.4})) == 3
+    assert len(suppressed(boxes, scores, **{**options, "nms_threshold": 0.75})) == 4
+    assert len(suppressed(boxes, scores, **{**options, "nms_threshold": 0.85})) == 5
+    assert found[:2].tolist() == suppressed(boxes, scores, **{**options, "keep_top_k": 2}).tolist()
+    assert len(suppressed(boxes, scores, **{**options, "nms_top_k": 1})) == 2
+    assert suppressed(boxes, scores, **{**options, "score_threshold": 1.0}).shape == (0, 6)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from pycocotools.coco import COCO
 
 from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.engine import build_model, engine
-from cyclemlp.dense.det.export import ExportedDetector, export
+from cyclemlp.dense.det.export import export
+from cyclemlp.dense.det.onnx_form import Nms, RetinaCandidates, add_nms
 from cyclemlp.dense.det.pictures import read_picture as read_image
 from cyclemlp.dense.det.predict import (
     Detections,
@@ -26,8 +27,10 @@ from cyclemlp.dense.det.predict import (
     predict_files,
     to_detections,
 )
-from cyclemlp.deploy import ExportError
+from cyclemlp.deploy import ExportedModel, ExportError, load_exported
 from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.predictor import Predictor
+from cyclemlp.predictor.detection import suppressed
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -61,6 +64,24 @@ def untrained(tiny: Path, folder: Path, kind: str) -> tuple[Configuration, Path]
     return config, folder / "weights.pdparams"
 
 
+def run_exported(model: ExportedModel, config: Configuration, picture: np.ndarray) -> Detections:
+    """As `Detector`, by the file."""
+    config.activate()
+    prepared = Preparation()(picture)
+    outputs = model(prepared.pop("image"), **prepared)
+    named = {"bbox": outputs["objects"]}
+    if "masks" in outputs:
+        named["mask"] = outputs["masks"]
+    return to_detections(named, picture.shape[:2])
+
+
+def assert_same(ours: Detections, theirs: Detections) -> None:
+    assert len(theirs.labels) >= 3
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-4 * 96)  # of the picture's size
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
 def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Path, kind: str) -> None:
@@ -71,13 +92,10 @@ def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Pat
         detector = Detector(config, weights)
         expected = [detector(picture) for picture in pictures]
         export(config, weights, CATEGORIES, folder)
-        exported = ExportedDetector(folder, config)
+        exported = load_exported(folder)
         for picture, theirs in zip(pictures, expected, strict=True):
-            ours = exported(picture)
-            assert len(theirs.labels) >= 3
-            np.testing.assert_array_equal(ours.labels, theirs.labels)
-            np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
-            np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-4 * 96)  # of the picture's size
+            ours = run_exported(exported, config, picture)
+            assert_same(ours, theirs)
             if kind == "masks":
                 assert ours.masks is not None
                 assert theirs.masks is not None
@@ -86,10 +104,108 @@ def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Pat
         with pytest.raises(ConfigError, match="not empty"):
             export(config, weights, CATEGORIES, folder)
         export(config, weights, CATEGORIES, folder, force=True)
-    facts = json.loads((folder / "metadata.json").read_text())
-    assert facts["inputs"][0]["shape"][0] == ("B" if kind == "boxes" else 1)
-    assert [c["name"] for c in facts["categories"]] == ["red", "green", "blue"]
+    facts = exported.metadata
+    assert facts.extra.get("largest_batch") == (None if kind == "boxes" else 1)
+    assert facts.extra["paddle_inference"] == {"mkldnn": False}
+    assert facts.classes == ["red", "green", "blue"]
     assert (folder / "infer_cfg.yml").exists()
+    predictor = Predictor(folder)
+    assert predictor.task == ("detection" if kind == "boxes" else "instance segmentation")
+    found, sure = predictor(tiny / "images/0.png"), expected[0].above(0.3)
+    assert [one.index for one in found.objects] == sure.labels.tolist()
+    np.testing.assert_allclose([one.box for one in found.objects] or sure.boxes, sure.boxes, atol=0.01)
+
+
+def test_candidates_in_onnx_s_operators_become_the_engine_s_objects(tiny: Path, tmp_path: Path) -> None:
+    config, weights = untrained(tiny, tmp_path, "boxes")
+    draw = np.random.default_rng(0)
+    with engine(lambda text: None), paddle.no_grad():
+        model = Detector(config, weights).trainer.model
+        layer = RetinaCandidates(model)
+        # Of the larger image, more candidates than the engine takes of a level.
+        for size in ((64, 96), (192, 256)):
+            image, scale = draw.random((1, 3, *size), np.float32), np.array([[0.5, 0.7]], np.float32)
+            batch = {"image": image, "scale_factor": scale, "im_shape": scale}
+            rows = model({n: paddle.to_tensor(v) for n, v in batch.items()})["bbox"].numpy()
+            boxes, scores = layer(paddle.to_tensor(image), paddle.to_tensor(scale))
+            found = suppressed(boxes.numpy()[0], scores.numpy()[0], **asdict(layer.nms))
+            best = rows[np.argsort(-rows[:, 1], kind="stable")]
+            np.testing.assert_allclose(found, best, atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.heavy
+def test_retinanet_as_onnx_finds_what_the_engine_finds(tiny: Path, tmp_path: Path) -> None:
+    config, weights = untrained(tiny, tmp_path, "boxes")
+    folder = tmp_path / "exported"
+    # Not of the size that the reader makes, one with fewer candidates than the best that are taken, one with more.
+    pictures = [read_picture(tiny / "images/0.png"), read_picture(tiny / "images/1.png")[:50]]
+    larger = np.random.default_rng(0).random((1, 3, 192, 256), np.float32)
+    scale = np.array([[0.5, 0.7]], np.float32)
+    with engine(lambda text: None):
+        detector = Detector(config, weights)
+        expected = [detector(picture) for picture in pictures]
+        batch = {"image": larger, "scale_factor": scale, "im_shape": scale}
+        with paddle.no_grad():
+            rows = detector.trainer.model({n: paddle.to_tensor(v) for n, v in batch.items()})["bbox"].numpy()
+        export(config, weights, CATEGORIES, folder, "onnx")
+        export(config, weights, CATEGORIES, tmp_path / "raw", "onnx", nms=False)
+    assert [p.name for p in folder.iterdir()] == ["model.onnx"]
+    exported, raw = load_exported(folder), load_exported(tmp_path / "raw")
+    for picture, theirs in zip(pictures, expected, strict=True):
+        assert_same(run_exported(exported, config, picture), theirs)
+    best = rows[np.argsort(-rows[:, 1], kind="stable")]
+    found = exported(larger, scale_factor=scale)
+    assert found["counts"].tolist() == [20]
+    np.testing.assert_allclose(found["objects"], best, atol=1e-3, rtol=1e-5)
+    candidates = raw(larger, scale_factor=scale)
+    assert candidates["scores"].shape == (1, 3, candidates["boxes"].shape[1])
+    again = suppressed(candidates["boxes"][0], candidates["scores"][0], **raw.metadata.extra["nms"])
+    np.testing.assert_allclose(again, best, atol=1e-3, rtol=1e-5)
+    # Nothing is sure enough for the predictor, with and without suppression in the file.
+    for source in (folder, tmp_path / "raw"):
+        assert Predictor(source)(tiny / "images/0.png").objects == ()
+
+
+def test_onnx_without_an_object_is_empty(tiny: Path, tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    values = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in (("b", [1, 4, 4]), ("s", [1, 2, 4]))
+    ]
+    outputs = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in (("B", [1, 4, 4]), ("S", [1, 2, 4]))
+    ]
+    nodes = [helper.make_node("Identity", [one.lower()], [one]) for one in "BS"]
+    graph = helper.make_graph(nodes, "graph", values, outputs)
+    path = str(tmp_path / "m.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    add_nms(path, Nms(0.5, 0.5, -1, -1))
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    session = onnxruntime.InferenceSession(path)
+    boxes = np.array([[[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60], [0, 0, 1, 1]]], np.float32)
+    scores = np.full((1, 2, 4), 0.4, np.float32)
+    objects, count = session.run(None, {"b": boxes, "s": scores})
+    assert (objects.shape, count.tolist()) == ((0, 6), [0])
+    scores[0, 1, :3] = 0.6, 0.9, 0.7
+    objects, count = session.run(None, {"b": boxes, "s": scores})
+    assert objects[:, 0].tolist() == [1, 1]
+    np.testing.assert_array_equal(objects[:, 2:], boxes[0, [1, 2]])
+
+
+def test_what_cannot_be_exported_is_said(tiny: Path, tmp_path: Path) -> None:
+    config, weights = untrained(tiny, tmp_path, "masks")
+    with engine(lambda text: None):
+        with pytest.raises(ExportError, match="ONNX is written for RetinaNet; this is MaskRCNN"):
+            export(config, weights, CATEGORIES, tmp_path / "out", "onnx")
+        with pytest.raises(ConfigError, match="onnx only"):
+            export(config, weights, CATEGORIES, tmp_path / "out", nms=False)
+        with pytest.raises(ConfigError, match="paddle or onnx"):
+            export(config, weights, CATEGORIES, tmp_path / "out", "openvino")
+    assert not (tmp_path / "out").exists()
 
 
 def test_force_replaces_an_exported_detector_and_nothing_else(tiny: Path, tmp_path: Path) -> None:
