@@ -39,6 +39,10 @@ OKABE_ITO: tuple[Colour, ...] = (
 PALETTE_SIZE = 256
 #: The longer side in pixels from which a picture is drawn on as it is.
 LEGIBLE_SIDE = 480
+#: How far a name is moved from its box to lie on no other, as a share of the picture's longer side.
+MOST_MOVED = 0.3
+#: So many names near a box are looked at for room beside them.
+MOST_BESIDE = 64
 #: A legend names every class up to this many; of more, those that the mask holds.
 MOST_ABSENT_CLASSES = 12
 #: Names of the class that is left in the picture's own colours.
@@ -119,7 +123,8 @@ def draw_detections(
 ) -> Image.Image:
     """A picture with objects: a box, a name and a score each, in the colour of the class, and its mask if given.
 
-    Objects are drawn by rising score, so that the surest lie on top; names move aside for each other where they can.
+    Objects are drawn by rising score, so that the surest lie on top; names move aside for each other, with a line to
+    their box where they do not touch it.
 
     Args:
         image: a PIL image, or an array [H, W], [H, W, 1] or [H, W, 3], uint8 or floats in [0, 1].
@@ -160,10 +165,11 @@ def draw_detections(
         text = words.name(found.labels[i])
         if found.scores is not None:
             text += f" {found.scores[i]:.2f}"
-        tags.append(
-            (_free_place(areas[i], _text_size(text, font), canvas.size, taken), text, found.labels[i])
-        )
-        taken.append(tags[-1][0])
+        place = _free_place(areas[i], _text_size(text, font), canvas.size, taken)
+        tags.append((place, text, found.labels[i]))
+        taken.append(place)
+        if line := _leader(place, areas[i]):
+            draw.line(line, fill=class_colour(found.labels[i]), width=width)
     for area, text, label in reversed(tags):
         colour, ink = class_colour(label), _ink_on(class_colour(label))
         draw.rectangle(area, fill=colour, outline=ink)
@@ -470,28 +476,69 @@ def _text_size(text: str, font: Font) -> tuple[int, int]:
 def _free_place(
     box: np.ndarray, size: tuple[int, int], limits: tuple[int, int], taken: Sequence[Area]
 ) -> Area:
-    """Where the tag of a box goes: at a corner of the box, inside the picture, on the fewest other tags."""
+    """Where the tag of a box goes, inside the picture and on no other tag where that can be.
+
+    At a corner of the box; else beside another tag, as near to the box's upper left corner as there is room; else at
+    the corner with the fewest other tags under it.
+    """
     (x0, y0, x1, y1), (width, height) = box, size
-    best: tuple[float, Area] | None = None
     corners = [(x0, y0 - height), (x0, y0), (x0, y1), (x1 - width, y0 - height), (x0, y1 - height), (x1, y0)]
-    for x, y in corners:
-        x = min(max(x, 0), max(limits[0] - width, 0))
-        y = min(max(y, 0), max(limits[1] - height, 0))
-        area = (x, y, x + width, y + height)
-        covered = sum(_common(area, other) for other in taken)
-        if best is None or covered < best[0]:
-            best = covered, area
-        if not covered:
-            break
-    assert best is not None
-    return best[1]
+    places, covered = _inside(corners, size, limits, taken)
+    if covered.min() == 0:
+        return _area(places[np.argmin(covered)], size)
+    # Beside other tags: a pixel of air between them, so that their frames do not touch.
+    near = np.array(taken)
+    near = near[np.argsort(np.hypot(*(near[:, :2] - corners[0]).T))[:MOST_BESIDE]]
+    left, upper, right, lower = near.T
+    xs = np.concatenate([left - width - 1, right + 1, left, np.full_like(left, x0)])
+    beside = [*zip(xs, np.tile(upper, 4), strict=True)]
+    for y in (upper - height - 1, lower + 1):
+        beside += [*zip(left, y, strict=True), *((x0, one) for one in y)]
+    others, over = _inside(beside, size, limits, taken)
+    away = np.hypot(*(others - corners[0]).T)
+    away[(over > 0) | (away > MOST_MOVED * max(limits))] = np.inf
+    if np.isfinite(away.min()):
+        return _area(others[np.argmin(away)], size)
+    return _area(places[np.argmin(covered)], size)
 
 
-def _common(one: Area, other: Area) -> float:
-    """Pixels that two areas share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(width, 0) * max(height, 0)
+def _inside(
+    corners: Sequence[tuple[float, float]],
+    size: tuple[int, int],
+    limits: tuple[int, int],
+    taken: Sequence[Area],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Upper left corners [M, 2] moved into the picture, and how many pixels of other tags each would cover [M]."""
+    room = np.maximum(np.subtract(limits, size), 0)
+    places = np.clip(np.array(corners, dtype=np.float64), 0, room)
+    if not taken:
+        return places, np.zeros(len(places))
+    areas = np.array(taken)
+    sides = np.minimum(places[:, None] + size, areas[None, :, 2:]) - np.maximum(
+        places[:, None], areas[None, :, :2]
+    )
+    return places, sides.clip(0).prod(axis=2).sum(axis=1)
+
+
+def _area(corner: np.ndarray, size: tuple[int, int]) -> Area:
+    x, y = (float(v) for v in corner)
+    return (x, y, x + size[0], y + size[1])
+
+
+def _leader(tag: Area, box: np.ndarray) -> Area | None:
+    """The shortest line from a tag to its box, as x0 y0 x1 y1; None where they touch."""
+    ends = []
+    for low in (0, 1):
+        tag_low, tag_high, box_low, box_high = tag[low], tag[low + 2], box[low], box[low + 2]
+        if tag_high < box_low:
+            ends.append((tag_high, box_low))
+        elif tag_low > box_high:
+            ends.append((tag_low, box_high))
+        else:
+            middle = (max(tag_low, box_low) + min(tag_high, box_high)) / 2
+            ends.append((middle, middle))
+    (x0, x1), (y0, y1) = ends
+    return (x0, y0, x1, y1) if max(abs(x1 - x0), abs(y1 - y0)) > 1 else None
 
 
 def _share(count: int, of: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 
 import numpy as np
@@ -174,18 +175,59 @@ def test_the_surest_object_lies_on_top_and_has_the_first_place_for_its_name(writ
         written.clear()
 
 
-def test_names_stay_in_the_picture_and_apart(written):
-    boxes = [[0, 0, 60, 40], [0, 0, 60, 41], [-30, -20, 5000, 900], [470, 0, 499, 20], [480, 280, 499, 299]]
-    drawn = draw_detections(GREY, boxes, [0, 1, 2, 1, 2], [0.1, 0.2, 0.3, 0.4, 0.5], CLASSES)
+def drawn_areas(drawn, written):
+    """Where the names were written, with the pictures' edges and each other kept free."""
     font = overlays._Words(CLASSES).font(overlays._font_size(drawn))
     areas = []
     for text, (x, y), _ in written:
         width, height = overlays._text_size(text, font)
         areas.append((x, y, x + width - 2 * overlays._pad(font), y + height))
-        assert areas[-1][0] >= 0 <= areas[-1][1]
-        assert areas[-1][2] <= 500
-        assert areas[-1][3] <= 300
-    assert not any(overlays._common(a, b) for i, a in enumerate(areas) for b in areas[:i])
+    return areas
+
+
+def overlapping(areas):
+    return [
+        (a, b)
+        for i, a in enumerate(areas)
+        for b in areas[:i]
+        if min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+    ]
+
+
+def test_names_stay_in_the_picture_and_apart(written):
+    boxes = [[0, 0, 60, 40], [0, 0, 60, 41], [-30, -20, 5000, 900], [470, 0, 499, 20], [480, 280, 499, 299]]
+    drawn = draw_detections(GREY, boxes, [0, 1, 2, 1, 2], [0.1, 0.2, 0.3, 0.4, 0.5], CLASSES)
+    areas = drawn_areas(drawn, written)
+    assert all(x0 >= 0 and y0 >= 0 and x1 <= 500 and y1 <= 300 for x0, y0, x1, y1 in areas)
+    assert overlapping(areas) == []
+
+
+def test_names_of_a_crowd_lie_apart_and_near_their_boxes(written):
+    draw = np.random.default_rng(0)
+    corners = draw.integers(100, 160, (20, 2))
+    boxes = np.concatenate([corners, corners + draw.integers(60, 110, (20, 2))], axis=1)
+    drawn = draw_detections(GREY, boxes, draw.integers(0, 3, 20), draw.random(20), CLASSES)
+    areas = drawn_areas(drawn, written)
+    assert len(areas) == 20
+    assert overlapping(areas) == []
+    reach = overlays.MOST_MOVED * 500 + 1
+    assert all(100 - reach <= x0 <= 270 + reach for x0, *_ in areas)
+
+
+def test_a_name_that_is_away_from_its_box_has_a_line_to_it():
+    box = np.array([100.0, 100.0, 200.0, 200.0])
+    assert overlays._leader((10, 110, 60, 130), box) == (60, 120, 100, 120)
+    assert overlays._leader((120, 240, 160, 260), box) == (140, 240, 140, 200)
+    assert overlays._leader((210, 80, 260, 90), box) == (210, 90, 200, 100)
+    assert overlays._leader((100, 80, 150, 100), box) is None
+    assert overlays._leader((120, 120, 150, 140), box) is None
+
+
+def test_hundreds_of_names_are_placed_in_seconds():
+    boxes = np.tile([[100, 100, 200, 200]], (300, 1))
+    begin = time.monotonic()
+    draw_detections(GREY, boxes, np.zeros(300, int), np.linspace(0, 1, 300), CLASSES)
+    assert time.monotonic() - begin < 8
 
 
 def test_no_objects_leave_the_picture():
