@@ -6,7 +6,7 @@
 - `optimizer.safetensors`: the optimizer's tensors, named `<parameter>:<kind>` (Paddle's own names of parameters
   change from process to process);
 - `ema.safetensors`: the weights' average, a model as well, where the recipe keeps one;
-- `state.json`: where the run is, the loss scaler's state, and size and SHA-256 of the other files.
+- `state.json`: where the run is, the loss scaler's state, size and SHA-256 of the other files, and its own SHA-256.
 
 No random state is kept: every draw of a run is a function of its seed, epoch and step.
 """
@@ -14,6 +14,7 @@ No random state is kept: every draw of a run is a function of its seed, epoch an
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -110,6 +111,7 @@ def save_checkpoint(
             "state": asdict(state),
             "files": {name: _fingerprint(partial / name) for name in written},
         }
+        content["sha256"] = _digest(content)
         (partial / STATE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         for path in (*partial.iterdir(), partial):
             _flush(path)
@@ -191,6 +193,11 @@ def check_checkpoint(path: Path) -> TrainingState:
     """
     try:
         content = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise BrokenCheckpointError(f"{path / STATE} was written by another version of this program")
+        digest = content.pop("sha256", None)  # older checkpoints have none
+        if digest is not None and digest != _digest(content):
+            raise BrokenCheckpointError(f"{path / STATE} was changed: its content is not what was written")
         written, files = content["state"], content["files"]
         for name in {MODEL: None, OPTIMIZER: None, **files}:
             found = _fingerprint(path / name)
@@ -200,7 +207,7 @@ def check_checkpoint(path: Path) -> TrainingState:
                     f"{files[name]['bytes']:,}"
                     + (" (the content differs)" if found["bytes"] == files[name]["bytes"] else "")
                 )
-        if content["format"] != _FORMAT or set(written) != {f.name for f in fields(TrainingState)}:
+        if set(written) != {f.name for f in fields(TrainingState)}:
             raise BrokenCheckpointError(f"{path / STATE} was written by another version of this program")
     except OSError as error:
         raise BrokenCheckpointError(f"{path} is not a complete checkpoint: {error}") from None
@@ -265,6 +272,11 @@ def _set_optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimize
             ):
                 state.setdefault(f"{parameter.name}_{kind}_0", value)
     optimizer.set_state_dict(state)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Of JSON values, whatever their order and layout."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

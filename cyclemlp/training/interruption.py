@@ -25,6 +25,7 @@ class Interruption:
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
         self._at_once = False
+        self._again = False
         self._process = os.getpid()
 
     def __enter__(self) -> Interruption:
@@ -33,16 +34,19 @@ class Interruption:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._again and kind is not None and issubclass(kind, Exception):
+            # Paddle wraps a KeyboardInterrupt that meets a backward function in an error of its own.
+            raise KeyboardInterrupt from None
 
     def unless_stopped(self, work: Callable[[], T]) -> T | None:
         """Do work that a signal may end at once, for it spoils nothing; None if one came, then or before."""
         self._at_once = True
         try:
             return work() if self.signal is None else None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception):
             if self.signal is None:  # not by a signal of ours
                 raise
             return None
@@ -58,6 +62,7 @@ class Interruption:
             return
         again, self.signal = self.signal is not None, self.signal or number
         if number == signal.SIGINT if again else self._at_once:
+            self._again = again
             raise KeyboardInterrupt
         if not again:
             # Not print: the signal may have come in the middle of a line, and a buffer cannot be entered twice.

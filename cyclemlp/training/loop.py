@@ -119,6 +119,42 @@ def train(
     else:
         folder = OthersFolder(Path(output), world.from_first(None))
         say, show_progress, on_epoch = _say_nothing, False, None
+    try:
+        return _train(
+            recipe,
+            train_source,
+            val_source,
+            folder,
+            world,
+            classes=classes,
+            workers=workers,
+            show_progress=show_progress,
+            command=command,
+            say=say,
+            on_epoch=on_epoch,
+            writer=writer,
+            look_at=look_at,
+        )
+    finally:
+        folder.release()
+
+
+def _train(
+    recipe: Recipe,
+    train_source: Source,
+    val_source: Source | None,
+    folder: RunFolder,
+    world: World,
+    *,
+    classes: Sequence[str] | None,
+    workers: int | None,
+    show_progress: bool,
+    command: str | None,
+    say: Callable[[str], None],
+    on_epoch: Callable[[dict[str, Any], nn.Layer], None] | None,
+    writer: str | None,
+    look_at: Callable[[Source, Source | None, World], tuple[Source, Source | None]] | None,
+) -> TrainingResult:
     paddle.seed(recipe.run.seed)
     train_source, val_source, names, count = pair_sources(train_source, val_source, classes)
     model = build_model(recipe, names, count, say)
@@ -139,6 +175,7 @@ def train(
         stepper.amp.load_state_dict(state.scaler)
         _check_place(state, folder.checkpoint, train_loader.pictures * world.size // len(train_loader))
         say(f"resuming from {folder.checkpoint}: {state.epoch} epochs and {state.step} steps done")
+        _tell_other_schedule(folder, recipe, schedule, state, len(train_loader), world, say)
     folder.prepare()
     folder.save_recipe(recipe)
     facts = describe(recipe, stepper, train_source, val_source, schedule)
@@ -208,6 +245,29 @@ def _check_place(state: TrainingState, checkpoint: Path, pictures_per_step: int)
             f"pictures; a step of this run has {pictures_per_step}. Go on with the same batch size and number of "
             "devices until the epoch's end, or from a checkpoint at one"
         )
+
+
+def _tell_other_schedule(
+    folder: RunFolder,
+    recipe: Recipe,
+    schedule: Schedule,
+    state: TrainingState,
+    steps: int,
+    world: World,
+    say: Callable[[str], None],
+) -> None:
+    """Say how the learning rate goes on where the recipe gives another schedule than the run had."""
+    before = folder.recipe_before()
+    if before is None:
+        return
+    old = Schedule.from_recipe(before, world.size)
+    if old == schedule and before.run.epochs == recipe.run.epochs:
+        return
+    was, now = (one.lr(state.epoch, state.step, steps) for one in (old, schedule))
+    say(
+        f"the schedule of {before.run.epochs} epochs is now one of {recipe.run.epochs}: the learning rate goes on at "
+        f"{now:.3g}, and would have been {was:.3g} by the old one"
+    )
 
 
 def train_epoch(

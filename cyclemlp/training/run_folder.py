@@ -30,6 +30,7 @@ from cyclemlp._version import __version__
 from cyclemlp.errors import ConfigError, MissingDependencyError
 from cyclemlp.report import JsonLines, format_duration, plot_curves, read_json_lines
 from cyclemlp.report.writers import WRITERS, Writer, open_writer
+from cyclemlp.run_lock import LOCK, RunLock
 from cyclemlp.training.checkpoint import list_checkpoints, newest_checkpoint
 from cyclemlp.training.recipe import Recipe, differences
 
@@ -50,19 +51,31 @@ class RunFolder:
         checkpoint: where to go on from, or None.
 
     Raises:
-        ConfigError: the folder is not empty and neither `resume` nor `force` is given; nothing to resume from.
+        ConfigError: the folder is not empty and neither `resume` nor `force` is given; nothing to resume from; another
+            process writes it.
     """
 
     def __init__(self, path: Path, *, resume: str | Path | None = None, force: bool = False) -> None:
         self.path = path
+        self._lock = RunLock()
+        if (path / RECIPE).is_file():  # else it is taken once there is a folder, in `prepare`
+            self._lock.take(path)
+        try:
+            self._look(resume, force)
+        except BaseException:
+            self.release()
+            raise
+
+    def _look(self, resume: str | Path | None, force: bool) -> None:
+        path = self.path
         self.checkpoint = self._find(resume)
         self._clear_first = False
         here = self.checkpoint is not None and self.checkpoint.parent.resolve() == path.resolve()
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file; the output of a run is a folder")
         # A run that was killed while it wrote its recipe left no more than this.
-        rest = f".{RECIPE}.partial"
-        if path.is_dir() and any(p.name != rest for p in path.iterdir()) and not here:
+        rest = (f".{RECIPE}.partial", LOCK)
+        if path.is_dir() and any(p.name not in rest for p in path.iterdir()) and not here:
             is_run = (path / RECIPE).exists()
             if not force and not (is_run and str(resume) == "auto"):
                 raise ConfigError(
@@ -92,6 +105,7 @@ class RunFolder:
     def prepare(self) -> None:
         """Make the folder, or remove the run that `force` replaces: not before everything else was found good."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._lock.take(self.path)
         # What is being written has the name that it will have behind a point: here, rests of a run that was killed.
         ours = tuple(
             f".{Path(name).stem}" for name in ("checkpoint_", RECIPE, BEST, BEST_EMA, CURVES, README)
@@ -106,10 +120,21 @@ class RunFolder:
             else:
                 path.unlink(missing_ok=True)
 
+    def release(self) -> None:
+        """Let others write here."""
+        self._lock.release()
+
+    def recipe_before(self) -> Recipe | None:
+        """That of the run that is gone on with, if it is known."""
+        if self.checkpoint is None or not (self.checkpoint.parent / RECIPE).exists():
+            return None
+        return Recipe.load(self.checkpoint.parent / RECIPE)
+
     def save_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`; a resumed run whose recipe differs from the one it had is warned about."""
-        if self.checkpoint is not None and (self.checkpoint.parent / RECIPE).exists():
-            changes = list(differences(Recipe.load(self.checkpoint.parent / RECIPE), recipe))
+        before = self.recipe_before()
+        if before is not None:
+            changes = list(differences(before, recipe))
             if changes:
                 told = ", ".join(f"{key} {old} → {new}" for key, old, new in changes)
                 warnings.warn(f"the recipe differs from that of the run being resumed: {told}", stacklevel=2)
@@ -205,6 +230,7 @@ class OthersFolder(RunFolder):
                 f"{checkpoint} is not seen from {platform.node()}: to go on, all machines must share the run's folder"
             )
         self.path, self.checkpoint = path, checkpoint
+        self._lock = RunLock()
 
     def prepare(self) -> None:
         """Left to the first."""

@@ -34,6 +34,7 @@ from cyclemlp.weights.torch_files import LEGACY_MAGIC, read_torch_legacy, read_t
 from cyclemlp.weights.unpickle import printable
 
 _METADATA_KEY = "cyclemlp"
+_CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_step(\d+))?")
 _SUFFIXES = (".safetensors", ".pdparams")
 
 
@@ -133,8 +134,10 @@ def _find_file(path: Path) -> Path:
         if not path.exists():
             raise WeightsError(f"{path}: there is no such file or folder")
         return path
-    checkpoints = [p for p in path.glob("checkpoint_*/model.safetensors") if p.parent.name[11:].isdecimal()]
-    newest = sorted(checkpoints, key=lambda p: int(p.parent.name[11:]), reverse=True)
+    found = [(_CHECKPOINT.fullmatch(p.parent.name), p) for p in path.glob("checkpoint_*/model.safetensors")]
+    # In the middle of an epoch there is a step behind the epoch's number.
+    places = [((int(m[1]), int(m[2] or 0)), p) for m, p in found if m]
+    newest = [p for _, p in sorted(places, reverse=True)]
     for candidate in (path / "best.safetensors", *newest, path / "model.safetensors"):
         if candidate.is_file():
             return candidate

@@ -141,6 +141,12 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -152,6 +158,7 @@ def flip(path: Path) -> None:
         (lambda p: (p / "optimizer.safetensors").unlink(), "not a complete checkpoint"),
         (lambda p: (p / "state.json").unlink(), "not a complete checkpoint"),
         (lambda p: cut(p / "state.json"), "state.json is damaged"),
+        (lambda p: change(p / "state.json", '"epoch": 2', '"epoch": 3'), "state.json was changed"),
         (lambda p: (p / "state.json").write_text("[]"), "state.json is damaged"),
         (lambda p: (p / "state.json").write_bytes(b"\xff"), "state.json is damaged"),
         (lambda p: (p / "state.json").write_text('{"state": {}, "files": {}}'), "state.json is damaged"),
@@ -175,6 +182,15 @@ def test_one_of_a_later_format_is_refused(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(BrokenCheckpointError, match="another version"):
         check_checkpoint(path.parent)
+
+
+def test_one_that_older_versions_wrote_is_taken(tmp_path):
+    model, optimizer = trained()
+    path = save_checkpoint(tmp_path, model, optimizer, TrainingState(1), keep=3) / "state.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert check_checkpoint(path.parent).epoch == 1
 
 
 def test_a_full_disk_leaves_the_earlier_one_and_no_rest(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import paddle
 import pytest
 
 from cyclemlp.training.interruption import Interruption
@@ -75,3 +76,42 @@ print(interruption.signal == signal.SIGTERM)
     assert done.stdout == "True\n", done.stderr
     assert "stopping after this step" in done.stderr
     assert "epoch 1" in done.stderr
+
+
+def test_what_paddle_makes_of_a_second_ctrl_c_is_a_ctrl_c(capfd):
+    """Paddle wraps what a Python function raises within `backward` in an OSError."""
+
+    class Interrupting(paddle.autograd.PyLayer):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            send(signal.SIGINT)
+            return grad
+
+    def step():
+        x = paddle.ones([2])
+        x.stop_gradient = False
+        Interrupting.apply(x).sum().backward()
+
+    def twice():
+        with Interruption():
+            send(signal.SIGINT)
+            step()
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    with Interruption() as interruption:
+        assert interruption.unless_stopped(step) is None
+
+
+def test_an_error_without_a_second_signal_stays_what_it_is(capfd):
+    def full():
+        with Interruption():
+            send(signal.SIGINT)
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        full()

@@ -45,6 +45,7 @@ def test_force_removes_the_run_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path, force=True)
     assert (tmp_path / "best.safetensors").exists()  # the new run may still turn out to be impossible
     folder.prepare()
+    folder.release()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint_mine", "thesis.txt"]
 
 

@@ -116,6 +116,8 @@ def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoi
     assert stopped.value.checkpoint == output / checkpoint
     assert stopped.value.signal == number
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert cyclemlp.load_model(output).head.weight.shape  # it can be used
+    assert not (output / ".lock").exists()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resumed = tiny_train(output, resume="auto")
@@ -166,12 +168,14 @@ def test_a_truncated_checkpoint_is_passed_over_loudly(whole, tmp_path):
     assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
 
 
-def test_resuming_a_finished_run_with_more_epochs_says_what_changed(tmp_path):
+def test_resuming_a_finished_run_with_more_epochs_says_what_changed(tmp_path, capsys):
     output = tmp_path / "run"
     tiny_train(output, tiny_recipe(run__epochs=1))
+    capsys.readouterr()
     with pytest.warns(UserWarning, match=r"the recipe differs .*: run.epochs 1 → 2"):
         result = tiny_train(output, tiny_recipe(run__epochs=2), resume="auto")
     assert [r["epoch"] for r in result.epochs] == [1, 2]
+    assert "the schedule of 1 epochs is now one of 2: the learning rate goes on at" in capsys.readouterr().out
 
 
 def test_a_run_may_branch_off_another(whole, tmp_path):
