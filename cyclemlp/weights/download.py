@@ -7,6 +7,7 @@ ImageNet's terms allow non-commercial research and education only (docs/weights.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -14,16 +15,19 @@ import re
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from cyclemlp._cache import cache_folder
 from cyclemlp._version import __version__
 from cyclemlp.errors import WeightsError
+from cyclemlp.text import printable, shortened, shown
 from cyclemlp.weights.files import file_sha256, read_weights
 
 try:
@@ -45,6 +49,7 @@ TERMS = (
 )
 
 _CHUNK = 2**18  # bytes
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _print(message: str) -> None:
@@ -62,8 +67,9 @@ def fetch_pretrained(
 ) -> Path:
     """The path of a published weight file, fetched if the cache does not have it.
 
-    A download that breaks off is resumed, by the next attempt or the next call. The file gets its name only when it
-    is whole and readable. Its SHA-256 is recorded beside it at first use and checked at every later one.
+    A download that breaks off is resumed, by the next attempt or the next call, if the server can do that. The file
+    gets its name only when it is whole, readable and of the SHA-256 that is recorded beside it, if one is; whatever
+    else was fetched is discarded. The SHA-256 is recorded at first use and checked at every later one.
 
     Args:
         name: a model that has published weights, `cyclemlp_b1` … `cyclemlp_b5`, or an inferred variant; case does not
@@ -75,16 +81,21 @@ def fetch_pretrained(
         say: where messages for people go; default stderr.
 
     Raises:
-        WeightsError: unknown name, no connection (it says which file to fetch and where to put it), a file that is
-            too long or no weights, or one that is not the file of its first use.
+        WeightsError: unknown name, no connection (it says which file to fetch and where to put it), a redirect to
+            anything but http and https or from https to http, no space, a file that is too long or no weights, or
+            one that is not the file of its first use.
     """
     file_name = PUBLISHED.get(name.lower())
     if file_name is None:
         raise WeightsError(f"no weights of {name!r} were published; there are {', '.join(PUBLISHED)}")
     base = base_url or os.environ.get("CYCLEMLP_BASE_URL") or BASE_URL
-    if not base.startswith(("http://", "https://")):
-        raise WeightsError(f"the base address is {base!r}; it must begin with http:// or https://")
+    if not base.lower().startswith(("http://", "https://")) or not base.isprintable():
+        raise WeightsError(
+            f"the base address is {shown(base)}; it must begin with http:// or https:// and have no control characters"
+        )
     target = cache_folder() / file_name
+    if target.exists() and not target.is_file():
+        raise WeightsError(f"{target}: is no file; delete it, and it will be fetched")
     try:
         if not (target.exists() and _record(target).exists()):  # else the cache may be read-only
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +103,9 @@ def fetch_pretrained(
                 if not target.exists():
                     url = f"{base.rstrip('/')}/{file_name}"
                     say(f"fetching {url}\n  {TERMS}")
-                    _download(_Download(url, target, max_bytes, timeout_s), attempts)
+                    _download(
+                        _Download(url, target, _recorded_digest(target), max_bytes, timeout_s), attempts
+                    )
                 _record_digest(target, say)
         digest = _check_digest(target)
     except OSError as error:
@@ -132,10 +145,23 @@ def _record_digest(target: Path, say: Callable[[str], None]) -> None:
         say(f"recorded its SHA-256 in {record}")
 
 
+def _recorded_digest(target: Path) -> str | None:
+    """The SHA-256 that the file must have; None if none is recorded yet."""
+    record = _record(target)
+    if not record.exists():
+        return None
+    text = record.read_bytes()[:1000].decode("ascii", "replace")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}(\s.*)?", text, re.DOTALL):
+        raise WeightsError(
+            f"{record}: holds {shown(text)}; expected a SHA-256 as `sha256sum {target.name}` writes it. Delete it, and "
+            "the next use records the file's anew"
+        )
+    return text[:64].lower()
+
+
 def _check_digest(target: Path) -> str:
     """The file's SHA-256, if it is still the one of its first use."""
-    found, record = file_sha256(target), _record(target)
-    expected = record.read_text().split(" ")[0].strip()
+    found, record, expected = file_sha256(target), _record(target), _recorded_digest(target)
     if found != expected:
         raise WeightsError(
             f"{target}: is not the file of its first use: its SHA-256 is {found}, recorded was {expected}. Delete "
@@ -160,11 +186,29 @@ class _Version:
     etag: str | None
 
 
-class _Download:
-    """A download into `X.part`, beside which `X.part.json` says of which version its bytes are."""
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Python's own follows to ftp too, and from https to http, where anybody on the way can answer."""
 
-    def __init__(self, url: str, target: Path, max_bytes: int, timeout_s: float) -> None:
-        self.url, self.target, self.max_bytes, self.timeout_s = url, target, max_bytes, timeout_s
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        before, after = (urllib.parse.urlsplit(url).scheme for url in (req.full_url, newurl))
+        if after not in ("http", "https") or (before, after) == ("https", "http"):
+            reason = f"{msg} - a redirect from {before} to {newurl} is not followed"
+            raise urllib.error.HTTPError(newurl, code, reason, headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Download:
+    """A download into `X.part`, beside which `X.part.json` says of which version its bytes are.
+
+    Args:
+        sha256: of the file, in lower case, if it is known.
+    """
+
+    def __init__(self, url: str, target: Path, sha256: str | None, max_bytes: int, timeout_s: float) -> None:
+        self.url, self.target, self.sha256 = url, target, sha256
+        self.max_bytes, self.timeout_s = max_bytes, timeout_s
         self.part = target.with_name(f"{target.name}.part")
         self.record = target.with_name(f"{target.name}.part.json")
 
@@ -173,13 +217,21 @@ class _Download:
         self.record.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Give the file its name, if it is one of weights."""
+        """Give the file its name, if it is one of weights and the one that was recorded."""
         try:
+            if self.sha256 not in (None, found := file_sha256(self.part)):
+                record = _record(self.target)
+                raise WeightsError(
+                    f"has the SHA-256 {found}, and {record} says {self.sha256}. Delete {record.name} if the file was "
+                    "changed by those who publish it, else fetch it elsewhere"
+                )
             read_weights(self.part)
         except WeightsError as error:
             self.discard()
+            reason = str(error).removeprefix(f"{self.part}: ")
             raise WeightsError(
-                f"what {self.url} gave is not a weight file; it was discarded. {error}"
+                f"what {self.url} gave is not the weight file; it was discarded: it {reason}. Open the address in a "
+                f"browser to see what is there; a file that was fetched otherwise belongs at {self.target}"
             ) from error
         self.part.replace(self.target)
         self.discard()
@@ -190,13 +242,12 @@ class _Download:
         start = self.part.stat().st_size if before and self.part.exists() else 0
         if before and start == before.length:
             return  # stopped between the last byte and the new name
-        request = urllib.request.Request(self.url, headers={"User-Agent": f"paddle-cyclemlp/{__version__}"})
+        headers = {"User-Agent": f"paddle-cyclemlp/{__version__}"}
         if before and start:
-            request.add_header("Range", f"bytes={start}-")
-            request.add_header("If-Range", str(before.etag))
+            headers |= {"Range": f"bytes={start}-", "If-Range": str(before.etag)}
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
-                self._receive(response, before, start)
+            request = urllib.request.Request(self.url, headers=headers)
+            response = urllib.request.build_opener(_Redirects).open(request, timeout=self.timeout_s)
         except urllib.error.HTTPError as error:
             if error.code == 416:  # the part is longer than the file: of another version
                 self.discard()
@@ -207,14 +258,29 @@ class _Download:
             raise WeightsError(self.by_hand(answer)) from error
         except urllib.error.URLError as error:  # no connection at all
             raise WeightsError(self.by_hand(str(error.reason))) from error
-        except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except (ValueError, http.client.InvalidURL) as error:  # of the address, or of where it redirects to
+            raise WeightsError(self.by_hand(f"an address that cannot be used ({error})")) from error
+        except (http.client.HTTPException, OSError) as error:
             raise _Broken(f"the connection broke ({str(error) or type(error).__name__})") from error
+        try:
+            with response:
+                self._receive(response, before, start)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            self.discard()
+            raise WeightsError(
+                f"cannot fetch {self.url}: there is no space for it at {self.part.parent} ({error.strerror}); what was "
+                "fetched was discarded. Make room, or set CYCLEMLP_HOME to a folder that has more"
+            ) from error
 
     def _receive(self, response: http.client.HTTPResponse, before: _Version | None, start: int) -> None:
         etag = response.headers.get("ETag")
         total = response.length
         if response.status == 206:
-            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            span = re.fullmatch(
+                r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})", response.headers.get("Content-Range", "")
+            )
             first, total = (int(span[1]), int(span[2])) if span else (None, None)
             if first != start or before is None or (before.length, before.etag) != (total, etag):
                 self.discard()
@@ -232,7 +298,7 @@ class _Download:
             ) as bar,
         ):
             file.seek(start)
-            while chunk := response.read1(_CHUNK):  # what has come, so that a silent server costs nothing
+            for chunk in _chunks(response):
                 if start + len(chunk) > self.max_bytes:
                     self.discard()
                     raise WeightsError(f"{self.url} gives more than the limit of {self.max_bytes} bytes")
@@ -246,21 +312,36 @@ class _Download:
         """Of which version the part is, if that is known well enough to go on with it."""
         try:
             version = _Version(**json.loads(self.record.read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
-        strong = version.etag is not None and not version.etag.startswith("W/")
+        strong = isinstance(version.etag, str) and not version.etag.startswith("W/")
         return version if version.url == self.url and strong else None
 
     def _write_record(self, version: _Version) -> None:
         self.record.write_text(json.dumps(asdict(version)))
 
     def by_hand(self, reason: str) -> str:
+        if self._recorded() is None:
+            self.discard()  # there is no going on with it
         kept = self.part.stat().st_size if self.part.exists() else 0
+        reason = shortened(printable(reason, lines=False), 300)
         again = f" {kept} bytes are kept, and the next try goes on from there." if kept else ""
         return (
             f"cannot fetch {self.url}: {reason}.{again} Without a connection, fetch that file elsewhere and put it at "
             f"{self.target}"
         )
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """What has come, so that a silent server costs nothing."""
+    while True:
+        try:
+            chunk = response.read1(_CHUNK)
+        except (http.client.HTTPException, OSError) as error:
+            raise _Broken(f"the connection broke ({str(error) or type(error).__name__})") from error
+        if not chunk:
+            return
+        yield chunk
 
 
 def _download(download: _Download, attempts: int) -> None:

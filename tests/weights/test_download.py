@@ -2,10 +2,13 @@
 
 import hashlib
 import http.server
+import os
 import re
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from weights_fixtures import content
 
 from cyclemlp.errors import WeightsError
-from cyclemlp.weights import fetch_pretrained, read_weights
+from cyclemlp.weights import download, fetch_pretrained, read_weights
 
 FILE = content("authors_release.pth")
 DIGEST = hashlib.sha256(FILE).hexdigest()
@@ -26,6 +29,8 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.etag, self.status = FILE, '"one"', 200
+        self.location = None  # where it redirects to
+        self.raw = None  # an answer sent as it is
         self.ranges = True  # whether ranges are honoured
         self.tell_length = True
         self.cut_after = []  # how many bytes of each coming answer are sent before the connection is dropped
@@ -44,6 +49,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server, body, start = self.server, self.server.body, 0
         asked = self.headers.get("Range")
+        if server.raw is not None:
+            server.log.append((asked, len(server.raw)))
+            self.wfile.write(server.raw)
+            return
+        if server.location is not None:
+            server.log.append((asked, 0))
+            self.send_response(302)
+            self.send_header("Location", server.location)
+            self.end_headers()
+            return
         if server.status != 200:
             server.log.append((asked, 0))
             self.send_error(server.status)
@@ -239,9 +254,171 @@ def test_a_busy_server_is_asked_again(server, home):
 
 def test_a_page_instead_of_weights_is_discarded(server, home):
     server.body = b"<!DOCTYPE html><html>Sign in to continue</html>"
-    with pytest.raises(WeightsError, match=r"gave is not a weight file; it was discarded.*HTML"):
+    with pytest.raises(WeightsError, match=r"gave is not the weight file; it was discarded: it is no .*HTML"):
         fetch(server)
     assert names(home) == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", FILE[:HALF], FILE[:-1], b'{"message": "Not Found"}', b"\x1f\x8b" + bytes(99)]
+)
+@pytest.mark.parametrize("tell_length", [True, False])
+def test_what_is_not_the_whole_file_is_discarded(tell_length, body, server, home):
+    """The server gives all that it has, but that is a part, or something else."""
+    server.body, server.tell_length = body, tell_length
+    with pytest.raises(
+        WeightsError, match=r"what http.*CycleMLP_B1\.pth gave is not the weight file; it was disc"
+    ):
+        fetch(server)
+    assert names(home) == []
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"one"'])
+def test_a_part_that_cannot_be_resumed_is_not_kept(etag, server, home):
+    server.etag, server.cut_after = etag, [HALF]
+    with pytest.raises(WeightsError, match=rf"cannot fetch .* ended after {HALF} of") as caught:
+        fetch(server, attempts=1)
+    assert "are kept" not in str(caught.value)
+    assert names(home) == []
+
+
+def test_a_redirect_within_http_is_followed(server, home):
+    with serving() as other:
+        server.location = f"{other.address}elsewhere"
+        assert fetch(server).read_bytes() == FILE
+        assert other.log == [(None, len(FILE))]
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("file:///etc/passwd", r"302 Found.*file:///etc/passwd"),
+        ("FILE:///etc/passwd", r"302 Found.*///etc/passwd"),
+        ("ftp://127.0.0.1:9/a.pth", r"302 Found - a redirect from http to ftp://127\.0\.0\.1:9/a\.pth is not followed"),
+        ("data:text/plain,weights", r"302 Found.*data:text/plain,weights"),
+        ("gopher://127.0.0.1/", r"302 Found.*gopher"),
+        ("/v0.1/CycleMLP_B1.pth", r"302 .*infinite loop"),  # to itself
+        ("http://[", r"an address that cannot be used"),
+        ("http://127.0.0.1:port/", r"an address that cannot be used"),
+        ("http://127.0.0.1:99999999/", r"."),
+        (f"http://{'a' * 70}.example/", r"."),
+        ("http://", r"."),
+    ],
+)  # fmt: skip
+def test_redirects_that_are_not_followed(location, reason, server, home):
+    server.location = location
+    with pytest.raises(WeightsError, match=rf"cannot fetch http.*CycleMLP_B1\.pth: .*{reason}") as caught:
+        fetch(server, attempts=1)
+    assert "\n" not in str(caught.value)
+    assert f"put it at {home / 'CycleMLP_B1.pth'}" in str(caught.value)
+    assert names(home) == []
+
+
+def test_a_redirect_away_from_https_is_not_followed():
+    request = urllib.request.Request("https://example.org/a.pth")
+    follow = download._Redirects().redirect_request
+    with pytest.raises(urllib.error.HTTPError, match=r"from https to http://example\.org/b is not followed"):
+        follow(request, None, 302, "Found", {}, "http://example.org/b")
+    assert follow(request, None, 302, "Found", {}, "https://other.org/b").full_url == "https://other.org/b"
+    plain = urllib.request.Request("http://example.org/a.pth")
+    assert follow(plain, None, 302, "Found", {}, "https://example.org/b").full_url == "https://example.org/b"
+
+
+RAW = {
+    "no HTTP": b"220 mail.example ready\r\n",
+    "nothing": b"",
+    "a status of control characters": b"HTTP/1.0 404 \x1b[2J\x1b]0;title\x07\r\n\r\n",
+    "a chunk that is cut off": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n" + FILE[:100],
+    "a chunk of no size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "a range that nobody asked for": b"HTTP/1.0 206 OK\r\nContent-Range: bytes %s-1/2\r\n\r\nab"
+    % (b"9" * 5000),
+    "too many headers": b"HTTP/1.0 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+    "a header without end": b"HTTP/1.0 200 OK\r\nA: " + b"b" * 100_000,
+    "a length below 0": b"HTTP/1.0 200 OK\r\nContent-Length: -5\r\n\r\n" + FILE[:100],
+    "a length of 5000 digits": b"HTTP/1.0 200 OK\r\nContent-Length: "
+    + b"9" * 5000
+    + b"\r\n\r\n"
+    + FILE[:100],
+    "no content": b"HTTP/1.0 204 No Content\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", RAW)
+def test_answers_that_are_no_http(case, server, home):
+    server.raw = RAW[case]
+    with pytest.raises(WeightsError, match=r"http://127.*CycleMLP_B1\.pth") as caught:
+        fetch(server, attempts=1)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    assert names(home) == []
+
+
+@pytest.mark.parametrize(
+    "base",
+    ["http://", "http://[", "http://a b/", "http://a:b/", "http://a..b/", "HTTP://a:b"],
+)
+def test_an_address_that_is_none(base, home):
+    with pytest.raises(WeightsError, match=r"cannot fetch .*put it at") as caught:
+        fetch_pretrained("cyclemlp_b1", base_url=base)
+    assert str(caught.value).isprintable()
+    assert names(home) == []
+    with pytest.raises(
+        WeightsError, match=r"address is 'http://\\x1b\[2J/'; it must .* no control characters"
+    ):
+        fetch_pretrained("cyclemlp_b1", base_url="http://\x1b[2J/")
+
+
+def test_no_space(server, home):
+    home.mkdir()
+    (home / "CycleMLP_B1.pth.part").symlink_to("/dev/full")
+    with pytest.raises(
+        WeightsError, match=r"cannot fetch http.*there is no space.*No space left.*CYCLEMLP_HOME"
+    ):
+        fetch(server)
+    assert names(home) == []
+    assert len(server.log) == 1
+    assert fetch(server).read_bytes() == FILE
+
+
+def test_a_file_of_another_sum_is_discarded(server, home):
+    home.mkdir()
+    record = home / "CycleMLP_B1.pth.sha256"
+    record.write_text(f"{'0' * 64}  CycleMLP_B1.pth\n")
+    with pytest.raises(
+        WeightsError, match=rf"discarded: it has the SHA-256 {DIGEST}, and .*sha256 says 0000"
+    ):
+        fetch(server)
+    assert names(home) == ["CycleMLP_B1.pth.sha256"]
+    record.write_text(f"{DIGEST.upper()} *CycleMLP_B1.pth\n")  # as other programs write it
+    assert fetch(server).read_bytes() == FILE
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b"<html>", b"0" * 63, b"g" * 64])
+def test_a_record_that_is_none(content, server, home):
+    fetch(server)
+    (home / "CycleMLP_B1.pth.sha256").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"B1\.pth\.sha256: holds .*expected a SHA-256 .*Delete it"):
+        fetch(server)
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"[]", b"\xff", b'{"url": 1, "length": "a", "etag": 5}', b"[" * 9999]
+)
+def test_a_part_of_a_damaged_record_is_fetched_anew(record, server, home):
+    home.mkdir()
+    (home / "CycleMLP_B1.pth.part").write_bytes(b"something")
+    (home / "CycleMLP_B1.pth.part.json").write_bytes(record)
+    assert fetch(server).read_bytes() == FILE
+
+
+@pytest.mark.parametrize("special", ["folder", "FIFO"])
+def test_something_else_of_the_files_name(special, home):
+    home.mkdir()
+    target = home / "CycleMLP_B1.pth"
+    target.mkdir() if special == "folder" else os.mkfifo(target)
+    (home / "CycleMLP_B1.pth.sha256").write_text(f"{DIGEST}  CycleMLP_B1.pth\n")
+    with pytest.raises(WeightsError, match=r"CycleMLP_B1\.pth: is no file; delete it"):
+        fetch_pretrained("cyclemlp_b1")
 
 
 def test_without_a_connection(home):
