@@ -29,6 +29,8 @@ MAX_PROBLEM = 200
 
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _MERGE = "tag:yaml.org,2002:merge"
+#: YAML 1.2's numbers that 1.1 takes for text: without a point, or without a sign in the exponent.
+EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
@@ -167,9 +169,4 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
             seen[named] = key.start_mark.line
 
 
-# YAML 1.2's numbers that 1.1 takes for text: without a point, or without a sign in the exponent.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))

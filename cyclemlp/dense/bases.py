@@ -15,7 +15,15 @@ import cyclemlp
 from cyclemlp.errors import ConfigError
 from cyclemlp.network.config import did_you_mean
 from cyclemlp.text import shown
-from cyclemlp.yaml_files import check_yaml
+from cyclemlp.yaml_files import EXPONENT, check_yaml
+
+
+class _Loader(yaml.FullLoader):
+    """With the engines' own tags, and without calling whatever function a tag names, as theirs do."""
+
+
+# 1e-4 is a number, as in YAML 1.2; in 1.1 it is text, on which the engines stop.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))
 
 #: Of a base of a base …; the shipped ones are 2 deep.
 MAX_DEPTH = 10
@@ -78,8 +86,7 @@ def read_with_bases(
         raise ConfigError(f"{path}: it builds on itself, or on too many others: {files}")
     check_yaml(path)
     try:
-        # Not the engines' loader, which calls whatever function a tag names.
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.FullLoader)
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except (
         yaml.YAMLError,
         ValueError,

@@ -71,6 +71,11 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, shipped: Path, text: str, s
         read(path, shipped)
 
 
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, shipped: Path) -> None:
+    (tmp_path / "m.yaml").write_text("a: 1e-4\nb: 2E3")
+    assert read(tmp_path / "m.yaml", shipped) == {"a": 1e-4, "b": 2000.0}
+
+
 def test_a_base_is_read_within_the_same_bounds(tmp_path: Path, shipped: Path) -> None:
     (shipped / "_base.yaml").write_text("a: 1\na: 2")
     (tmp_path / "m.yaml").write_text("_BASE_: _base.yaml")

@@ -45,6 +45,10 @@ TOP_KEYS = frozenset(
 )
 
 
+#: Top keys that are whole numbers, and the least.
+WHOLE_NUMBERS = {"num_classes": 1, "epoch": 1, "snapshot_epoch": 1, "log_iter": 1, "worker_num": 0}
+
+
 @dataclass(frozen=True)
 class Category:
     """A class of objects.
@@ -106,10 +110,10 @@ class Configuration:
         if path.suffix not in (".yml", ".yaml"):
             raise ConfigError(f"{path}: PaddleDetection reads configurations named *.yml or *.yaml")
         _reset()
+        written = read_with_bases(path, key="_BASE_", shipped=shipped_folder("det"), merge=_merge_bases)
+        _require_options(path, written)
         try:
-            merge_config(
-                read_with_bases(path, key="_BASE_", shipped=shipped_folder("det"), merge=_merge_bases)
-            )
+            merge_config(written)
         except (AttributeError, TypeError, ValueError) as error:  # a number where a module has its options
             if isinstance(error, ConfigError):
                 raise
@@ -242,6 +246,8 @@ class Configuration:
         for key in ("architecture", "num_classes"):
             if key not in self.values:
                 raise ConfigError(f"{self.path}: it says nothing of {key}")
+        _require_options(self.path, self.values)
+        self._check_values()
         if self.architecture not in modules:
             hint = did_you_mean(self.architecture, modules)
             raise ConfigError(f"{self.path}: PaddleDetection has no architecture {self.architecture!r}{hint}")
@@ -265,6 +271,61 @@ class Configuration:
                     f"{self.path}: {key} has no option {option!r}{did_you_mean(option, known)}; it has "
                     f"{', '.join(known)}"
                 )
+
+    def _check_values(self) -> None:
+        """Refuse values of the wrong type, with which the engine stops somewhere else.
+
+        Raises:
+            ConfigError: with the key.
+        """
+        for key, least in WHOLE_NUMBERS.items():
+            _require_whole(f"{self.path}: {key}", self.values.get(key, least), least)
+        for key in ("TrainReader", "EvalReader", "TestReader"):
+            reader = self.values.get(key)
+            if isinstance(reader, Mapping):
+                _require_whole(f"{self.path}: {key}.batch_size", reader.get("batch_size", 1), 1)
+                for option in ("sample_transforms", "batch_transforms"):
+                    _require_transforms(f"{self.path}: {key}.{option}", reader.get(option, []))
+        for key in ("TrainDataset", "EvalDataset", "TestDataset"):
+            if self.values.get(key) is None:
+                continue
+            for option in ("dataset_dir", "image_dir", "anno_path"):
+                value = self.option(key, option)
+                if value is not None and (not isinstance(value, str) or "\0" in value):
+                    raise ConfigError(f"{self.path}: {key}.{option} is {shown(value)}; expected a path")
+        fields = self.option("TrainDataset", "data_fields") if self.values.get("TrainDataset") else None
+        if fields is not None and not {"image", "gt_bbox", "gt_class"} <= set(fields):
+            raise ConfigError(
+                f"{self.path}: TrainDataset.data_fields is {shown(fields)}; training needs at least image, gt_bbox and "
+                "gt_class"
+            )
+
+
+def _require_options(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuse a module whose value holds no options; merged, it would take the module's place in the engine for good.
+
+    Raises:
+        ConfigError: with the module's name.
+    """
+    for key, value in values.items():
+        plain = value is None or isinstance(value, str | int | float | list)
+        if plain and isinstance(global_config.get(key), SchemaDict):
+            hint = (
+                "describe it as configs/det/own_data.yaml does"
+                if "Dataset" in key
+                else "expected its options"
+            )
+            raise ConfigError(f"{path}: {key} is {shown(value)}; {hint}")
+
+
+def _require_whole(what: str, value: Any, least: int) -> None:
+    if type(value) is not int or not least <= value < 2**31:
+        raise ConfigError(f"{what} is {shown(value)}; expected a whole number from {least}")
+
+
+def _require_transforms(what: str, value: Any) -> None:
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) and len(one) == 1 for one in value):
+        raise ConfigError(f"{what} is {shown(value)}; expected a list such as [Decode: {{}}, Permute: {{}}]")
 
 
 def read_categories(path: Path) -> list[Category]:
@@ -379,8 +440,9 @@ def _stretch(values: dict[str, Any], epochs: int) -> None:
     """Train for `epochs`, with the schedule's epochs in the same proportion as before."""
     before = values.get("epoch")
     values["epoch"] = epochs
-    schedulers = (values.get("LearningRate") or {}).get("schedulers", [])
-    for scheduler in schedulers:
+    schedule = values.get("LearningRate")
+    schedulers = schedule.get("schedulers") if isinstance(schedule, Mapping) else None
+    for scheduler in schedulers or []:
         get, put = _accessors(scheduler)
         if get("milestones") and before:
             put("milestones", [round(m * epochs / before) for m in get("milestones")])

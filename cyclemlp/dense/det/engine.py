@@ -22,12 +22,16 @@ from cyclemlp.dense.compat import apply_mends
 from cyclemlp.dense.det.configuration import Category, Configuration, read_categories
 from cyclemlp.dense.det.quiet import no_prints, warnings_only
 from cyclemlp.dense.loading import checked_loading
-from cyclemlp.errors import ConfigError, WeightsError
+from cyclemlp.errors import ConfigError, CycleMLPError, WeightsError
 from cyclemlp.models import fill
+from cyclemlp.text import printable, shortened
 from cyclemlp.weights import read_weights
 
 BEST = "best_model.pdparams"
 CATEGORIES = "categories.json"
+#: What the engine raises for values that it did not expect; not those of the system, of memory and of connections.
+ENGINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
+LONGEST_REASON = 300
 
 
 @contextlib.contextmanager
@@ -66,11 +70,31 @@ def make_trainer(
     set_random_seed(seed)
     with contextlib.nullcontext() if pretrained else no_prints():  # it tells how the backbone begins
         cfg.model = build_model(config)
+    with refusals(config, "trainer"), no_prints():
+        return Trainer(cfg, mode=mode)
+
+
+@contextlib.contextmanager
+def refusals(config: Configuration, what: str) -> Iterator[None]:
+    """Within it, what the engine raises where it builds or runs what was configured is a ConfigError.
+
+    Args:
+        what: is built, such as "trainer".
+    """
     try:
-        with no_prints():
-            return Trainer(cfg, mode=mode)
-    except AssertionError as error:  # of the engine's readers
-        raise ConfigError(f"{config.path}: PaddleDetection refuses it: {error}") from None
+        yield
+    except CycleMLPError:  # ours: it says everything
+        raise
+    except ENGINE_ERRORS as error:
+        raise ConfigError(
+            f"{config.path}: PaddleDetection cannot build its {what}: {reason(error)}"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """What the engine's error says, in a line."""
+    text = printable(" ".join(str(error).split()), lines=False)
+    return shortened(f"{type(error).__name__}: {text}", LONGEST_REASON)
 
 
 def build_model(config: Configuration) -> nn.Layer:
@@ -79,14 +103,8 @@ def build_model(config: Configuration) -> nn.Layer:
     Raises:
         ConfigError: a module is unknown or its options do not fit.
     """
-    try:
+    with refusals(config, config.architecture):
         return create(config.architecture)
-    except (ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
-        if isinstance(error, ConfigError.__bases__):  # ours: it says everything
-            raise
-        raise ConfigError(
-            f"{config.path}: PaddleDetection cannot build its {config.architecture}: {type(error).__name__}: {error}"
-        ) from error
 
 
 def load_all(model: nn.Layer, path: Path) -> None:
@@ -289,7 +307,7 @@ class Evaluation:
     def __init__(self, config: Configuration, folder: Path) -> None:
         categories = config.categories("EvalDataset")
         files = config.data("EvalDataset")
-        with no_prints():
+        with refusals(config, "EvalReader"), no_prints():
             dataset = create("EvalDataset")()
             dataset.check_or_download_dataset()
             dataset.parse_dataset()

@@ -18,7 +18,7 @@ import paddle
 from ppdet.core.workspace import create
 
 from cyclemlp.dense.det.configuration import Category, Configuration
-from cyclemlp.dense.det.engine import load_all, make_trainer
+from cyclemlp.dense.det.engine import load_all, make_trainer, refusals
 from cyclemlp.dense.det.pictures import read_picture
 from cyclemlp.report import draw_detections
 
@@ -88,7 +88,8 @@ class Detector:
         self.trainer = make_trainer(config, "test", device=device, pretrained=False)
         load_all(self.trainer.model, weights)
         self.trainer.model.eval()
-        self._prepare = Preparation()
+        with refusals(config, "TestReader"):
+            self._prepare = Preparation()
 
     def __call__(self, picture: np.ndarray) -> Detections:
         """What is in a picture, RGB uint8 [H, W, 3] of any size."""

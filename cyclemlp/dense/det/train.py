@@ -15,7 +15,7 @@ import copy
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,25 @@ from ppdet.engine.callbacks import Callback, ComposeCallback
 from ppdet.utils.checkpoint import save_model
 
 from cyclemlp.dense.det.check import require_usable
-from cyclemlp.dense.det.configuration import CONFIG, Configuration
+from cyclemlp.dense.det.configuration import CONFIG, Category, Configuration, read_categories
 from cyclemlp.dense.det.engine import (
     BEST,
     CATEGORIES,
+    ENGINE_ERRORS,
     Evaluation,
     Figures,
+    load_all,
     load_start,
     make_trainer,
+    reason,
     write_categories,
 )
 from cyclemlp.dense.guard import FiniteGuard
-from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
+from cyclemlp.errors import ConfigError, CycleMLPError, DataError, MissingDependencyError
 from cyclemlp.report import JsonLines, Progress, format_duration, progress, read_json_lines
 from cyclemlp.report.dense_curves import plot_dense_curves
-from cyclemlp.training import TrainingStoppedError
+from cyclemlp.text import shown
+from cyclemlp.training import TrainingFailedError, TrainingStoppedError
 from cyclemlp.training.distributed import ALONE, World
 from cyclemlp.training.interruption import Interruption
 
@@ -105,6 +109,8 @@ def train(
     keys = ("TrainDataset", "EvalDataset") if evaluate else ("TrainDataset",)
     categories = require_usable(config, keys, say=say)["TrainDataset"]
     folder = _Folder(output, resume=resume, force=force)
+    if folder.checkpoint is not None:
+        folder.require_categories(categories)
     # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
     with paddle.utils.unique_name.guard():
         trainer = make_trainer(
@@ -165,6 +171,17 @@ class _Folder:
         """Complete ones without their suffix, the newest first."""
         found = sorted(self.path.glob("epoch_*.pdparams"), reverse=True)
         return [p.with_suffix("") for p in found if p.with_suffix(".pdopt").is_file()]
+
+    def require_categories(self, categories: Sequence[Category]) -> None:
+        """Raise ConfigError where a run goes on with other classes than it began with."""
+        path = self.path / CATEGORIES
+        before = read_categories(path) if path.is_file() else categories
+        if [c.name for c in before] != [c.name for c in categories]:
+            names = [shown([c.name for c in some]) for some in (categories, before)]
+            raise ConfigError(
+                f"--resume: the classes are {names[0]}, and the run in {self.path} has {names[1]}: begin another one, "
+                "with its weights as pretrain_weights"
+            )
 
     def prepare(self) -> None:
         """Make it, or empty it of an old run's files."""
@@ -275,6 +292,8 @@ class _Run(Callback):
 
     def go_on(self, checkpoint: Path) -> None:
         """Take up the state of a checkpoint, and what the log says of the best model."""
+        # The engine finds out half-way, and leaves out whole layers without a word.
+        load_all(self._trainer.model, checkpoint.with_suffix(".pdparams"))
         self._trainer.resume_weights(str(checkpoint))
         start = self._epochs = self._trainer.start_epoch
         # Of an epoch that was left in its middle, the schedule begins anew with the pictures.
@@ -307,6 +326,13 @@ class _Run(Callback):
                 except _Stop:
                     self._bar.close()
                     self._after_stop()
+                except CycleMLPError:
+                    raise
+                except ENGINE_ERRORS as error:
+                    raise TrainingFailedError(
+                        f"step {self._done + 1}: PaddleDetection stopped: {reason(error)}; do the parts of the "
+                        "configuration fit together? Checkpoints so far are kept"
+                    ) from error
             self._write("end", self._done, epoch=self._epochs, stopped_by=self._stop)
         finally:
             if self._bar is not None:

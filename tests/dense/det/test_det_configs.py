@@ -176,6 +176,34 @@ def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
         Configuration.load(tmp_path / "c.yaml")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("num_classes", "abc", "num_classes is 'abc'; expected a whole number from 1"),
+        ("num_classes", 0, "num_classes is 0"),
+        ("num_classes", True, "num_classes is True"),
+        ("epoch", 0, "epoch is 0"),
+        ("epoch", 1.5, r"epoch is 1\.5"),
+        ("snapshot_epoch", -1, "snapshot_epoch is -1"),
+        ("log_iter", 0, "log_iter is 0"),
+        ("worker_num", -3, "worker_num is -3; expected a whole number from 0"),
+        ("TrainReader.batch_size", 0, r"TrainReader\.batch_size is 0"),
+        ("EvalReader.batch_size", "4", r"EvalReader\.batch_size is '4'"),
+        ("TrainReader.sample_transforms", 5, r"TrainReader\.sample_transforms is 5; expected a list"),
+        ("TestReader.batch_transforms", ["Permute"], r"TestReader\.batch_transforms is \['Permute'\]"),
+        ("LearningRate", 5, "LearningRate is 5; expected its options"),
+        ("RetinaNet", None, "RetinaNet is None; expected its options"),
+        ("TrainDataset", 5, "TrainDataset is 5; describe it"),
+        ("TrainDataset.image_dir", 5, r"TrainDataset\.image_dir is 5; expected a path"),
+        ("EvalDataset.anno_path", ["a.json"], r"EvalDataset\.anno_path is \['a\.json'\]"),
+        ("TrainDataset.data_fields", ["image"], r"data_fields is \['image'\]; training needs"),
+    ],
+)
+def test_values_of_the_wrong_type_are_named(key: str, value: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Configuration.load(CONFIGS / "scenes.yaml", {key: value})
+
+
 def test_data_that_are_not_there_are_errors(tmp_path: Path, tiny: Path) -> None:
     config = Configuration.load(CONFIGS / "scenes.yaml", {"TrainDataset.dataset_dir": str(tmp_path / "none")})
     with pytest.raises(

@@ -219,6 +219,46 @@ def test_an_unreadable_image_ends_the_run_and_is_named(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"LearningRate.base_lr": "hello"}, "cannot build its trainer: TypeError"),
+        ({"LearningRate.schedulers": 5}, "cannot build its trainer: TypeError"),
+        ({"TrainReader.sample_transforms": [{"Nonsense": {}}]}, "cannot build its trainer: .*Nonsense"),
+        ({"EvalReader.sample_transforms": [{"Nonsense": {}}]}, "cannot build its EvalReader: .*Nonsense"),
+        ({"RetinaNet.backbone": "CycleMLP_B9"}, "cannot build its RetinaNet: .*CycleMLP_B9"),
+    ],
+)
+def test_what_the_engine_cannot_build_is_one_error(
+    tiny: Path, tmp_path: Path, overrides: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        start(boxes_config(tiny, **overrides), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_that_do_not_fit_together_fail_in_a_line(tiny: Path, tmp_path: Path) -> None:
+    config = boxes_config(tiny, **{"FPN.out_channel": 8})
+    with pytest.raises(TrainingFailedError, match=r"step 1: PaddleDetection stopped: .*fit together"):
+        start(config, tmp_path / "run", evaluate=False)
+
+
+def test_a_run_is_not_resumed_as_another(tiny: Path, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    before = {path.name: path.stat().st_size for path in copy.iterdir()}
+    wider = {"CycleMLP_Micro.embed_dims": [8, 12, 16, 32], "epoch": 5}
+    with pytest.raises(WeightsError, match=r"backbone\."):
+        start(boxes_config(tiny, **wider), copy, resume=True, evaluate=False)
+    data = Path(shutil.copytree(tiny, tmp_path / "data"))
+    for path in (data / "annotations").iterdir():
+        path.write_text(path.read_text().replace('"red"', '"violet"'))
+    with pytest.raises(
+        ConfigError, match=r"classes are \['violet', 'green', 'blue'\], and the run .* has \['red'"
+    ):
+        start(boxes_config(data, epoch=5), copy, resume=True)
+    assert {path.name for path in copy.iterdir()} == set(before)
+
+
 def test_bad_data_leave_nothing_behind(tiny: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(tiny, tmp_path / "data"))
     (data / "images/2.png").unlink()
