@@ -1,7 +1,7 @@
 """Mends: where PaddleSeg 2.8 and PaddleDetection 2.6 break under Paddle 3, and what makes each place work.
 
-They are applied at run time by this project's own commands, only to the versions they were written for, and each is
-printed. Importing this module, or `cyclemlp.dense.seg` and `.det`, changes nothing.
+They are applied by importing `cyclemlp.dense.seg` or `.det`, or by `cyclemlp.dense.patch()`, only to the versions they
+were written for, so that the engines' own loops and tools work too. Importing this module changes nothing.
 
 Each mend says what it mends, for which version, and how to see that it is no longer needed.
 """
@@ -134,6 +134,49 @@ def _seg_cross_entropy() -> None:
     cross_entropy_loss.CrossEntropyLoss._post_process_loss = mean_over_pixels
 
 
+def _seg_crop() -> None:
+    """With `category_max_ratio`, the label's crop took the image's place."""
+    import numpy as np
+    from paddleseg.transforms import functional, transforms
+
+    cropping: Any = transforms.RandomPaddingCrop
+    keep = cropping.__call__
+
+    def crop(self: Any, data: dict[str, Any]) -> dict[str, Any]:
+        if self.category_max_ratio >= 1 or data["img"].shape[:2] == self.crop_size or "label" not in data:
+            whole: dict[str, Any] = keep(self, data)
+            return whole
+        data = self._padding(data)
+        size = data["img"].shape[:2]
+        for _ in range(self.loop_times):
+            place = self._get_crop_coordinates(size)
+            labels, counts = np.unique(functional.crop(data["label"], place), return_counts=True)
+            counts = counts[labels != self.ignore_index]
+            if len(counts) > 1 and counts.max() / counts.sum() < self.category_max_ratio:
+                break
+        for key in ("img", *data.get("gt_fields", [])):
+            data[key] = functional.crop(data[key], place)
+        return data
+
+    cropping.__call__ = crop
+
+
+class _Masks:
+    """Stands for `PIL.Image` inside a module of the engine that opens masks: `open` gives their classes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("PIL.Image"), name)
+
+    def open(self, path: Any) -> Any:
+        return importlib.import_module("cyclemlp.dense.seg.masks").read_mask(path)
+
+
+def _seg_masks(module: str) -> None:
+    """Masks of 16 bits became zeros, 1-bit ones booleans, and colours broke somewhere later."""
+    place: Any = importlib.import_module(module)
+    place.Image = _Masks()
+
+
 _PADDLESEG = tuple(
     Mend("paddleseg", place, what, until, apply, _PADDLESEG_2_8)
     for place, what, until, apply in (
@@ -155,7 +198,23 @@ _PADDLESEG = tuple(
             "CrossEntropyLoss()(logits, labels) gives a number, with `weight` given too",
             _seg_cross_entropy,
         ),
+        (
+            "paddleseg.transforms.transforms.RandomPaddingCrop.__call__",
+            "with category_max_ratio the label's crop takes the image's place; both are cropped",
+            "RandomPaddingCrop(category_max_ratio=0.75) leaves the image its channels",
+            _seg_crop,
+        ),
     )
+) + tuple(
+    Mend(
+        "paddleseg",
+        f"{module}.Image",
+        "masks of 16 bits are read as 0; they are read as their numbers, or refused",
+        "a 16-bit PNG mask of ones trains as ones",
+        functools.partial(_seg_masks, module),
+        _PADDLESEG_2_8,
+    )
+    for module in ("paddleseg.transforms.transforms", "paddleseg.datasets.ade")
 )
 
 

@@ -1,4 +1,5 @@
-"""PaddleDetection with CycleMLP backbones. Importing this registers them with it, and does nothing else.
+"""PaddleDetection with CycleMLP backbones. Importing this registers them with it, and applies the compatibility patches
+(`cyclemlp.dense.patch`) that PaddleDetection needs under this Paddle.
 
 A YAML of one's own then names one of them, `backbone: CycleMLP_B2`, and any tool of PaddleDetection builds it:
 
@@ -14,6 +15,7 @@ from cyclemlp.dense.versions import require
 require("ppdet")  # says in words what is missing
 import_engine()
 
+from cyclemlp.dense.compat import apply_mends  # noqa: E402
 from cyclemlp.dense.det.backbones import (  # noqa: E402  the engine must be there first
     CycleMLP_B1,
     CycleMLP_B2,
@@ -26,6 +28,8 @@ from cyclemlp.dense.det.backbones import (  # noqa: E402  the engine must be the
     CycleMLP_S_Inferred,
     CycleMLP_T_Inferred,
 )
+
+apply_mends("ppdet")
 
 __all__ = [
     "CycleMLP_B1",

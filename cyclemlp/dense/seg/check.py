@@ -15,10 +15,14 @@ import numpy as np
 
 from cyclemlp.data.pictures import open_image
 from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
+from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
+from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
 
 #: How a picture's EXIF says that it lies on its side.
 _TURNED = (5, 6, 7, 8)
+#: Images that training looks at before it begins, and faults that it tells.
+SAMPLE, MOST_TOLD = 200, 5
 
 
 @dataclass
@@ -87,13 +91,50 @@ def check(config: SegConfig, *, show_progress: bool = True) -> list[PartReport]:
     return reports
 
 
-def _check_part(config: SegConfig, key: str, show_progress: bool) -> PartReport:
+def check_sample(config: SegConfig, most: int = SAMPLE) -> None:
+    """Look at a sample of the training data, evenly spread, before hours of training.
+
+    Raises:
+        DataError: a file is missing or cannot be read, a label is no class, or only one class occurs.
+    """
+    report = _check_part(config, "train_dataset", show_progress=False, most=most)
+    if report.errors:
+        more = f"\n… and {len(report.errors) - MOST_TOLD} more" if len(report.errors) > MOST_TOLD else ""
+        raise DataError(
+            "the training data cannot be used; `cyclemlp seg check` looks at all:\n"
+            + "\n".join(report.errors[:MOST_TOLD])
+            + more
+        )
+
+
+def _only_class(report: PartReport, config: SegConfig) -> str | None:
+    """What is wrong where no more than one class has pixels."""
+    found = np.flatnonzero(report.class_pictures)
+    if not report.pictures or len(found) > 1 or config.num_classes < 2:
+        return None
+    names = config.class_names()
+    what = f"only class {found[0]} ({names[found[0]]}) has pixels" if len(found) else "no class has pixels"
+    total = max(int(report.class_pixels.sum()) + report.ignored_pixels, 1)
+    hint = ""
+    if report.ignored_pixels:
+        hint = (
+            f"; {report.ignored_pixels / total:.0%} of the pixels are {config.ignore_index}, which means to ignore "
+            "them. Are the masks of 0 and 255? Their numbers must be the classes, 0 and 1"
+        )
+    return f"{what}: there is nothing to tell apart{hint}"
+
+
+def _check_part(config: SegConfig, key: str, show_progress: bool, most: int | None = None) -> PartReport:
     check_paths(config, key)
     settings, classes = config.dic[key], config.num_classes
     source = str(settings.get(f"{settings.get('mode', 'train')}_path", settings.get("dataset_root")))
     report = PartReport(key, source, np.zeros(classes, np.int64), np.zeros(classes, np.int64))
     pairs = list(_pairs(config, key, report))
-    bar: Progress[Any] = Progress(pairs, desc=f"check {key}", unit="img", disable=not show_progress)
+    if most is not None and len(pairs) > most:
+        pairs = [pairs[int(index)] for index in np.linspace(0, len(pairs) - 1, most)]
+    bar: Progress[Any] = Progress(
+        pairs, desc=f"check {key}", unit="img", disable=not show_progress, leave=False
+    )
     for where, picture, mask in bar:
         if picture.resolve() in report.paths:
             report.warnings.append(f"{where}: {picture} was named before")
@@ -101,6 +142,8 @@ def _check_part(config: SegConfig, key: str, show_progress: bool) -> PartReport:
         _check_pair(config, where, picture, mask, report, shift=settings["type"] == "ADE20K")
     if not report.pictures and not report.errors:
         report.errors.append(f"{source}: holds no pictures")
+    if (only := _only_class(report, config)) is not None:
+        report.errors.append(f"{source}: {only}")
     names = config.class_names()
     absent = [names[k] for k in np.flatnonzero(report.class_pictures == 0)]
     if absent and report.pictures:
@@ -141,11 +184,15 @@ def _check_pair(
     report.errors += [f"{where}: {path} does not exist" for path in missing]
     if missing:
         return
-    size, labels = _read_size(picture), _read_labels(mask)
-    for path, found in ((picture, size), (mask, labels)):
-        if isinstance(found, str):
-            report.errors.append(f"{where}: {path} {found}")
-    if isinstance(size, str) or isinstance(labels, str):
+    size = _read_size(picture)
+    if isinstance(size, str):
+        report.errors.append(f"{where}: {picture} {size}")
+    try:
+        labels = read_mask(mask)
+    except MaskError as error:
+        report.errors.append(f"{where}: {error}")
+        return
+    if isinstance(size, str):
         return
     if shift:
         labels = labels - 1  # 8 bits: 0 becomes 255
@@ -155,16 +202,13 @@ def _check_pair(
             f"{labels.shape[1]}×{labels.shape[0]}; they must be the same"
         )
         return
-    values, counts = np.unique(labels, return_counts=True)
     ignore, classes = config.ignore_index, config.num_classes
-    wrong = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if v != ignore and v >= classes]
-    if wrong:
-        told = ", ".join(f"{value} ({count} pixels)" for value, count in wrong[:5])
-        report.errors.append(
-            f"{where}: {mask} has labels {told}{' …' if len(wrong) > 5 else ''}; expected 0 to {classes - 1}, or "
-            f"{ignore} for pixels to ignore"
-        )
+    try:
+        check_labels(labels, classes, ignore, mask)
+    except MaskError as error:
+        report.errors.append(f"{where}: {error}")
         return
+    values, counts = np.unique(labels, return_counts=True)
     report.pictures += 1
     report.sizes[size] += 1
     for value, count in zip(values, counts, strict=True):
@@ -187,19 +231,3 @@ def _read_size(path: Path) -> tuple[int, int] | str:
     except Exception as error:  # Pillow raises several kinds
         return f"cannot be read: {error}"
     return (height, width) if turned else (width, height)
-
-
-def _read_labels(path: Path) -> np.ndarray | str:
-    """The mask as PaddleSeg reads it, [H, W]; or what is wrong."""
-    try:
-        with open_image(path) as image:
-            labels = np.asarray(image)
-            mode = image.mode
-    except Exception as error:
-        return f"cannot be read: {error}"
-    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
-        return (
-            f"is a picture of mode {mode}, not a mask: expected one number a pixel (an 8-bit grey or palette PNG whose "
-            "values are the classes)"
-        )
-    return labels.astype(np.int64) if labels.dtype != np.uint8 else labels

@@ -31,6 +31,7 @@ import cyclemlp.dense.seg  # noqa: F401  registers the backbones
 from cyclemlp.data import read_class_names
 from cyclemlp.dense.bases import read_with_bases, shipped_folder
 from cyclemlp.dense.compat import apply_mends
+from cyclemlp.dense.seg.masks import LabelChecked
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError
 from cyclemlp.network.config import did_you_mean
 
@@ -247,7 +248,12 @@ class Builder:
 
     def _dataset(self, key: str) -> Any:
         check_paths(self.config, key)
-        return self._build(key)
+        dataset = self._build(key)
+        # Labels of ADE20K count from 1 in the files; its data set subtracts that after reading.
+        dataset.transforms = LabelChecked(
+            dataset.transforms, self.config.num_classes, self.config.ignore_index
+        )
+        return dataset
 
     def _build(self, what: str) -> Any:
         try:

@@ -37,6 +37,12 @@ def checkpoints(run: Path) -> list[Path]:
     )
 
 
+def keep_newest(run: Path, count: int) -> None:
+    """Remove all but the newest checkpoints: PaddleSeg counts only those of its own process."""
+    for old in checkpoints(run)[count:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def find_checkpoint(resume: str, output: Path | None) -> Path | None:
     """Where `--resume` goes on from.
 

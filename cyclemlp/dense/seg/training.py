@@ -22,7 +22,9 @@ from paddleseg.utils import utils
 
 from cyclemlp._version import __version__
 from cyclemlp.dense.guard import FiniteGuard
+from cyclemlp.dense.loading import checked_loading
 from cyclemlp.dense.seg import run_folder
+from cyclemlp.dense.seg.check import check_sample
 from cyclemlp.dense.seg.config import Builder, SegConfig
 from cyclemlp.dense.versions import installed_version
 from cyclemlp.errors import ConfigError
@@ -92,6 +94,8 @@ def train(
         TrainingStoppedError: Ctrl-C or SIGTERM, after saving.
     """
     settings, build = config.run, Builder(config)
+    if world.is_first:
+        check_sample(config)
     start = 0 if checkpoint is None else run_folder.checkpoint_step(checkpoint)
     utils.set_seed(settings.seed + start + world.rank)
     train_set, val_set = build.train_dataset, build.val_dataset if evaluate else None
@@ -124,6 +128,7 @@ def train(
         with (
             _watched(watcher, model, losses, optimizer),
             unique_name.guard(),
+            checked_loading(),
             contextlib.suppress(_StopRun),
         ):
             if start < config.iters:
@@ -148,6 +153,7 @@ def train(
                 )
         if watcher.stop is not None:
             watcher.save_last(model, optimizer, val_set)
+        watcher.keep_newest()
         watcher.write("end", reason=watcher.stop or "finished", best_mean_iou=watcher.best_figure)
     if world.is_first:
         run_folder.draw_curves(output)
@@ -245,6 +251,7 @@ class _Watcher:
         """After an evaluation by PaddleSeg; whether its mean IoU is the best of the run."""
         mean_iou, accuracy, class_iou, _, kappa = result
         self.mark = time.perf_counter()
+        self.keep_newest()
         best = self.best_figure is None or float(mean_iou) > self.best_figure
         if best:
             self.best_figure, self.best_step = float(mean_iou), self.step
@@ -255,6 +262,11 @@ class _Watcher:
             f"{100 * accuracy:.2f} %  {format_duration(self.train_seconds)} of training{'  best' if best else ''}"
         )
         return best
+
+    def keep_newest(self) -> None:
+        """Remove checkpoints beyond the number to keep, those of earlier parts of the run included."""
+        if self.world.is_first:
+            run_folder.keep_newest(self.output, self.config.run.keep_checkpoints)
 
     def save_last(self, model: Any, optimizer: Any, val_set: Any | None) -> None:
         """Of a run that was stopped, what PaddleSeg does after its last step: evaluate, unless in haste, and save."""

@@ -40,7 +40,7 @@ def test_good_data_are_counted(data: Path) -> None:
 def test_every_mistake_is_named_with_its_line(data: Path) -> None:
     (data / "images/bad.jpg").write_bytes((data / "images/0.png").read_bytes()[:300])
     Image.new("L", (64, 40)).save(data / "labels/small.png")
-    Image.new("RGB", (64, 48)).save(data / "labels/colour.png")
+    Image.new("RGB", (64, 48), (9, 0, 0)).save(data / "labels/colour.png")
     Image.fromarray(np.full((48, 64), 7, np.uint8)).save(data / "labels/seven.png")
     Image.fromarray(np.full((48, 64), 255, np.uint8)).save(data / "labels/none.png")
     (data / "train.txt").write_text(
@@ -64,7 +64,7 @@ def test_every_mistake_is_named_with_its_line(data: Path) -> None:
         (2, f"{data}/labels/gone.png does not exist"),
         (3, f"{data}/images/bad.jpg cannot be read"),
         (4, f"{data}/images/1.png is 64×48 pixels (width×height), its mask {data}/labels/small.png 64×40"),
-        (5, f"{data}/labels/colour.png is a picture of mode RGB, not a mask"),
+        (5, f"{data}/labels/colour.png is an image of mode RGB, in the colours"),
         (6, f"{data}/labels/seven.png has labels 7 (3072 pixels); expected 0 to 2, or 255"),
         (7, "is blank"),
         (8, "'images/my picture.png labels/0.png' has 3 parts; expected `picture mask`; are there spaces"),

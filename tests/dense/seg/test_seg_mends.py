@@ -8,26 +8,54 @@ import sys
 import numpy as np
 import paddle
 import pytest
+from PIL import ImageFile
 
+import cyclemlp.dense
 from cyclemlp.dense.compat import MENDS, apply_mends
 
 #: Place of a mend → what breaks there without it.
 BREAKS = {
     "paddleseg.core.train.loss_computation": "loss_computation([logits], labels, None, losses)[0].numpy()[0]",
-    "paddleseg.utils.metrics.calculate_area": "calculate_area(paddle.zeros([1, 4, 4]), labels[:, :4, :4], 3)",
+    "paddleseg.utils.metrics.calculate_area": "calculate_area(paddle.zeros([1, 4, 4]), labels[:1, :4, :4], 3)",
     "paddleseg.models.losses.CrossEntropyLoss._post_process_loss": "CrossEntropyLoss()(logits, labels)",
+    "paddleseg.transforms.transforms.RandomPaddingCrop.__call__": "cropped()",
+    "paddleseg.transforms.transforms.Image": "read()",
+    "paddleseg.datasets.ade.Image": "ade()",
 }
 PROBE = """
 import sys
 import paddle
-import cyclemlp.dense.seg
-from cyclemlp.dense.compat import apply_mends
+import numpy as np
+from PIL import Image
+if sys.argv[1] == "import":
+    import cyclemlp.dense.seg
+from paddleseg.transforms import Compose, RandomPaddingCrop
+from paddleseg.datasets import ADE20K
 from paddleseg.core.train import loss_computation
 from paddleseg.models.losses import CrossEntropyLoss
 from paddleseg.utils.metrics import calculate_area
 logits, labels = paddle.randn([2, 3, 8, 8]), paddle.randint(0, 3, [2, 8, 8])
 losses = {"types": [lambda logits, labels: logits.mean()], "coef": [1]}
-for code in sys.argv[1:]:
+
+folder = sys.argv[2]
+Image.fromarray(np.ones((9, 9), np.uint16)).save(f"{folder}/m.png")
+
+def cropped():
+    crop = RandomPaddingCrop((4, 4), category_max_ratio=0.9)
+    label = np.arange(81, dtype=np.uint8).reshape(9, 9) % 5
+    assert crop({"img": np.zeros((9, 9, 3)), "label": label, "gt_fields": ["label"]})["img"].shape == (4, 4, 3)
+
+def read():
+    data = {"img": np.zeros((9, 9, 3), np.float32), "label": f"{folder}/m.png"}
+    assert Compose([])(data)["label"].dtype == np.uint8
+
+def ade():
+    data = ADE20K.__new__(ADE20K)
+    data.mode, data.edge, data.file_list = "train", False, [[f"{folder}/m.png"] * 2]
+    data.transforms = lambda data: data
+    assert data[0]["label"].dtype == np.uint8
+
+for code in sys.argv[3:]:
     try:
         eval(code)
     except Exception as error:
@@ -37,16 +65,22 @@ for code in sys.argv[1:]:
 """
 
 
-def test_each_place_breaks_without_its_mend_and_importing_ours_mends_nothing() -> None:
-    mends = [mend for mend in MENDS if mend.engine == "paddleseg"]
-    assert [mend.place for mend in mends] == list(BREAKS)
+@pytest.mark.parametrize(("how", "word"), [("leave", "breaks"), ("import", "works")])
+def test_each_place_breaks_without_its_patch_and_importing_ours_applies_it(how, word, tmp_path) -> None:
+    assert [mend.place for mend in MENDS if mend.engine == "paddleseg"] == list(BREAKS)
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROBE, *BREAKS.values()],
+        [sys.executable, "-W", "ignore", "-c", PROBE, how, tmp_path, *BREAKS.values()],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert result.stdout.splitlines() == [f"breaks: {code}" for code in BREAKS.values()]
+    assert result.stdout.splitlines() == [f"{word}: {code}" for code in BREAKS.values()]
+
+
+def test_the_public_patch_says_what_is_in_force() -> None:
+    assert [patch.place for patch in cyclemlp.dense.patch("paddleseg")] == list(BREAKS)
+    assert {patch.engine for patch in cyclemlp.dense.patch()} == {"paddleseg", "ppdet"}
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES  # PaddleDetection sets it when it is imported by itself
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,200 @@
+"""Masks as people save them are read as classes, or refused with what to do; check and training alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from seg_fixtures import config_values, write_data
+
+from cyclemlp.dense.bases import shipped_folder
+from cyclemlp.dense.seg.check import check
+from cyclemlp.dense.seg.config import open_config
+from cyclemlp.dense.seg.masks import LabelChecked, MaskError, check_labels, read_mask
+from cyclemlp.dense.seg.training import train
+from cyclemlp.errors import DataError
+from cyclemlp.training.distributed import ALONE
+
+CLASSES = np.zeros((12, 16), np.uint8)
+CLASSES[3:9, 4:10] = 1
+
+
+def saved(tmp_path, image, name="m.png", **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def grey(values, dtype=np.uint8):
+    return Image.fromarray(values.astype(dtype))
+
+
+def palette(values):
+    image = grey(values).convert("P")
+    image.putdata(values.ravel().tolist())
+    image.putpalette([0, 0, 0, 200, 30, 30])
+    return image
+
+
+READ = {
+    "8 bits": (grey(CLASSES), "m.png"),
+    "1 bit": (grey(255 * CLASSES).convert("1"), "m.png"),
+    "16 bits": (grey(CLASSES, np.uint16), "m.png"),
+    "16 bits, TIFF": (grey(CLASSES, np.uint16), "m.tif"),
+    "32 bits": (grey(CLASSES, np.int32), "m.tif"),
+    "palette": (palette(CLASSES), "m.png"),
+    "TIFF": (grey(CLASSES), "m.tif"),
+    "BMP": (grey(CLASSES), "m.bmp"),
+    "equal colours": (grey(CLASSES).convert("RGB"), "m.png"),
+    "grey and opaque": (grey(CLASSES).convert("LA"), "m.png"),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_what_can_be_read_is_read_as_classes(tmp_path, kind):
+    found = read_mask(saved(tmp_path, *READ[kind]))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, CLASSES)
+
+
+COLOURS = Image.fromarray(np.stack([200 * CLASSES, 20 * CLASSES, 90 * CLASSES], -1))
+TRANSPARENT = Image.merge("LA", (grey(CLASSES), grey(100 + CLASSES)))
+REFUSED = {
+    "colours": (COLOURS, "m.png", r"mode RGB, in the colours \(0, 0, 0\), \(200, 20, 90\), not a mask"),
+    "transparent": (TRANSPARENT, "m.png", "mode LA"),
+    "JPEG": (grey(CLASSES), "m.jpg", "is a JPEG, which changes the numbers"),
+    "floats": (grey(CLASSES, np.float32), "m.tif", "mode F"),
+    "large numbers": (grey(300 * CLASSES.astype(int), np.uint16), "m.png", "with numbers from 0 to 300"),
+    "negative numbers": (grey(-1 * CLASSES.astype(int), np.int32), "m.tif", "with numbers from -1 to 0"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_read_is_refused_with_what_is_expected(tmp_path, kind):
+    image, name, message = REFUSED[kind]
+    path = saved(tmp_path, image, name)
+    with pytest.raises(MaskError, match=message) as error:
+        read_mask(path)
+    assert str(path) in str(error.value)
+    assert "expected an image of one number a pixel" in str(error.value)
+
+
+def test_a_damaged_mask_and_one_of_several_images(tmp_path):
+    path = saved(tmp_path, grey(CLASSES))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(MaskError, match="cannot be read"):
+        read_mask(path)
+    many = saved(tmp_path, grey(CLASSES), "m.tif", save_all=True, append_images=[grey(CLASSES)])
+    with pytest.raises(MaskError, match="has 2 images in it"):
+        read_mask(many)
+
+
+def test_labels_outside_the_classes(tmp_path):
+    check_labels(np.array([[0, 1, 255]]), 2, 255, "m.png")
+    with pytest.raises(MaskError, match=r"m.png has labels 7 \(2 pixels\); expected 0 to 1, or 255"):
+        check_labels(np.array([[0, 7, 7]]), 2, 255, "m.png")
+    path = str(saved(tmp_path, grey(9 * CLASSES)))
+    transforms = LabelChecked(lambda data: data, 2, 255)
+    with pytest.raises(MaskError, match=r"m\.png has labels 9"):
+        transforms({"img": "x.png", "label": path})
+    assert transforms({"img": "x.png"}) == {"img": "x.png"}  # of evaluation
+
+
+@pytest.fixture
+def config(tmp_path):
+    data = write_data(tmp_path / "data")
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config_values(data)))
+    return path
+
+
+def change_masks(config, change):
+    for path in sorted((config.parent / "data/labels").glob("*.png")):
+        Image.fromarray(change(np.array(Image.open(path)))).save(path)
+
+
+def trained(config, output):
+    output.mkdir()
+    return train(open_config(config, {"iters": 1}), output, ALONE, show_progress=False, evaluate=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: np.where(m == 1, 255, 0).astype(np.uint8), "only class 0 .background. has pixels"),
+        (lambda m: np.full_like(m, 255), "no class has pixels"),
+        (lambda m: np.where(m == 1, 77, m).astype(np.uint8), r"has labels 77 \(324 pixels\)"),
+        (lambda m: np.stack([m, m // 2, m], -1), "mode RGB"),
+    ],
+    ids=["0 and 255", "ignored", "no class", "colours"],
+)
+def test_check_and_training_refuse_the_same(config, tmp_path, change, message):
+    change_masks(config, change)
+    reports = check(open_config(config), show_progress=False)
+    assert any(re.search(message, error) for error in reports[0].errors)
+    with pytest.raises(DataError, match=message):
+        trained(config, tmp_path / "run")
+
+
+def test_16_bit_masks_train_like_8_bit_ones(config, tmp_path):
+    losses = []
+    for kind in (np.uint8, np.uint16):
+        change_masks(config, lambda m, kind=kind: m.astype(kind))
+        output = tmp_path / np.dtype(kind).name
+        trained(config, output)
+        losses.append([line for line in (output / "log.jsonl").read_text().splitlines() if '"loss"' in line])
+    first, second = (yaml.safe_load(lines[0])["loss"] for lines in losses)
+    assert first == second
+
+
+ADE20K = [
+    path for path in sorted(shipped_folder("seg").glob("*ade20k.yaml")) if not path.name.startswith("_")
+]
+
+
+def draw(path: Path, folder: Path, count: int) -> None:
+    """Draw samples through a shipped configuration's own transforms: images and labels stay what they are."""
+    import paddleseg.transforms
+    from paddleseg.cvlibs import manager
+
+    listed = open_config(path).dic["train_dataset"]["transforms"]
+    made = [manager.TRANSFORMS[t["type"]](**{k: v for k, v in t.items() if k != "type"}) for t in listed]
+    transforms = paddleseg.transforms.Compose(made)
+    for number in range(count):
+        data = {"img": str(folder / f"{number % 3}.jpg"), "label": str(folder / f"{number % 3}.png")}
+        found = transforms({**data, "gt_fields": ["label"], "trans_info": []})
+        assert found["img"].shape == (3, 512, 512)
+        assert found["label"].shape == (512, 512)
+        assert found["img"].dtype == np.float32
+        assert len(np.unique(found["img"])) > 100, "the label is in the image's place"
+        assert set(np.unique(found["label"])) <= {*range(1, 6), 255}
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ade20k")
+    for number, (height, width) in enumerate(((560, 600), (300, 700), (512, 512))):
+        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+        mask = np.full((height, width), 3, np.uint8)  # one class fills nearly all
+        mask[:40, :40] = 1 + number
+        Image.fromarray(mask).save(folder / f"{number}.png")
+    return folder
+
+
+def test_there_are_configurations_of_ade20k():
+    assert len(ADE20K) >= 15
+
+
+@pytest.mark.parametrize("path", ADE20K, ids=lambda path: path.stem)
+def test_every_ade20k_configuration_draws_samples(path, samples):
+    draw(path, samples, 6)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("path", ADE20K, ids=lambda path: path.stem)
+def test_every_ade20k_configuration_draws_two_hundred_samples(path, samples):
+    draw(path, samples, 200)
