@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from cyclemlp.data.pictures import PictureFile
 from cyclemlp.dense.det.configuration import Category, CocoFiles, Configuration, read_coco
 from cyclemlp.dense.det.pictures import engine_reads, read_picture
 from cyclemlp.errors import DataError
@@ -28,6 +29,8 @@ SLACK_PIXELS = 1.0
 LONGEST_NAME = 200
 #: Errors of one kind that are told when training is refused.
 MOST_TOLD = 5
+#: Without decoding them, the headers of so many images are read, evenly spread.
+MOST_HEADERS = 256
 #: What PaddleDetection keeps an id in.
 MAX_ID = 2**63
 
@@ -116,7 +119,7 @@ def check(
     Args:
         config: which names them.
         keys: which of them; those that it lacks are passed over.
-        pixels: decode every image; else whether the files are there.
+        pixels: decode every image; else see whether the files are there, and read the headers of `MOST_HEADERS`.
         on_image: called after each image.
 
     Returns:
@@ -316,7 +319,9 @@ def _check_images(
     """Width and height of each image by its id, as the JSON has them; None where it has none."""
     sizes: dict[int, tuple[float, float] | None] = {}
     seen: dict[str, Any] = {}
-    for place, entry in _entries(entries, "images", ("id", "file_name", "width", "height"), report):
+    step = -(-len(entries) // MOST_HEADERS)
+    needed = ("id", "file_name", "width", "height")
+    for index, (place, entry) in enumerate(_entries(entries, "images", needed, report)):
         on_image()
         if not _is_id(entry["id"], place, "id", report):
             continue
@@ -337,11 +342,12 @@ def _check_images(
         seen[name] = entry["id"]
         path = files.pictures / name
         report._files.add(path)
-        if not pixels:
-            if not path.is_file():
-                report.add(place, _missing(path))
-        else:
+        if not path.is_file():
+            report.add(place, _missing(path))
+        elif pixels:
             _check_pixels(path, stated if good else None, place, report)
+        elif index % step == 0:
+            _check_header(path, stated if good else None, place, report)
     return sizes
 
 
@@ -351,10 +357,17 @@ def _missing(path: Path) -> str:
     return f"{_name(path)} {found}{hint}"
 
 
-def _check_pixels(path: Path, stated: tuple[float, float] | None, place: str, report: Report) -> None:
-    if not path.is_file():
-        report.add(place, _missing(path))
+def _check_header(path: Path, stated: tuple[float, float] | None, place: str, report: Report) -> None:
+    """What an image's header says of its size."""
+    try:
+        found = PictureFile(path, place).upright_size
+    except DataError as error:
+        report.add(place, printable(str(error).removeprefix(f"{place}: "), lines=False))
         return
+    _check_size(path, found, stated, place, report)
+
+
+def _check_pixels(path: Path, stated: tuple[float, float] | None, place: str, report: Report) -> None:
     try:
         image = read_picture(path)
     except DataError as error:
@@ -365,12 +378,19 @@ def _check_pixels(path: Path, stated: tuple[float, float] | None, place: str, re
             place,
             f"{_name(path)} is an image that PaddleDetection (OpenCV) does not read; save it as JPEG or PNG",
         )
-    elif stated is not None and image.size != stated:
-        turned = " (turned as its EXIF data say)" if image.size == stated[::-1] else ""
+    else:
+        _check_size(path, image.size, stated, place, report)
+
+
+def _check_size(
+    path: Path, found: tuple[int, int], stated: tuple[float, float] | None, place: str, report: Report
+) -> None:
+    """The engine scales the boxes to the image that it finds, turned as its EXIF data say."""
+    if stated is not None and found != stated:
+        turned = " (turned as its EXIF data say)" if found == stated[::-1] else ""
         report.add(
             place,
-            f"{_name(path)} is {image.width}×{image.height} pixels{turned}, and the file says "
-            f"{stated[0]}×{stated[1]}",
+            f"{_name(path)} is {found[0]}×{found[1]} pixels{turned}, and the file says {stated[0]}×{stated[1]}",
         )
 
 

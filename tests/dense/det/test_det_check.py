@@ -99,6 +99,8 @@ FAULTS: list[tuple[Change, str, bool]] = [
     (image(width=0), r"images\[1\]: width and height are \(0, 64\)", False),
     (image(height="64"), r"images\[1\]: width and height are \(96, '64'\)", False),
     (image(width=float("nan")), r"images\[1\]: width and height are \(nan, 64\)", False),
+    (image(width=90), r"images\[1\]: .*1\.png is 96×64 pixels, and the file says 90×64", False),
+    (image(width=64, height=96), r"96×64 pixels \(turned as its EXIF data say\), and", False),
     (image(id=10), r"images\[1\]: another image has the id 10 too", False),
     (image(id=1.5), r"images\[1\]: id is 1\.5; PaddleDetection needs a whole number", False),
     (image(id=2**63), r"images\[1\]: id is 9223372036854775808; .*whole number", False),
