@@ -75,19 +75,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    with common.plain_warnings("eval"):
+    from cyclemlp.training.distributed import faults_told_apart, join
+
+    with common.plain_warnings("eval"), faults_told_apart():
         from cyclemlp.data import build_loader, evaluation_transform
         from cyclemlp.deploy import ExportedModel
         from cyclemlp.evaluation import (
             accuracy_intervals,
             analyse,
             evaluate,
+            merge_results,
             write_evaluation_csv,
             write_report,
         )
         from cyclemlp.evaluation.analysis import BINS
 
         _check(args)
+        world = join(args.device)
         keep = args.predictions or args.report
         output = common.output_folder(args.output)
         model, classify, device = common.open_classifier(args)
@@ -100,8 +104,15 @@ def run(args: argparse.Namespace) -> int:
             batch_size=args.batch_size,
             num_workers=common.choose_workers(args.workers, source, device),
             tensors=not isinstance(model, ExportedModel),
+            rank=world.rank,
+            world_size=world.size,
         )
-        result = evaluate(classify, loader, topk=args.topk, keep=keep)
+        own = None
+        if loader.pictures:
+            own = evaluate(classify, loader, topk=args.topk, keep=keep, progress=world.is_first)
+        result = merge_results(world.gather(own))
+        if not world.is_first:
+            return 0
         intervals = accuracy_intervals(result)
         report: dict[str, Any] = {
             **result.to_dict(),

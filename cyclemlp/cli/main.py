@@ -18,7 +18,7 @@ from typing import Any
 from cyclemlp._paddle import require_paddle
 from cyclemlp._tune import tune_quietly
 from cyclemlp._version import __version__
-from cyclemlp.errors import CycleMLPError
+from cyclemlp.errors import ConfigError, CycleMLPError
 
 COMMANDS = {
     "train": "train a model on pictures and write checkpoints, a log and curves",
@@ -40,6 +40,8 @@ COMMANDS = {
     "info": "list the models, or show one model's or weight file's facts",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
+#: Commands whose work several processes share; any other would do all of it in each.
+TOGETHER = {"train", "eval", "seg", "det"}
 WITHOUT_PADDLE = {"compare", "convert", "plot", "serve", "bench"}
 
 
@@ -74,7 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((word for word in argv if word in COMMANDS), None)
     args = build_parser(command).parse_args(argv)
     program, needs_paddle = f"cyclemlp {args.command}", args.command not in WITHOUT_PADDLE
-    return answer(program, lambda: _module(args.command).run(args), needs_paddle=needs_paddle)
+    part = getattr(args, "action", getattr(args, "det_command", "train"))  # of `seg` and `det`
+    together = args.command in TOGETHER and part == "train"
+
+    def work() -> int:
+        if int(os.environ.get("PADDLE_TRAINERS_NUM") or 1) > 1 and not together:
+            raise ConfigError(f"{program} runs in one process; start it without paddle.distributed.launch")
+        return int(_module(args.command).run(args))
+
+    return answer(program, work, needs_paddle=needs_paddle)
 
 
 def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) -> int:

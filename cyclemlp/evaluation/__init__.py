@@ -17,7 +17,14 @@ from cyclemlp.evaluation.metrics import (
     top_classes,
 )
 from cyclemlp.evaluation.report_files import write_report
-from cyclemlp.evaluation.run import EvaluationResult, Prediction, as_callable, evaluate, predict
+from cyclemlp.evaluation.run import (
+    EvaluationResult,
+    Prediction,
+    as_callable,
+    evaluate,
+    merge_results,
+    predict,
+)
 from cyclemlp.evaluation.tables import (
     PredictionFiles,
     outcome_to_dict,
@@ -43,6 +50,7 @@ __all__ = [
     "evaluate",
     "label_ranks",
     "log_softmax",
+    "merge_results",
     "outcome_to_dict",
     "predict",
     "prediction_to_dict",

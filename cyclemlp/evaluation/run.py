@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -176,6 +176,46 @@ def evaluate(
     accuracy = {k: 100 * int(hit) / images for k, hit in zip(topk, hits, strict=True)}
     arrays = [np.concatenate(part) for part in zip(*kept, strict=True)] if keep else [None] * 3
     return EvaluationResult(accuracy, loss / images, images, classes, seconds, notes, *arrays)
+
+
+def merge_results(parts: Sequence[EvaluationResult | None]) -> EvaluationResult:
+    """What several processes found, each over its own share of the pictures, as one result.
+
+    Args:
+        parts: by the processes' ranks; None of one that had no picture.
+
+    Returns:
+        The figures over all pictures; what was kept, in the order of the source. Counts are exact; the loss is the same
+        sum in another order. The time is that of the slowest.
+
+    Raises:
+        DataError: none had a picture.
+    """
+    found = [part for part in parts if part is not None]
+    if not found:
+        raise DataError("there is no picture to evaluate")
+    if len(found) == 1:
+        return found[0]
+    images = sum(part.images for part in found)
+    accuracy = {
+        k: 100 * sum(round(part.accuracy[k] * part.images / 100) for part in found) / images
+        for k in found[0].accuracy
+    }
+    kept: list[Any] = [None] * 3
+    if found[0].indices is not None:
+        columns = [[getattr(part, name) for part in found] for name in ("logits", "labels", "indices")]
+        arrays = [np.concatenate(column) for column in columns]
+        kept = [array[np.argsort(arrays[2], kind="stable")] for array in arrays]
+    return replace(
+        found[0],
+        accuracy=accuracy,
+        loss=sum(part.loss * part.images for part in found) / images,
+        images=images,
+        seconds=max(part.seconds for part in found),
+        logits=kept[0],
+        labels=kept[1],
+        indices=kept[2],
+    )
 
 
 def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = True) -> Iterator[Prediction]:

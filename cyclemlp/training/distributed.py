@@ -84,15 +84,19 @@ class World:
         """Whether it is so in any process. All must call this."""
         return bool(self.sum([flag])[0])
 
-    def first_given(self, value: T | None) -> T | None:
-        """Of the values, which are pickled, the first process's that is not None. All must call this."""
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, which are pickled, by their ranks. All must call this."""
         if self.size == 1:
-            return value
+            return [value]
         from paddle import distributed
 
         values: list[Any] = []
         distributed.all_gather_object(values, value)
-        return next((v for v in values if v is not None), None)
+        return values
+
+    def first_given(self, value: T | None) -> T | None:
+        """Of the values, which are pickled, the first process's that is not None. All must call this."""
+        return next((v for v in self.gather(value) if v is not None), None)
 
 
 #: The process of a run that no launcher started.

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from contextlib import redirect_stdout
 
@@ -351,3 +353,41 @@ def test_help_ends_with_examples(capsys):
     assert stop.value.code == 0
     for words in ("--data digits ", "--list FILE", "cyclemlp eval runs/digits --data digits", "Exit code"):
         assert words in out
+
+
+@pytest.mark.heavy  # two processes that start Paddle each
+def test_two_processes_share_the_images_and_count_each_once(models, pictures, tmp_path, capsys):
+    command = ["eval", str(models / "rgb.safetensors"), "--data", str(pictures), "--report", "--output"]
+    assert main([*command, str(tmp_path / "alone")]) == 0
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
+    program = [
+        *launcher,
+        "--log_dir",
+        str(tmp_path / "log"),
+        "-m",
+        "cyclemlp",
+        *command,
+        str(tmp_path / "two"),
+    ]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone, two = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("alone", "two"))
+    for key in ("top1", "top5", "images", "classes"):
+        assert two[key] == alone[key]
+    assert two["loss"] == pytest.approx(alone["loss"], rel=1e-6)  # float32 by batches of other sizes
+    for column in ("picture", "label_index", "predicted_index"):
+        rows = [csv.DictReader((tmp_path / name / "eval.csv").open(newline="")) for name in ("alone", "two")]
+        assert [row[column] for row in rows[0]] == [row[column] for row in rows[1]]
+    logs = [path.read_text() for path in sorted((tmp_path / "log").glob("workerlog.*"))]
+    assert ["top-1" in log for log in logs] == [True, False]
+
+
+def test_other_commands_run_in_one_process(monkeypatch, capsys):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    for words in (
+        ["predict", "x", "y.png"],
+        ["seg", "eval", "--config", "c.yaml"],
+        ["det", "check", "--config", "c.yaml"],
+    ):
+        assert main(words) == 2
+        assert "runs in one process; start it without paddle.distributed.launch" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cyclemlp.data import Digits, ListFile, build_loader, evaluation_transform
 from cyclemlp.errors import DataError, ModelError
-from cyclemlp.evaluation import as_callable, evaluate, predict
+from cyclemlp.evaluation import as_callable, evaluate, merge_results, predict
 from cyclemlp.preprocessing import Preprocessing
 
 GREY = Preprocessing(input_size=8, crop_pct=1.0, mean=(0.0,), std=(1.0,))
@@ -190,3 +190,23 @@ def test_a_layer_and_a_plain_function_agree_on_the_digits():
     assert results[0].images == 359
     assert results[0].top1 == results[1].top1
     assert results[0].loss == pytest.approx(results[1].loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 12, 20])
+def test_the_parts_of_several_processes_are_the_whole(greys, ranks):
+    whole = evaluate(classifier, load(greys), topk=(1, 2, 3), progress=False, keep=True)
+    loaders = [load(greys, 2, rank=rank, world_size=ranks) for rank in range(ranks)]
+    parts = [
+        evaluate(classifier, loader, topk=(1, 2, 3), progress=False, keep=True) if loader.pictures else None
+        for loader in loaders
+    ]
+    merged = merge_results(parts)
+    assert (merged.images, merged.classes, merged.accuracy) == (12, 6, whole.accuracy)
+    assert merged.loss == pytest.approx(whole.loss, rel=1e-12)
+    for name in ("logits", "labels", "indices"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+
+
+def test_no_process_with_a_picture_is_an_error():
+    with pytest.raises(DataError, match="no picture to evaluate"):
+        merge_results([None, None])
