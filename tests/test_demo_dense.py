@@ -22,7 +22,9 @@ def demo(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("name", "least", "figure", "best"),
     [
-        ("seg", ("--iters", "2", "--workers", "0"), "mean IoU", "best_model"),
+        pytest.param(
+            *("seg", ("--iters", "2", "--workers", "0"), "mean IoU", "best_model"), marks=pytest.mark.heavy
+        ),
         pytest.param("det", ("--epochs", "1"), "mask AP50", "best_model.pdparams", marks=pytest.mark.heavy),
     ],
 )

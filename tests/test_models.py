@@ -28,6 +28,8 @@ def same(model, other, x):
 
 #: Small enough to be walked through whole in the quick tests.
 SMALL = ("cyclemlp_nano", "cyclemlp_micro")
+#: Of the large ones these stand for the others in the quick tests: one of the paper's, one that is inferred.
+QUICK = (*SMALL, "cyclemlp_b1", "cyclemlp_t_inferred")
 
 
 @pytest.mark.heavy
@@ -36,7 +38,9 @@ def test_every_model_in_its_whole_depth(name, tmp_path):
     walk_through(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.heavy) for name in VARIANTS]
+)
 def test_every_model(name, tmp_path):
     """Of the large ones one block a stage: widths and ratios are theirs, and the rest is more of the same."""
     walk_through(name, tmp_path, **({} if name in SMALL else {"depths": (1, 1, 1, 1)}))

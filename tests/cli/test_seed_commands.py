@@ -409,6 +409,7 @@ def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
     assert Recipe.load(output / "recipe.yaml").distillation.kind == "soft"
 
 
+@pytest.mark.heavy
 def test_the_seeds_command_with_mixed_precision(place, tmp_path):
     """On a CPU Paddle has none: said, and trained in float32."""
     said = passes(
@@ -418,6 +419,7 @@ def test_the_seeds_command_with_mixed_precision(place, tmp_path):
     assert "float32" in said
 
 
+@pytest.mark.heavy
 def test_the_seeds_command_by_the_launcher(place, tmp_path):
     launcher = (
         "-m",

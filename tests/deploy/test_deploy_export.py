@@ -142,6 +142,7 @@ def test_the_form_for_export_is_the_network(overrides, channels_first):
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("form", "runtime"), WAYS)
 def test_an_inferred_variant_in_every_runtime(form, runtime, tmp_path):
     """Its patches and merged neighbours are filled up at sizes that the graph does not know."""

@@ -26,7 +26,12 @@ def pair(**overrides):
 
 
 @pytest.mark.parametrize(
-    "overrides", [{}, {"step_size": 3}, {"gate": False, "downsample": "merge", "patch_norm": True}]
+    "overrides",
+    [
+        {},
+        pytest.param({"step_size": 3}, marks=pytest.mark.heavy),
+        pytest.param({"gate": False, "downsample": "merge", "patch_norm": True}, marks=pytest.mark.heavy),
+    ],
 )
 def test_traced_with_paddles_defaults(overrides):
     """The symbolic tracer, of which `full_graph=True` of the other tests is the opposite: gradients, then two sizes."""

@@ -52,7 +52,7 @@ def recipe(tmp_path_factory) -> Path:
     ("largest_file", "names"),
     [
         (30_000, "best.safetensors"),  # the first that is written after an epoch, and larger than that
-        (90_000, "optimizer.safetensors"),  # twice the model
+        pytest.param(90_000, "optimizer.safetensors", marks=pytest.mark.heavy),  # twice the model
     ],
 )
 def test_a_full_disk_ends_the_run_and_it_goes_on_where_it_was(tmp_path, recipe, largest_file, names):

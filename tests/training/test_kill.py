@@ -91,6 +91,7 @@ def kill_and_go_on(output: Path, whole: Path, epochs: int, *, while_writing: int
     check_the_same(output, whole, epochs)
 
 
+@pytest.mark.heavy
 def test_killed_twice(tmp_path, left_alone):
     kill_and_go_on(tmp_path / "run", left_alone(10), 10, while_writing=1, any_time=1)
 
