@@ -5,10 +5,13 @@ Standard library only, and nothing of ours: every room prints.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TextIO
 
 #: Length of a value in a message, in characters.
 LONGEST_VALUE = 80
@@ -18,6 +21,9 @@ MOST_ITEMS, MOST_LEVELS = 6, 3
 # Categories Cc (control), Cs (surrogates, that is bytes of a name that are no UTF-8), and the characters that turn
 # the direction of what follows. A line end and a tab are part of our own messages.
 _UNSAFE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+# A line end after which no indented line follows.
+_OPEN_LINE_END = re.compile(r"\n(?! )")
 
 
 def printable(text: str, *, lines: bool = True) -> str:
@@ -42,6 +48,63 @@ def shown(value: Any, longest: int = LONGEST_VALUE) -> str:
 def shortened(text: str, longest: int = LONGEST_VALUE) -> str:
     """Text of at most `longest` characters; what is left out is an ellipsis."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def line_of(text: object) -> str:
+    """`str(text)` as one line of a message: line ends that come from a name are escaped, too.
+
+    Where a message of ours goes on in further lines, these are indented, and stay.
+    """
+    return _OPEN_LINE_END.sub(r"\\n", printable(str(text))).replace("\t", "\\t")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON values as JSON in plain ASCII, in which nothing can reach a terminal that it obeys."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+
+
+class PrintableStream:
+    """A text stream that passes everything through `printable`, for whoever writes to it.
+
+    Characters that its encoding does not have are written as escapes, instead of ending the program.
+
+    Attributes:
+        raw: the stream itself, for what moves the cursor on purpose, as progress bars do.
+    """
+
+    def __init__(self, raw: TextIO) -> None:
+        self.raw = raw
+
+    def write(self, text: str) -> int:
+        """Write it; the length of what was given."""
+        encoding = self.raw.encoding or "utf-8"
+        self.raw.write(printable(text).encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+@contextmanager
+def printable_output() -> Iterator[None]:
+    """Within it, stdout and stderr are `PrintableStream`s: names of files and classes come from strangers."""
+    before = sys.stdout, sys.stderr
+    wrapped = (s if s is None or isinstance(s, PrintableStream) else PrintableStream(s) for s in before)
+    sys.stdout, sys.stderr = wrapped  # has all that a stream has
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def raw_stream(stream: TextIO) -> TextIO:
+    """The stream under a `PrintableStream`, or the stream."""
+    return stream.raw if isinstance(stream, PrintableStream) else stream
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -1,8 +1,20 @@
 """Names and values in messages: harmless for a terminal, and short."""
 
+import io
+import json
+import sys
+
 import pytest
 
-from cyclemlp.text import printable, shown
+from cyclemlp.text import (
+    PrintableStream,
+    json_text,
+    line_of,
+    printable,
+    printable_output,
+    raw_stream,
+    shown,
+)
 
 
 def test_control_characters_are_escaped():
@@ -41,3 +53,36 @@ def test_what_is_large_is_cut():
         assert len(shown(value)) <= 80
     while deep:  # Python takes deep lists apart by recursion
         deep = deep.pop()
+
+
+def test_a_name_starts_no_line_of_a_message():
+    assert line_of("no file a\nerror: b.png\t1") == "no file a\\nerror: b.png\\t1"
+    assert line_of("it differs:\n  head.bias\n  head.weight") == "it differs:\n  head.bias\n  head.weight"
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x1b[31m\x07\x7f\x9b\r\n", "gnp\u202egpj", "caf\udce9", "日本"], ids=range(4)
+)
+def test_json_on_a_terminal_is_harmless_and_means_the_same(text):
+    line = json_text({"name": text})
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line) == {"name": text}
+
+
+def test_what_is_printed_is_printable(capsys):
+    before = sys.stdout, sys.stderr
+    with printable_output(), printable_output():  # a command within a command
+        print("a\x1b]0;owned\x07", "日本")
+        print("b\x9b31m\udce9", file=sys.stderr)
+        raw_stream(sys.stderr).write("\r50 %")  # a progress bar
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr() == ("a\\x1b]0;owned\\x07 日本\n", "b\\x9b31m\\xe9\n\r50 %")
+
+
+def test_a_stream_that_lacks_a_character_ends_nothing():
+    ascii_file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    stream = PrintableStream(ascii_file)
+    stream.writelines(["224×224 ", "日本\n"])
+    stream.flush()
+    assert ascii_file.buffer.getvalue() == b"224\\xd7224 \\u65e5\\u672c\n"

@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
             if rows and not args.json:
                 print(_table(rows, machine))
     if args.json:
-        print(json.dumps({**facts, "complete": True, "cases": rows}, indent=1))
+        common.print_json({**facts, "complete": True, "cases": rows}, indent=1)
     if output is not None:
         _draw(output / "bench.png", rows)
     failed = [row for row in rows if "error" in row]

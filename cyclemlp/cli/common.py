@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Preprocessing, Size, parse_size
+from cyclemlp.text import json_text, line_of, raw_stream
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
@@ -469,7 +470,7 @@ def model_with_weights(
     model = cyclemlp.create_model(name, **{**known, **(overrides or {})})
     report = cyclemlp.load_weights(model, file)
     if report.reinitialised or report.adapted or report.new:
-        raise WeightsError(f"{file.path} does not hold all of a {name} for use as it is:\n{report}")
+        raise WeightsError(f"{file.path} does not hold all of a {name} for use as it is:\n  {report}")
     return model
 
 
@@ -562,7 +563,13 @@ def message(text: str) -> None:
     """A line on stderr, above a progress bar if one is there."""
     from tqdm import tqdm
 
-    tqdm.write(text.encode(errors="surrogateescape").decode(errors="replace"), file=sys.stderr)
+    # A bar is written to the same stream, see `cyclemlp.report.progress`.
+    tqdm.write(line_of(text), file=raw_stream(sys.stderr))
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """JSON on stdout."""
+    print(json_text(value, indent))
 
 
 @contextlib.contextmanager
@@ -570,7 +577,7 @@ def plain_warnings(command: str) -> Iterator[None]:
     """Within it, a warning is one line on stderr: `cyclemlp eval: warning: …`, without file and line of our code."""
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-        print(f"cyclemlp {command}: warning: {message}", file=sys.stderr)
+        print(f"cyclemlp {command}: warning: {line_of(message)}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show  # catch_warnings puts the old one back

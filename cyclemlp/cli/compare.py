@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             if args.sheet:
                 written += _draw_sheets(output, args, a, b, found)
     if args.json:
-        print(json.dumps(report, indent=2))
+        common.print_json(report, indent=2)
         return 0
     for letter, side in (("A", a), ("B", b)):
         print(f"{letter:<11} {side.folder}: {side.facts.get('model')}, {side.facts.get('weights')}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from cyclemlp.cli.common import print_json
 from cyclemlp.errors import WeightsError
 from cyclemlp.weights import LAYOUTS, WeightFile, read_weights, write_weights
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     facts = describe(file)
     if args.json:
         written = {"path": str(output), "layout": args.to_layout, "bytes": output.stat().st_size}
-        print(json.dumps({"input": facts, "output": written}, ensure_ascii=False, indent=2))
+        print_json({"input": facts, "output": written}, indent=2)
         return 0
     types = ", ".join(f"{count} {name}" for name, count in facts["dtypes"].items())
     print(f"read    {file.path} ({file.layout} layout)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -20,6 +19,7 @@ from cyclemlp.cli.common import (
     open_source,
     output_folder,
     plain_warnings,
+    print_json,
     whole_number,
     write_text,
 )
@@ -232,7 +232,7 @@ def check(args: argparse.Namespace) -> int:
     errors = sum(finding.level == "error" for finding in findings)
     if args.json:
         found = {**report.to_dict(), "ok": not errors, "findings": [asdict(finding) for finding in findings]}
-        print(json.dumps(found, indent=1))
+        print_json(found, indent=1)
         return 1 if errors else 0
     for part, count in report.images.items():
         size = report.sizes[part]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.cli.common import add_subcommands, choose_device, output_folder, plain_warnings, whole_number
+from cyclemlp.cli.common import (
+    add_subcommands,
+    choose_device,
+    output_folder,
+    plain_warnings,
+    print_json,
+    whole_number,
+)
 from cyclemlp.cli.training import result_or_exit_code, speaker
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import Progress, format_table, progress
@@ -257,7 +263,7 @@ def _train(args: argparse.Namespace) -> int:
         **(result.best or {}),
     }
     if args.json:
-        print(json.dumps(figures))
+        print_json(figures)
     elif result.best:
         say(f"best: {in_words(result.best)} after epoch {result.best_epoch}; everything is in {output}")
     else:
@@ -287,7 +293,7 @@ def _eval(args: argparse.Namespace) -> int:
             **figures.values,
             "per_class": figures.per_class,
         }
-        print(json.dumps(content, ensure_ascii=False))
+        print_json(content)
         return 0
     kinds = [kind for kind in ("bbox", "mask") if f"{kind}_ap" in figures.values]
     columns = [f"{kind}_{name}" for kind in kinds for name in ("ap", "ap50")]
@@ -329,11 +335,7 @@ def _predict(args: argparse.Namespace) -> int:
                 on_file=lambda: bar.update(1),
             )
     if args.json:
-        print(
-            json.dumps(
-                {"output": str(output), "pictures": len(pictures), "objects": counts}, ensure_ascii=False
-            )
-        )
+        print_json({"output": str(output), "pictures": len(pictures), "objects": counts})
     else:
         print(format_table(["class", "objects"], list(counts.items())))
         print(f"\n{len(pictures)} pictures, {sum(counts.values())} objects; everything is in {output}")
@@ -354,7 +356,7 @@ def _check(args: argparse.Namespace) -> int:
         drawn = draw_samples(config, args.sample, folder)
     if args.json:
         found = [report.to_dict() for report in reports]
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return 1 if faults else 0
     for report in reports:
         counts = sum(report.objects.values())

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
             if analysis is not None:
                 written += write_report(output, result, analysis, source, classes, report)
     if args.json:
-        print(json.dumps(report, indent=2))
+        common.print_json(report, indent=2)
         return 0
     print(f"model     {report['model']}, {report['weights']}")
     print(f"pictures  {result.images:,} of {report['data']}, {result.classes} classes")

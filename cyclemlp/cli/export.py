@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         )
     files = {str(path): path.stat().st_size for path in sorted(args.output.iterdir())}
     if args.json:
-        print(json.dumps({"files": files, **json.loads(metadata.to_json())}, ensure_ascii=False, indent=2))
+        common.print_json({"files": files, **json.loads(metadata.to_json())}, indent=2)
         return 0
     preprocessing = metadata.preprocessing
     print(f"model     {metadata.model}, {metadata.precision}")

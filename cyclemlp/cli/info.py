@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError, MismatchError, ModelError
 from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
+from cyclemlp.text import printable
 
 INFERRED = "inferred; no published weights confirm it"
 
@@ -71,14 +71,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         facts = _model_facts(args.what, args.input_size, overrides)
         text = _pairs_text(facts)
-    print(json.dumps(facts, indent=2) if args.json else text)
+    if args.json:
+        common.print_json(facts, indent=2)
+    else:
+        print(text)
     return 0
 
 
 def _compare(path: Path, name: str, overrides: Mapping[str, Any], *, as_json: bool) -> int:
     """Whether a weight file fits a variant: every tensor that does not. 1 if any does not, else 0."""
     import cyclemlp
-    from cyclemlp.text import printable
 
     mismatches: tuple[str, ...] = ()
     model = cyclemlp.create_model(name, **overrides)
@@ -87,9 +89,9 @@ def _compare(path: Path, name: str, overrides: Mapping[str, Any], *, as_json: bo
     except MismatchError as error:
         match, mismatches = str(error).partition("\n")[0], error.mismatches
     if as_json:
-        print(json.dumps({"fits": not mismatches, "match": match, "mismatches": mismatches}, indent=2))
+        common.print_json({"fits": not mismatches, "match": match, "mismatches": mismatches}, indent=2)
     else:
-        print(printable("\n  ".join((match, *mismatches))))
+        print("\n  ".join((match, *mismatches)))
     return 1 if mismatches else 0
 
 
@@ -186,9 +188,9 @@ def _pairs_text(facts: dict[str, Any], indent: str = "") -> str:
     lines = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            lines += [f"{indent}{name}:", _pairs_text(value, indent + "  ")]
+            lines += [f"{indent}{printable(str(name), lines=False)}:", _pairs_text(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{name}: {_value_text(value)}")
+            lines.append(f"{indent}{printable(str(name), lines=False)}: {_value_text(value)}")
     return "\n".join(lines)
 
 
@@ -200,4 +202,4 @@ def _value_text(value: Any) -> str:
         return ", ".join(shown) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else printable(str(value), lines=False)

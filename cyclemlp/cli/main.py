@@ -13,12 +13,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from cyclemlp._paddle import require_paddle
 from cyclemlp._tune import tune_quietly
 from cyclemlp._version import __version__
 from cyclemlp.errors import ConfigError, CycleMLPError
+from cyclemlp.text import line_of, printable_output
 
 COMMANDS = {
     "train": "train a model on pictures and write checkpoints, a log and curves",
@@ -45,9 +46,17 @@ TOGETHER = {"train", "eval", "seg", "det"}
 WITHOUT_PADDLE = {"compare", "convert", "plot", "serve", "bench"}
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line, whatever a shell's `*` stood for."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message; exit with 2."""
+        super().error(line_of(message))
+
+
 def build_parser(command: str | None) -> argparse.ArgumentParser:
     """The parser; only `command`'s own module is imported, so that `--help` is quick."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cyclemlp",
         description="CycleMLP for PaddlePaddle: train, evaluate, predict, convert.",
         epilog="`cyclemlp COMMAND --help` explains a command and ends with examples.",
@@ -70,6 +79,7 @@ def _module(command: str) -> Any:
     return importlib.import_module(f"cyclemlp.cli.{command.replace('-', '_')}")
 
 
+@printable_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -87,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answer(program, work, needs_paddle=needs_paddle)
 
 
+@printable_output()
 def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) -> int:
     """Do the work and return its exit code; a user's mistake, or NaN from a model, becomes a message of `program`."""
     try:
@@ -99,10 +110,10 @@ def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) 
             logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
         return int(work())
     except CycleMLPError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        print(f"{program}: error: {line_of(error)}", file=sys.stderr)
         return 2
     except FloatingPointError as error:  # NaN or infinity, found by our own checks
-        print(f"{program}: error: {error}", file=sys.stderr)
+        print(f"{program}: error: {line_of(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{program}: stopped", file=sys.stderr)

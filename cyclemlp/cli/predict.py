@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,8 +148,8 @@ def _predict(args: argparse.Namespace) -> int:
     finally:  # what was computed before an error is shown all the same
         if args.json:
             entries = [prediction_to_dict(prediction, classes) for prediction in shown]
-            print(
-                json.dumps({**head, "predictions": entries, **outcome_to_dict(failures, complete)}, indent=1)
+            common.print_json(
+                {**head, "predictions": entries, **outcome_to_dict(failures, complete)}, indent=1
             )
         else:
             _print_table(shown, classes)
@@ -206,5 +205,4 @@ def _print_table(predictions: Sequence[Prediction], classes: Sequence[str]) -> N
             picture = true = ""
     if rows:
         header = ["picture", *(["true class"] if labelled else []), "predicted class", "probability"]
-        # A file name that is not UTF-8 must not stop the printing.
-        print(format_table(header, rows).encode(errors="surrogateescape").decode(errors="replace"))
+        print(format_table(header, rows))

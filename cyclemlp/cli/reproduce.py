@@ -131,7 +131,7 @@ def _reproduce(args: argparse.Namespace) -> int:
             continue
         report = _write(output, rows, {**facts, "date": f"{datetime.now(timezone.utc):%Y-%m-%d}"}, data)
     if args.json:
-        print(json.dumps(report, indent=2))
+        common.print_json(report, indent=2)
     elif rows:
         from cyclemlp.evaluation.reproduction import NARROW_TABLE, narrow_rows
 

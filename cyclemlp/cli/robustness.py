@@ -195,7 +195,7 @@ def _measure(args: argparse.Namespace) -> int:
     if output is not None:
         _write(output, report, plan, complete=True)
     if args.json:
-        print(json.dumps({**report, **plan.to_dict(complete=True)}, indent=2))
+        common.print_json({**report, **plan.to_dict(complete=True)}, indent=2)
     else:
         _print(report, plan, output)
     return 0

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from cyclemlp.cli.common import message, whole_number, write_text
-from cyclemlp.cli.main import answer, build_parser
+from cyclemlp.cli.main import Parser, answer, build_parser
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import INTERPOLATIONS
+from cyclemlp.text import printable_output
 
 DOCS = "docs/migrating-from-the-seed.md lists what is different from the seed, and why."
 LIST_MODES = ("train", "val", "test")
@@ -36,6 +37,7 @@ RUN_FILES = re.compile(
 MOST_EPOCHS = 1000
 
 
+@printable_output()
 def train(argv: Sequence[str] | None = None) -> int:
     """`python train.py …`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -43,12 +45,14 @@ def train(argv: Sequence[str] | None = None) -> int:
     return answer("train.py", lambda: _train(args, shlex.join(["python", "train.py", *words])))
 
 
+@printable_output()
 def evaluate(argv: Sequence[str] | None = None) -> int:
     """`python eval.py …`; returns the exit code."""
     args = evaluation_parser().parse_args(argv)
     return answer("eval.py", lambda: _evaluate(args))
 
 
+@printable_output()
 def predict(argv: Sequence[str] | None = None) -> int:
     """`python predict.py …`; returns the exit code."""
     args = prediction_parser().parse_args(argv)
@@ -177,7 +181,7 @@ def _metavar(words: str, kind: Callable[[str], Any]) -> str:
 
 
 def _parser(program: str, text: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=program, description=text, epilog=DOCS)
+    return Parser(prog=program, description=text, epilog=DOCS)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ from cyclemlp.cli.common import (
     message,
     output_folder,
     plain_warnings,
+    print_json,
     whole_number,
     write_text,
 )
@@ -311,7 +311,7 @@ def _train(args: argparse.Namespace) -> int:
     if world.is_first and args.json:
         figures = {"step": result.step, "reason": result.reason, "train_seconds": result.train_seconds}
         best = {"mean_iou": result.mean_iou, "best_step": result.best_step}
-        print(json.dumps({"output": str(output), **figures, **best}))
+        print_json({"output": str(output), **figures, **best})
     elif result.mean_iou is not None:
         say(
             f"best mean IoU: {100 * result.mean_iou:.2f} % at step {result.best_step}; everything is in {output}"
@@ -356,7 +356,7 @@ def _check(args: argparse.Namespace) -> int:
     reports = check(config, show_progress=not args.no_progress)
     errors = [error for report in reports for error in report.errors]
     if args.json:
-        print(json.dumps({report.name: report.to_dict(classes) for report in reports}, indent=1))
+        print_json({report.name: report.to_dict(classes) for report in reports}, indent=1)
     else:
         for report in reports:
             print(_check_text(report, classes))
@@ -438,7 +438,7 @@ def _eval(args: argparse.Namespace) -> int:
             f"{100 * present:.2f} %"
         )
     if args.json:
-        print(json.dumps({**figures, "inference": str(how), "weights": str(args.weights)}))
+        print_json({**figures, "inference": str(how), "weights": str(args.weights)})
         return 0
     rows = [
         [row["name"], *(f"{100 * row[key]:.2f}" for key in ("iou", "precision", "recall")), row["pixels"]]
@@ -478,7 +478,7 @@ def _predict(args: argparse.Namespace) -> int:
             message(f"cyclemlp seg predict: skipped {error}")
             bad += 1
     if args.json:
-        print(json.dumps({"classes": predict.classes, "predictions": results}))
+        print_json({"classes": predict.classes, "predictions": results})
     say(
         f"{len(results)} pictures: masks (a palette PNG whose values are the classes) and overlays in {output}"
     )
@@ -543,7 +543,7 @@ def _export(args: argparse.Namespace) -> int:
         say=say,
     )
     if args.json:
-        print(json.dumps({"output": str(args.output), "format": args.format, "difference": difference}))
+        print_json({"output": str(args.output), "format": args.format, "difference": difference})
     what = "share of pixels of another class than" if args.result == "argmax" else "largest difference from"
     say(f"{args.output}: {what} PaddleSeg's own result: {difference:.2g}")
     return 0

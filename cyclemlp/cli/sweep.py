@@ -114,7 +114,7 @@ def _sweep(args: argparse.Namespace) -> int:
     if output is not None:
         _draw(output / "sweep.png", rows, preprocessing.input_size, report["model"], len(source))
     if args.json:
-        print(json.dumps({**report, "complete": True, "sizes": rows}, indent=2))
+        common.print_json({**report, "complete": True, "sizes": rows}, indent=2)
     else:
         _print(rows, report, preprocessing.input_size, len(source))
         if output is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import shlex
 import warnings
 from collections.abc import Callable
@@ -17,11 +16,13 @@ from cyclemlp.cli.common import (
     add_override_argument,
     choose_device,
     choose_workers,
+    image_size,
     message,
     model_overrides,
     open_class_names,
     open_source,
     plain_warnings,
+    print_json,
     whole_number,
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
@@ -125,9 +126,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--input-size",
-        type=whole_number(1),
-        metavar="PIXELS",
-        help="side of the pictures that the network gets (default: the model's own, 224 for the paper's)",
+        type=image_size,
+        metavar="PIXELS|HxW",
+        help="size of the network's input: the side of a square, or height x width such as 192x256 (default: the "
+        "model's own, 224 for the paper's)",
     )
     group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
     group.add_argument(
@@ -303,7 +305,7 @@ def _train(
         return 0
     if args.json:
         figures: dict[str, Any] = {"output": str(output), "top1": result.best, "epoch": result.best_epoch}
-        print(json.dumps({**figures, "epochs": result.epochs}))
+        print_json({**figures, "epochs": result.epochs})
     elif result.best is not None:
         say(f"best top-1: {result.best:.2f} % in epoch {result.best_epoch}; everything is in {output}")
     else:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from cyclemlp.text import line_of
+
 T = TypeVar("T")
 
 
@@ -34,6 +36,8 @@ def typed_command(words: Sequence[str], args: argparse.Namespace, flags: Iterabl
         option = "--" + flag.replace("_", "-")
         if isinstance(value, list):
             typed += [word for item in value for word in (option, str(item))]
+        elif isinstance(value, tuple):  # height and width
+            typed += [option, "x".join(map(str, value))]
         elif value is True:
             typed.append(option)
         elif value is not None and value is not False:
@@ -57,10 +61,10 @@ def result_or_exit_code(program: str, train: Callable[[], T], *, go_on: str) -> 
     try:
         return train()
     except TrainingFailedError as error:
-        print(f"{program}: failed: {error}", file=sys.stderr)
+        print(f"{program}: failed: {line_of(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"{program}: failed: {error}; checkpoints so far are kept", file=sys.stderr)
+        print(f"{program}: failed: {line_of(error)}; checkpoints so far are kept", file=sys.stderr)
         return 1
     except TrainingStoppedError as stopped:
         print(f"{program}: {stopped}\n{go_on}", file=sys.stderr)

@@ -181,8 +181,13 @@ def number_classes(
     """What classes sorted folders are: folder → class, the classes' names if the map tells, and their number.
 
     Raises:
-        DataError: a folder is not in the map.
+        DataError: a folder is not in the map, or its name is no text.
     """
+    for folder in folders:
+        if not folder.isprintable() and any("\ud800" <= character <= "\udfff" for character in folder):
+            raise DataError(
+                f"{root / folder}: the folder's name is not UTF-8, and cannot be kept as the name of a class; rename it"
+            )
     if class_map is None:
         return {folder: index for index, folder in enumerate(folders)}, list(folders), len(folders)
     unknown = [folder for folder in folders if folder not in class_map]

@@ -10,6 +10,8 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from tqdm import tqdm
 
+from cyclemlp.text import printable, raw_stream
+
 T = TypeVar("T")
 
 # A plain line is due after a tenth of the work, but a short task must not flood a log,
@@ -44,6 +46,7 @@ class Progress(Generic[T]):
             total = len(iterable)
         self._iterable = iterable
         self._file = file or sys.stderr
+        desc = printable(desc, lines=False)
         self._plain = not self._file.isatty()
         self._disable, self._leave = disable, leave
         self._desc, self._unit, self._unit_scale, self._total = desc, unit, unit_scale, total
@@ -58,7 +61,7 @@ class Progress(Generic[T]):
             unit_scale=unit_scale,
             disable=disable or self._plain,
             leave=leave,
-            file=self._file,
+            file=raw_stream(self._file),
             **_terminal_size(self._file),
         )
 
@@ -78,7 +81,9 @@ class Progress(Generic[T]):
 
     def figures(self, **figures: float | str) -> None:
         """Replace the figures shown at the end; numbers are shown with four significant digits."""
-        self._figures = {k: v if isinstance(v, str) else f"{v:.4g}" for k, v in figures.items()}
+        self._figures = {
+            k: printable(v, lines=False) if isinstance(v, str) else f"{v:.4g}" for k, v in figures.items()
+        }
         self._bar.set_postfix(self._figures, refresh=False)
 
     def update(self, n: int = 1) -> None:

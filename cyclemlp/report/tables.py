@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cyclemlp.text import printable
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table with columns aligned by width, numbers to the right; floats show four significant digits.
@@ -15,7 +17,8 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
     Returns:
         The lines, joined; no line end after the last.
     """
-    cells = [[_cell(value) for value in row] for row in rows]
+    header = [printable(word, lines=False) for word in header]
+    cells = [[printable(_cell(value), lines=False) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     right = _numeric(header, rows)
 

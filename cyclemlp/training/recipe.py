@@ -19,7 +19,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.preprocessing import Preprocessing, checked
+from cyclemlp.preprocessing import Preprocessing, checked, parse_size
 from cyclemlp.text import printable, shortened, shown
 from cyclemlp.yaml_files import parse_yaml, read_yaml
 
@@ -78,8 +78,9 @@ class DataPart:
         batch_size: pictures a step, on each device.
         workers: processes that read pictures; 0 reads in the main one, None decides by number of pictures.
             Results do not depend on it.
-        preprocessing: what differs from the model's own preprocessing (input_size, crop_pct, interpolation,
-            mean, std); saved with the model and used again in evaluation.
+        preprocessing: what differs from the model's own preprocessing (input_size: a side, or height and
+            width as [192, 256] or 192x256; crop_pct, interpolation, mean, std, exif); saved with the model and
+            used again in evaluation.
     """
 
     train: str | None = None
@@ -105,10 +106,14 @@ class DataPart:
         for key in self.preprocessing:
             if key not in known:
                 raise _unknown(f"data.preprocessing.{key}", str(key), known)
+        size = self.preprocessing.get("input_size")
         try:
+            if isinstance(size, str):  # as it is typed after --input-size
+                self.preprocessing = {**self.preprocessing, "input_size": parse_size(size)}
             self.preprocessing = {key: checked(key, value) for key, value in self.preprocessing.items()}
         except ConfigError as error:
-            raise ConfigError(f"data.preprocessing.{error}") from None
+            text = str(error) if str(error).startswith(tuple(known)) else f"input_size: {error}"
+            raise ConfigError(f"data.preprocessing.{text}") from None
 
 
 @dataclass

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from cyclemlp._cache import cache_folder
 from cyclemlp._version import __version__
 from cyclemlp.errors import WeightsError
-from cyclemlp.text import printable, shortened, shown
+from cyclemlp.text import printable, raw_stream, shortened, shown
 from cyclemlp.weights.files import file_sha256, read_weights
 
 try:
@@ -294,7 +294,13 @@ class _Download:
         with (
             self.part.open("r+b" if start else "wb") as file,
             tqdm(
-                desc=self.target.name, initial=start, total=total, unit="B", unit_scale=True, disable=None
+                desc=printable(self.target.name, lines=False),
+                initial=start,
+                total=total,
+                unit="B",
+                unit_scale=True,
+                disable=None,
+                file=raw_stream(sys.stderr),
             ) as bar,
         ):
             file.seek(start)

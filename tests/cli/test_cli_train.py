@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cyclemlp
 from cyclemlp.cli.main import build_parser, main
 from cyclemlp.cli.train import resolve_recipe
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import Recipe
+from cyclemlp.training.recipe import parse_assignments
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -203,6 +205,50 @@ TRAIN_PHOTOS = [
     *TINY,
     "--set=model.overrides.in_chans=3",
 ]
+
+
+def test_an_input_that_is_not_square(photos, capsys, monkeypatch):
+    monkeypatch.chdir(photos)
+    words = [*TRAIN_PHOTOS, "--output", "run", "--input-size", "32x64"]
+    assert main([word for word in words if "preprocessing" not in word]) == 0
+    assert "--input-size 32x64" in Path("run/README.md").read_text()
+    assert Recipe.load("run/recipe.yaml").data.preprocessing["input_size"] == (32, 64)
+    assert cyclemlp.load_model("run").metadata.preprocessing.input_size == (32, 64)
+    for words in (["eval", "run", "--data", "val"], ["predict", "run", "val"]):
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["preprocessing"]["input_size"] == [32, 64]
+    assert main(["train", "--resume", "run", "--epochs", "2", "--no-progress"]) == 0
+
+
+@pytest.mark.parametrize(
+    "size", ["32x", "x32", "0", "-4", "32x64x3", "32,64", "9999", "1e3", "32.5", "", "٣٢"]
+)
+@pytest.mark.parametrize("command", ["train", "eval", "predict", "sweep", "bench"])
+def test_a_size_that_cannot_be(size, command, capsys):
+    option = {"sweep": "--sizes", "bench": "--size"}.get(command, "--input-size")
+    try:
+        code = main([command, *([] if command == "train" else ["cyclemlp_nano"]), f"{option}={size}"])
+    except SystemExit as end:  # argparse
+        code = end.code
+    assert code == 2
+    assert f"{size!r} is no size; give pixels from 1 to 8192" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [("[32, 64]", (32, 64)), ("32x64", (32, 64)), ("'48'", 48), ("[40, 40]", 40)]
+)
+def test_sizes_of_a_recipe(size, expected):
+    recipe = Recipe().updated(parse_assignments([f"data.preprocessing.input_size={size}"]))
+    assert recipe.data.preprocessing == {"input_size": expected}
+
+
+@pytest.mark.parametrize(
+    "size", ["32x", "[1, 2, 3]", "[32, 0]", "0", "-5", "true", "1.5", "{a: 1}", "99999", "null"]
+)
+def test_sizes_that_no_recipe_holds(size):
+    with pytest.raises(ConfigError, match=r"data\.preprocessing\.input_size"):
+        Recipe().updated(parse_assignments([f"data.preprocessing.input_size={size}"]))
 
 
 def test_a_run_is_not_overwritten_but_resumed_or_forced(photos, capsys, monkeypatch):

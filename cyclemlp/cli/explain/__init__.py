@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             common.choose_device(args.device)
         facts, words = _module(args.topic).run(args)
     if args.json:
-        print(json.dumps(facts, indent=1))
+        common.print_json(facts, indent=1)
     else:
         print(words)
         print(f"\nwritten   {args.output}")
