@@ -19,7 +19,9 @@ from cyclemlp.errors import DataError
 from cyclemlp.text import printable
 
 #: Formats that keep numbers as they are.
-LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP")
+LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
+#: By what Pillow multiplies grey values of 2 and 4 bits, so that they fill 8.
+_STRETCH = {"L;2": 85, "L;4": 17}
 MOST = 255
 _EXPECTED = "expected an image of one number a pixel, the class: an 8-bit grey or palette PNG"
 
@@ -31,16 +33,18 @@ class MaskError(DataError):
 def read_mask(path: str | Path) -> np.ndarray:
     """The classes of a mask's pixels, uint8 [H, W].
 
-    Read are greyscale and palettes of up to 8 bits, 1 bit as 0 and 1, 16 and 32 bits where no number is above 255, and
-    colours where all channels are equal and nothing is transparent.
+    Read are greyscale and palettes of up to 8 bits (the numbers that the file holds), 1 bit as 0 and 1, 16 and 32 bits
+    where no number is above 255, and colours where all channels are equal and nothing is transparent.
 
     Raises:
-        MaskError: anything else, JPEGs too, which change the numbers.
+        MaskError: anything else, JPEG and WebP too, which may change the numbers.
     """
     try:
         with open_image(path) as image:
-            if image.format not in LOSSLESS or (image.format == "WEBP" and image.mode != "RGB"):
-                raise MaskError(f"{_shown(path)} is a {image.format}, which changes the numbers; {_EXPECTED}")
+            if image.format not in LOSSLESS:
+                raise MaskError(
+                    f"{_shown(path)} is a {image.format}, which may change the numbers; {_EXPECTED}"
+                )
             if getattr(image, "n_frames", 1) > 1:
                 raise MaskError(f"{_shown(path)} has {image.n_frames} images in it; {_EXPECTED}")
             return _classes(image, path)
@@ -51,7 +55,22 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def _classes(image: Image.Image, path: str | Path) -> np.ndarray:
+    # What Pillow makes of the file's own numbers is known before it reads them only.
+    arguments = image.tile[0][3] if image.tile else ""
+    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+    stored = arguments[0] if isinstance(arguments[0], str) else ""
+    if ";16" in stored and not stored.startswith("I"):
+        raise MaskError(f"{_shown(path)} has colours of 16 bits a channel, which are read as 8; {_EXPECTED}")
+    if stored.startswith("L;") and "I" in stored:
+        raise MaskError(
+            f"{_shown(path)} is stored with 0 for white, so that its numbers are turned; {_EXPECTED}"
+        )
     mode, values = image.mode, np.asarray(image)
+    if image.format == "PPM" and mode != "1" and len(arguments) == 2:
+        # Pillow has multiplied by 255 or 65535 over the largest value that the file's head names.
+        most = 65535 if mode == "I" else 255
+        values = np.rint(values.astype(np.float64) * arguments[1] / most).astype(np.int64)
+    values = values // _STRETCH[stored] if stored in _STRETCH else values
     if mode == "1":
         return values.astype(np.uint8)
     if mode in ("LA", "RGBA", "RGB"):

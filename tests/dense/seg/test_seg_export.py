@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 from seg_fixtures import CLASSES, config_values, write_config
 
 from cyclemlp.dense.seg.config import Builder, SegConfig, open_config
@@ -15,6 +16,7 @@ from cyclemlp.dense.seg.export import export
 from cyclemlp.dense.seg.inference import trained_model
 from cyclemlp.deploy import ExportError, ExportMetadata, load_exported
 from cyclemlp.errors import ConfigError
+from cyclemlp.predictor import Predictor
 
 UPERNET = {"type": "UPerNet", "num_classes": 3, "backbone_indices": [0, 1, 2, 3], "channels": 8}
 
@@ -69,6 +71,14 @@ def test_logits_at_sizes_that_no_stride_divides(
     assert facts.extra["transforms"] == config.val_dataset_cfg["transforms"]
     assert facts.extra["ignore_index"] == 255
     assert isinstance(facts, ExportMetadata)
+    assert facts.extra.get("paddle_inference") == ({"mkldnn": False} if format == "paddle" else None)
+    image = np.random.default_rng(9).integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    mean, std = np.array(facts.preprocessing.mean), np.array(facts.preprocessing.std)
+    prepared = ((image / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
+    mask = Predictor(tmp_path / "exported")(tmp_path / "image.png").mask
+    assert mask is not None
+    assert np.mean(mask == logits(config, weights, prepared)[0].argmax(axis=0)) > 0.999
     with pytest.raises(ExportError, match="--force"):
         export(config, weights, tmp_path / "exported", format, say=[].append)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +62,63 @@ def test_what_can_be_read_is_read_as_classes(tmp_path, kind):
     np.testing.assert_array_equal(found, CLASSES)
 
 
+def png(values, bits, kind=0):
+    """The bytes of a PNG of `bits` a number; kind 0 is grey, 2 RGB."""
+    rows = []
+    for row in values:
+        text = "".join(format(int(value), f"0{bits}b") for value in row.ravel())
+        rows.append(b"\0" + int(text, 2).to_bytes(len(text) // 8, "big"))
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, kind, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_bits_are_the_numbers_of_the_file_not_stretched(tmp_path, bits):
+    """Pillow makes 0, 85, 170, 255 of two bits, and 0, 17, 34 … of four."""
+    path = tmp_path / "m.png"
+    path.write_bytes(png(3 * CLASSES, bits))
+    assert np.asarray(Image.open(path)).max() > 3
+    np.testing.assert_array_equal(read_mask(path), 3 * CLASSES)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P5 4 1 3\n\0\1\2\3",
+        b"P2 4 1 20\n0 1 2 3\n",
+        b"P5 4 1 1000\n\0\0\0\1\0\2\0\3",
+        b"P2 4 1 255\n0 1 2 3\n",
+        b"P3 4 1 9\n0 0 0 1 1 1 2 2 2 3 3 3\n",
+        b"P5 4 1 65535\n\0\0\0\1\0\2\0\3",
+    ],
+)
+def test_pnm_of_any_largest_value(tmp_path, data):
+    path = tmp_path / "m.pgm"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_mask(path), [[0, 1, 2, 3]])
+
+
+def test_numbers_that_pillow_changes_for_good_are_refused(tmp_path):
+    path = tmp_path / "m.png"
+    path.write_bytes(png(np.stack([CLASSES] * 3, -1), 16, 2))
+    with pytest.raises(MaskError, match=r"m\.png has colours of 16 bits a channel, which are read as 8"):
+        read_mask(path)
+    path = saved(tmp_path, grey(CLASSES), "m.tif", tiffinfo={262: 0})
+    with pytest.raises(MaskError, match=r"m\.tif is stored with 0 for white"):
+        read_mask(path)
+
+
 COLOURS = Image.fromarray(np.stack([200 * CLASSES, 20 * CLASSES, 90 * CLASSES], -1))
 TRANSPARENT = Image.merge("LA", (grey(CLASSES), grey(100 + CLASSES)))
 REFUSED = {
     "colours": (COLOURS, "m.png", r"mode RGB, in the colours \(0, 0, 0\), \(200, 20, 90\), not a mask"),
     "transparent": (TRANSPARENT, "m.png", "mode LA"),
-    "JPEG": (grey(CLASSES), "m.jpg", "is a JPEG, which changes the numbers"),
+    "JPEG": (grey(CLASSES), "m.jpg", "is a JPEG, which may change the numbers"),
+    "WebP": (grey(CLASSES).convert("RGB"), "m.webp", "is a WEBP, which may change the numbers"),
     "floats": (grey(CLASSES, np.float32), "m.tif", "mode F"),
     "large numbers": (grey(300 * CLASSES.astype(int), np.uint16), "m.png", "with numbers from 0 to 300"),
     "negative numbers": (grey(-1 * CLASSES.astype(int), np.int32), "m.tif", "with numbers from -1 to 0"),
