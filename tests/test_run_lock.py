@@ -4,36 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from lock_fixtures import holder
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.run_lock import LOCK, RunLock
-
-HOLD = """
-import os, sys, time
-from pathlib import Path
-from cyclemlp.run_lock import RunLock
-lock = RunLock()
-lock.take(Path(sys.argv[1]))
-if len(sys.argv) > 2 and os.fork() == 0:  # a data worker, which lives on for a while
-    time.sleep(60)
-print(os.getpid(), flush=True)
-time.sleep(60)
-"""
-
-
-def holder(folder, *words):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, folder, *words],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout.readline()
-    return process
+from cyclemlp.run_lock import LOCK, RunLock, locked
 
 
 def test_another_process_is_refused_until_the_first_has_ended(tmp_path):
@@ -71,3 +47,15 @@ def test_a_file_of_nonsense_is_no_lock(tmp_path):
     lock = RunLock()
     lock.take(tmp_path)
     lock.release()
+
+
+def test_a_folder_that_stays_empty_is_removed(tmp_path):
+    with locked(tmp_path / "a" / "run"):
+        assert (tmp_path / "a" / "run" / LOCK).exists()
+    assert not (tmp_path / "a" / "run").exists()
+    with locked(tmp_path / "run"):
+        (tmp_path / "run" / "log.jsonl").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]
+    (tmp_path / "file").touch()
+    with locked(tmp_path / "file"), locked(tmp_path / "other", wanted=False):
+        assert not (tmp_path / "other").exists()

@@ -222,6 +222,7 @@ def _add_reporting(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.engine import engine
     from cyclemlp.dense.det.train import Result, in_words, train
+    from cyclemlp.run_lock import locked
     from cyclemlp.training.distributed import faults_told_apart, join
 
     if args.max_minutes is not None and not args.max_minutes > 0:
@@ -234,7 +235,7 @@ def _train(args: argparse.Namespace) -> int:
     say = speaker(args, is_first=world.is_first)
 
     def work() -> Result:
-        with faults_told_apart(), engine(say):
+        with faults_told_apart(), locked(output, world.is_first), engine(say):
             return train(
                 config,
                 output,

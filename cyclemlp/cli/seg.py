@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cyclemlp.dense.seg.check import PartReport
     from cyclemlp.dense.seg.config import SegConfig
     from cyclemlp.dense.seg.inference import Inference, Predictor
+    from cyclemlp.training.distributed import World
 
 EPILOG = """
 a configuration is PaddleSeg's own YAML, with two keys of ours beside its own: `classes` (names) and `run` (how often
@@ -266,17 +267,23 @@ _TRAIN_KEYS = {
 
 
 def _train(args: argparse.Namespace) -> int:
+    from cyclemlp.run_lock import locked
     from cyclemlp.training.distributed import join
 
     world = join(args.device)
     choose_device(args.device)
-    from cyclemlp.dense.seg import run_folder
     from cyclemlp.dense.seg.config import open_config
-    from cyclemlp.dense.seg.training import train
 
     config_path, output = _train_paths(args)
     flags = {key: getattr(args, flag) for flag, key in _TRAIN_KEYS.items() if getattr(args, flag) is not None}
     config = open_config(config_path, {**flags, **parse_assignments(args.set)}, data=args.data)
+    with locked(output, world.is_first):
+        return _train_into(output, config, world, args)
+
+
+def _train_into(output: Path, config: SegConfig, world: World, args: argparse.Namespace) -> int:
+    from cyclemlp.dense.seg import run_folder
+    from cyclemlp.dense.seg.training import train
 
     say = speaker(args, is_first=world.is_first)
     checkpoint = None

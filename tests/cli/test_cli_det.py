@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dense.det.tiny_coco import make_tiny_coco
+from lock_fixtures import holder
 
 from cyclemlp.cli.main import main
 from cyclemlp.report import read_json_lines
@@ -126,3 +127,26 @@ def test_two_processes_train_as_one_run(data: Path, tmp_path: Path) -> None:
     assert records[-1]["event"] == "end"
     assert records[-1]["step"] == 3  # 5 pictures with objects, 2 a step in total, the last ones filled up
     assert (output / "best_model.pdparams").exists()
+
+
+def test_a_folder_that_is_trained_into_is_refused(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = holder(tmp_path)
+    try:
+        words = [
+            "det",
+            "train",
+            "--config",
+            str(CONFIG),
+            "--data",
+            str(data),
+            "--output",
+            str(tmp_path),
+            *SET,
+        ]
+        assert main(words) == 2
+        assert f"in use by process {first.pid}" in capsys.readouterr().err
+    finally:
+        first.kill()
+        first.wait()

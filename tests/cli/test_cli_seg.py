@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from lock_fixtures import holder
 from PIL import Image
 from seg_fixtures import CLASSES, config_values, write_config, write_data
 
@@ -175,3 +176,14 @@ def test_export(run: Run, trained: Path, tmp_path: Path) -> None:
     assert json.loads(out)["difference"] < 1e-4
     assert "largest difference from PaddleSeg's own result" in err
     assert run(*words)[0] == 2
+
+
+def test_a_folder_that_is_trained_into_is_refused(run, config, tmp_path):
+    first = holder(tmp_path)
+    try:
+        code, _, err = run("train", "--config", config, "--output", tmp_path, "--resume", "auto")
+        assert code == 2
+        assert f"in use by process {first.pid}" in err
+    finally:
+        first.kill()
+        first.wait()

@@ -43,6 +43,7 @@ from cyclemlp.dense.guard import FiniteGuard
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError, MissingDependencyError
 from cyclemlp.report import JsonLines, Progress, format_duration, progress, read_json_lines
 from cyclemlp.report.dense_curves import plot_dense_curves
+from cyclemlp.run_lock import LOCK
 from cyclemlp.text import shown
 from cyclemlp.training import TrainingFailedError, TrainingStoppedError
 from cyclemlp.training.distributed import ALONE, World
@@ -158,7 +159,7 @@ class _Folder:
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file; the output of a run is a folder")
         self.checkpoint = next(iter(self.checkpoints()), None) if resume else None
-        holds = path.is_dir() and any(path.iterdir())
+        holds = path.is_dir() and any(one.name != LOCK for one in path.iterdir())
         if holds and not resume and not force:
             raise ConfigError(
                 f"{path} is not empty. Choose another --output, go on with the run in it by --resume, or start anew by "

@@ -19,6 +19,7 @@ import paddle
 
 from cyclemlp.errors import ConfigError, MissingDependencyError, WeightsError
 from cyclemlp.report import plot_dense_curves, read_json_lines
+from cyclemlp.run_lock import LOCK
 
 CONFIG, LOG, CURVES, BEST, PREDICTIONS = "config.yaml", "log.jsonl", "curves.png", "best_model", "predictions"
 WEIGHTS, OPTIMIZER = "model.pdparams", "model.pdopt"
@@ -87,7 +88,7 @@ def prepare(run: Path, *, resumes: bool, auto: bool, force: bool) -> None:
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run} is a file; the output of a run is a folder")
-    if not resumes and run.is_dir() and any(run.iterdir()):
+    if not resumes and run.is_dir() and any(path.name != LOCK for path in run.iterdir()):
         is_run = (run / CONFIG).exists()
         if not (force or (auto and is_run)):
             raise ConfigError(
