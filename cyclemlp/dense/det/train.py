@@ -125,11 +125,14 @@ def train(
             )
         if folder.checkpoint is None and config.values.get("pretrain_weights"):
             say(load_start(trainer.model, Path(config.values["pretrain_weights"])))
+        if folder.checkpoint is not None:
+            # Before the run's files change; the engine finds out half-way, and leaves out whole layers without a word.
+            load_all(trainer.model, folder.checkpoint.with_suffix(".pdparams"))
+        evaluation = Evaluation(config, output) if evaluate and world.is_first else None
         if world.is_first:
             folder.prepare()
             config.save(output / CONFIG)
             write_categories(categories, output)
-        evaluation = Evaluation(config, output) if evaluate and world.is_first else None
         run = _Run(
             trainer,
             folder,
@@ -293,8 +296,6 @@ class _Run(Callback):
 
     def go_on(self, checkpoint: Path) -> None:
         """Take up the state of a checkpoint, and what the log says of the best model."""
-        # The engine finds out half-way, and leaves out whole layers without a word.
-        load_all(self._trainer.model, checkpoint.with_suffix(".pdparams"))
         self._trainer.resume_weights(str(checkpoint))
         start = self._epochs = self._trainer.start_epoch
         # Of an epoch that was left in its middle, the schedule begins anew with the pictures.

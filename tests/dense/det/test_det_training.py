@@ -245,7 +245,7 @@ def test_parts_that_do_not_fit_together_fail_in_a_line(tiny: Path, tmp_path: Pat
 
 def test_a_run_is_not_resumed_as_another(tiny: Path, run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    before = {path.name: path.stat().st_size for path in copy.iterdir()}
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
     wider = {"CycleMLP_Micro.embed_dims": [8, 12, 16, 32], "epoch": 5}
     with pytest.raises(WeightsError, match=r"backbone\."):
         start(boxes_config(tiny, **wider), copy, resume=True, evaluate=False)
@@ -256,7 +256,7 @@ def test_a_run_is_not_resumed_as_another(tiny: Path, run: Path, tmp_path: Path) 
         ConfigError, match=r"classes are \['violet', 'green', 'blue'\], and the run .* has \['red'"
     ):
         start(boxes_config(data, epoch=5), copy, resume=True)
-    assert {path.name for path in copy.iterdir()} == set(before)
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
 
 def test_bad_data_leave_nothing_behind(tiny: Path, tmp_path: Path) -> None:
