@@ -191,6 +191,11 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: 
         help="the input's height and width divided by the least ones of the image after resizing, e.g. 0.875",
     )
     group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how pictures are resized")
+    add_exif_argument(group)
+
+
+def add_exif_argument(group: argparse._ArgumentGroup) -> None:
+    """`--exif`: what becomes of a rotation that an image's EXIF data note."""
     group.add_argument(
         "--exif",
         choices=EXIF,

@@ -12,6 +12,7 @@ import numpy as np
 from cyclemlp.cli.common import (
     DATA_HELP,
     add_class_map_argument,
+    add_exif_argument,
     open_class_names,
     plain_warnings,
     whole_number,
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
     add_class_map_argument(group)
     group.add_argument("--classes", metavar="FILE|imagenet", help="names of the classes, one a line")
+    add_exif_argument(group)
     group = parser.add_argument_group("recipe")
     group.add_argument(
         "--model", metavar="NAME", help="the variant whose input is shown (default: cyclemlp_b1)"

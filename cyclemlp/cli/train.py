@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli.common import (
     DATA_HELP,
     add_class_map_argument,
+    add_exif_argument,
     add_override_argument,
     choose_device,
     choose_workers,
@@ -85,6 +86,7 @@ KEYS = {
     "amp": "amp.dtype",
     "freeze": "model.freeze_stages",
     "input_size": "data.preprocessing.input_size",
+    "exif": "data.preprocessing.exif",
     "epochs": "run.epochs",
     "seed": "run.seed",
 }
@@ -131,6 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="size of the network's input: the side of a square, or height x width such as 192x256 (default: the "
         "model's own, 224 for the paper's)",
     )
+    add_exif_argument(group)
     group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
     group.add_argument(
         "--skip-bad",

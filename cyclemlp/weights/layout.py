@@ -97,14 +97,18 @@ def offset_buffer(channels: int, step_size: tuple[int, int]) -> np.ndarray:
 
 #: What wrappers put before every name: data parallelism, torch.compile, Lightning, PaddleSeg and PaddleDetection, EMA.
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "student.", "ema.", "net.")
+#: How many of them a name may begin with: each is a pass over all names.
+MAX_PREFIXES = 16
 
 
 def without_prefixes(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The tensors without the known prefixes that all names have, in any combination, and what was left out."""
-    found = ""
+    found, count = "", 0
     names = list(tensors)
-    while names and (
-        prefix := next((p for p in PREFIXES if all(n.startswith(p) and n != p for n in names)), None)
+    while (
+        names
+        and (count := count + 1) <= MAX_PREFIXES
+        and (prefix := next((p for p in PREFIXES if all(n.startswith(p) and n != p for n in names)), None))
     ):
         found += prefix
         names = [name.removeprefix(prefix) for name in names]
@@ -144,33 +148,56 @@ def take_offsets(
     for name in tensors:
         if name.endswith(".offset"):
             buffers.setdefault(name.split(".")[-2], []).append(name)
-    steps = {layer: _step_size([(name, tensors[name]) for name in names]) for layer, names in buffers.items()}
+    known: dict[bytes, list[tuple[int, int]]] = {}
+    steps = {
+        layer: _step_size([(name, tensors[name]) for name in names], known)
+        for layer, names in buffers.items()
+    }
     return {n: t for n, t in tensors.items() if not n.endswith(".offset")}, steps
 
 
-def _step_size(buffers: list[tuple[str, np.ndarray]]) -> tuple[int, int]:
+def _step_size(
+    buffers: list[tuple[str, np.ndarray]], known: dict[bytes, list[tuple[int, int]]]
+) -> tuple[int, int]:
+    """The smallest step size that gives all buffers; `known` has the step sizes by content, and grows."""
     for name, buffer in buffers:
         if buffer.ndim != 4 or buffer.shape[0] != 1 or buffer.shape[1] % 2 or buffer.shape[2:] != (1, 1):
             raise WeightsError(
                 f"has {name} of shape {list(buffer.shape)}; offsets of a Cycle FC are [1, 2 C, 1, 1]"
             )
-    possible = [(h, w) for h in range(1, _MAX_STEP + 1) for w in range(1, _MAX_STEP + 1)]
-    possible.sort(key=lambda step: (step[0] * step[1], step))
+    possible = _STEPS
     for name, buffer in buffers:
-        channels = buffer.shape[1] // 2
-        few = min(channels, _MAX_STEP**2)  # a period of any step size: what differs, differs there
-        possible = [
-            step
-            for step in possible
-            if np.array_equal(offset_buffer(few, step), buffer[:, : 2 * few])
-            and np.array_equal(offset_buffer(channels, step), buffer)
-        ]
+        content = f"{buffer.dtype} ".encode() + buffer.tobytes()
+        if content not in known:  # layers of one width have the same buffer
+            known[content] = _steps_of(buffer)
+        steps = known[content]
+        if steps != possible:
+            fits = set(steps)
+            possible = [step for step in possible if step in fits]
         if not possible:
             raise WeightsError(
                 f"has a {name} that is not the offsets of a Cycle FC, of any step size up to {_MAX_STEP} (first "
                 f"values {buffer.ravel()[:6].tolist()}); such a network would give other results than this one"
             )
     return possible[0]
+
+
+_STEPS = sorted(
+    ((h, w) for h in range(1, _MAX_STEP + 1) for w in range(1, _MAX_STEP + 1)),
+    key=lambda step: (step[0] * step[1], step),
+)
+
+
+def _steps_of(buffer: np.ndarray) -> list[tuple[int, int]]:
+    """The step sizes that give a buffer, smallest first."""
+    channels = buffer.shape[1] // 2
+    few = min(channels, _MAX_STEP**2)  # a period of any step size: what differs, differs there
+    return [
+        step
+        for step in _STEPS
+        if np.array_equal(offset_buffer(few, step), buffer[:, : 2 * few])
+        and np.array_equal(offset_buffer(channels, step), buffer)
+    ]
 
 
 def put_offsets(tensors: Mapping[str, np.ndarray], steps: StepSizes) -> dict[str, np.ndarray]:

@@ -114,6 +114,9 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         raise WeightsError("is damaged: a tensor's shape is not a short tuple")
     if not all(isinstance(n, int) and 0 <= n < 2**48 for n in shape):
         raise WeightsError("is damaged: a tensor's shape is not of whole numbers that memory could hold")
+    # NumPy refuses what would be too large without its zeros, too.
+    if math.prod(n for n in shape if n) >= 2**48:
+        raise WeightsError("is damaged: a tensor's shape is larger than memory could hold")
     return tuple(int(n) for n in shape)
 
 

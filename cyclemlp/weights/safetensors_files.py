@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from cyclemlp.errors import WeightsError
-from cyclemlp.weights.records import from_bfloat16, native
+from cyclemlp.weights.records import check_shape, from_bfloat16, native
 from cyclemlp.weights.unpickle import printable
 
 #: Most bytes of a header: a tensor takes about 120.
@@ -57,6 +57,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str],
                 raise WeightsError(
                     f"holds {printable(name)} as {printable(code)}, which is not read; save it as F32"
                 )
+            check_shape(entry["shape"])
             file.seek(8 + length + entry["data_offsets"][0])
             array = np.fromfile(file, _DTYPES[code], math.prod(entry["shape"])).reshape(entry["shape"])
             exact += code == "BF16"

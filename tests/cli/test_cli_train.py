@@ -411,3 +411,15 @@ def test_a_run_goes_on_with_its_classes_only(photos, capsys):
         "was trained on 2 classes, and the pictures now have 3; they differ in 'emu'"
         in capsys.readouterr().err
     )
+
+
+def test_exif_is_of_the_recipe_and_kept_with_the_model(photos):
+    assert resolved("--exif", "apply").data.preprocessing == {"exif": "apply"}
+    for part in ("train", "val"):  # lying on their side, and upright by their EXIF data
+        for path in (photos / part).rglob("*.png"):
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            Image.open(path).save(path, exif=exif)
+    words = [*SMALL, f"--data={photos}", f"--output={photos / 'run'}", "--exif=apply"]
+    assert main(["train", *words]) == 0
+    assert cyclemlp.load_model(photos / "run").metadata.preprocessing.exif == "apply"

@@ -1,6 +1,7 @@
 """Reading: every form that is met in the wild gives the same tensors, in Paddle's layout, and says what it found."""
 
 import io
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -375,3 +376,17 @@ def test_numbers_that_are_not_finite_are_counted(tmp_path):
         UserWarning, match="2 numbers of 1 tensors are NaN or infinite, the first in head.bias"
     ):
         cyclemlp.load_weights(model, tmp_path / "m.pdparams")
+
+
+def test_prefixes_are_bounded(tmp_path):
+    write_weights(tmp_path / "m.pdparams", {"model." * 5000 + "head.bias": np.zeros(2)})
+    (name,) = read_weights(tmp_path / "m.pdparams").tensors
+    assert name.count("model.") == 5000 - 16
+
+
+def test_a_shape_with_a_zero_is_no_larger_than_memory(tmp_path):
+    header = {"a": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(WeightsError, match="shape"):
+        read_weights(tmp_path / "m.safetensors")

@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from cyclemlp.data.classes import read_text
 from cyclemlp.data.pictures import open_image
 from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
 from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
+from cyclemlp.text import shown
 
 #: How a picture's EXIF says that it lies on its side.
 _TURNED = (5, 6, 7, 8)
 #: Images that training looks at before it begins, and faults that it tells.
 SAMPLE, MOST_TOLD = 200, 5
+LONGEST_LINE = 8192  # two paths of Linux
 
 
 @dataclass
@@ -162,9 +165,21 @@ def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[st
         return
     separator = settings.get("separator", " ")
     root = Path(settings["dataset_root"])
-    text = Path(report.source).read_bytes().decode("utf-8", errors="surrogateescape")
-    for number, line in enumerate(text.splitlines(), 1):
+    try:
+        content = read_text(report.source)
+    except DataError as error:
+        report.errors.append(str(error))
+        return
+    if Path(report.source).read_bytes()[:3] == b"\xef\xbb\xbf":
+        report.errors.append(
+            f"{report.source}: begins with a byte order mark, which PaddleSeg takes for a part of the first name; save "
+            "it as UTF-8 without one"
+        )
+    for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
         where, parts = f"{report.source}:{number}", line.strip().split(separator)
+        if len(line) > LONGEST_LINE:
+            report.errors.append(f"{where}: has {len(line):,} characters; expected `picture{separator}mask`")
+            continue
         if len(parts) == 2 and all(parts):
             yield where, root / parts[0], root / parts[1]
         elif not line.strip():
@@ -172,7 +187,7 @@ def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[st
         else:
             hint = "; are there spaces in names? Choose another `separator`" if len(parts) > 2 else ""
             report.errors.append(
-                f"{where}: {line.strip()[:80]!r} has {len(parts)} parts; expected `picture{separator}mask`{hint}"
+                f"{where}: {shown(line.strip())} has {len(parts)} parts; expected `picture{separator}mask`{hint}"
             )
 
 
@@ -181,7 +196,11 @@ def _check_pair(
 ) -> None:
     """Read one picture and its mask; `shift` for labels that count from 1, with 0 to ignore, as ADE20K's."""
     missing = [path for path in (picture, mask) if not path.is_file()]
-    report.errors += [f"{where}: {path} does not exist" for path in missing]
+    for path in missing:
+        found = (
+            "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+        )
+        report.errors.append(f"{where}: {path} {found}")
     if missing:
         return
     size = _read_size(picture)

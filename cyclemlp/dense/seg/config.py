@@ -34,6 +34,7 @@ from cyclemlp.dense.compat import apply_mends
 from cyclemlp.dense.seg.masks import LabelChecked
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError
 from cyclemlp.network.config import did_you_mean
+from cyclemlp.text import shown
 
 #: Top-level keys that PaddleSeg 2.8 reads, and ours.
 _ENGINE_KEYS = (
@@ -135,7 +136,12 @@ class SegConfig(Config):
     def num_classes(self) -> int:
         """K, of the model."""
         own = self.model_cfg.get("num_classes")
-        return int(own if own is not None else SegBuilder(self).train_dataset_class.NUM_CLASSES)
+        count = own if own is not None else SegBuilder(self).train_dataset_class.NUM_CLASSES
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ConfigError(
+                f"{self.path}: model.num_classes is {shown(count)}; expected a whole number from 1"
+            )
+        return count
 
     @property
     def ignore_index(self) -> int:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from seg_fixtures import config_values, write_config, write_data
 
 from cyclemlp.dense.seg.check import PartReport, check
 from cyclemlp.dense.seg.config import open_config
+from cyclemlp.errors import ConfigError
 
 
 def check_data(data: Path) -> list[PartReport]:
@@ -109,3 +111,32 @@ def test_ade20k_s_labels_count_from_one(data: Path, tmp_path: Path) -> None:
     assert train.errors == []
     assert (train.class_pixels[149], train.class_pixels[0]) == (64, 64)
     assert train.ignored_pixels == 46 * 64
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("images/0.png labels/0.png\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (b"images/0.png\0 labels/0.png\n", "holds a zero byte"),
+        (b"\xef\xbb\xbfimages/0.png labels/0.png\n", "begins with a byte order mark"),
+        (b"x" * 3_000_000 + b" labels/0.png\n", "train.txt:1: has 3,000,013 characters"),
+        (b"images labels/0.png\n", "images is a folder"),
+        (b"", "is empty"),
+    ],
+    ids=["UTF-16", "zero byte", "byte order mark", "long line", "folder", "empty"],
+)
+def test_odd_lists_are_reported(data: Path, content: bytes, message: str) -> None:
+    (data / "train.txt").write_bytes(content)
+    train, _ = check_data(data)
+    assert any(message in error for error in train.errors), train.errors
+    assert all(len(error) < 500 for error in train.errors)
+
+
+@pytest.mark.parametrize("count", ["two", 0, -1, 2.5, True])
+def test_a_number_of_classes_that_is_none(data: Path, tmp_path: Path, count: object) -> None:
+    values = config_values(data)
+    for part in ("model", "train_dataset", "val_dataset"):
+        values[part]["num_classes"] = count
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match="num_classes"):
+        open_config(tmp_path / "c.yaml").num_classes  # noqa: B018
