@@ -77,7 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=common.whole_number(1), metavar="N", help="default: one a core that may be used"
     )
     parser.add_argument(
-        "--seconds", type=float, default=5.0, metavar="S", help="for each case (default: %(default)g)"
+        "--seconds",
+        type=common.finite_number,
+        default=5.0,
+        metavar="S",
+        help="for each case (default: %(default)g)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write DIR/bench.csv, bench.json and bench.png"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import warnings
@@ -43,19 +44,31 @@ DATA_HELP = """where the pictures come from:
 # ---- types of arguments
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """Type of an argument that must be a whole number from `least`."""
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Type of an argument that must be a whole number from `least`, up to `most`."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from {least}")
+        if value < least or (most is not None and value > most):
+            upto = "" if most is None else f" to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from {least}{upto}")
         return value
 
     return parse
+
+
+def finite_number(text: str) -> float:
+    """Type of an argument that is a number: neither infinite nor none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a finite number")
+    return value
 
 
 def image_size(text: str) -> Size:
@@ -186,7 +199,7 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: 
         )
     group.add_argument(
         "--crop-pct",
-        type=float,
+        type=finite_number,
         metavar="SHARE",
         help="the input's height and width divided by the least ones of the image after resizing, e.g. 0.875",
     )

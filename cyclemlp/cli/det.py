@@ -12,6 +12,7 @@ from typing import Any
 from cyclemlp.cli.common import (
     add_subcommands,
     choose_device,
+    finite_number,
     output_folder,
     plain_warnings,
     print_json,
@@ -121,7 +122,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-minutes",
-        type=float,
+        type=finite_number,
         metavar="M",
         help="stop after so many minutes of training, evaluations apart; then evaluate and save",
     )
@@ -164,7 +165,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: predictions/ beside the weights")
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=finite_number,
         default=0.3,
         metavar="SCORE",
         help="objects of a lower score are left out (default: %(default)s)",

@@ -84,6 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if word in COMMANDS), None)
+    for before, word in zip(["", *argv], argv, strict=False):
+        if word == "" or (word.startswith("--") and word.endswith("=") and word.count("=") == 1):
+            option = word.rstrip("=") or before or "the first argument"
+            print(
+                f"cyclemlp: error: the value of {option} is empty; is a variable of the shell unset?",
+                file=sys.stderr,
+            )
+            return 2
     args = build_parser(command).parse_args(argv)
     program, needs_paddle = f"cyclemlp {args.command}", args.command not in WITHOUT_PADDLE
     part = getattr(args, "action", getattr(args, "det_command", "train"))  # of `seg` and `det`

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli.common import (
     add_subcommands,
     choose_device,
+    finite_number,
     message,
     output_folder,
     plain_warnings,
@@ -112,7 +113,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch-size", type=whole_number(1), metavar="N", help="pictures a step on each device"
     )
-    group.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate")
+    group.add_argument("--lr", type=finite_number, metavar="RATE", help="highest learning rate")
     group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random")
     group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
     group.add_argument(
@@ -186,7 +187,7 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
         help="by how much it moves (default: two thirds of it)",
     )
     group.add_argument(
-        "--scales", type=float, nargs="+", metavar="S", help="look at the picture at these scales"
+        "--scales", type=finite_number, nargs="+", metavar="S", help="look at the picture at these scales"
     )
     group.add_argument("--flip", action="store_true", help="look at the mirrored picture too")
     group.add_argument("--device", metavar="cpu|gpu|gpu:N", help="where to compute")

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--port",
-        type=common.whole_number(0),
+        type=common.whole_number(0, 65_535),
         default=8000,
         metavar="N",
         help="0 for a free one (default: 8000)",
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-wait",
-        type=float,
+        type=common.finite_number,
         default=1000 * _LIMITS.wait_seconds,
         metavar="MS",
         help="milliseconds that a picture waits for others, while others are on their way (default: %(default)g)",
@@ -83,21 +83,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits")
     group.add_argument(
         "--max-megabytes",
-        type=float,
+        type=common.finite_number,
         default=_LIMITS.body_bytes / 2**20,
         metavar="MB",
         help="of one request, else 413 (default: %(default)g)",
     )
     group.add_argument(
         "--max-megapixels",
-        type=float,
+        type=common.finite_number,
         default=_LIMITS.pixels / 1e6,
         metavar="MP",
         help="of one picture, as its header says, else 413 (default: %(default)g)",
     )
     group.add_argument(
         "--read-timeout",
-        type=float,
+        type=common.finite_number,
         default=_LIMITS.read_seconds,
         metavar="S",
         help="seconds in which a request must have come, else 408 (default: %(default)g)",
@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-memory",
-        type=float,
+        type=common.finite_number,
         default=_LIMITS.memory_bytes / 2**20,
         metavar="MB",
         help="of all requests that are being received, else 503 (default: %(default)g)",

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--seconds",
-        type=float,
+        type=common.finite_number,
         default=3.0,
         metavar="S",
         help="for which the speed is measured at each size (default: %(default)g)",

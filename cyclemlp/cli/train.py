@@ -17,6 +17,7 @@ from cyclemlp.cli.common import (
     add_override_argument,
     choose_device,
     choose_workers,
+    finite_number,
     image_size,
     message,
     model_overrides,
@@ -164,7 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--lr",
-        type=float,
+        type=finite_number,
         metavar="RATE",
         help="highest learning rate, for a batch of 512 pictures: it is scaled to the batch size, unless "
         "`--set optimizer.lr_for_batch=null` (default: 5e-4)",

@@ -35,7 +35,6 @@ def test_what_cannot_be_served_is_said(run, tmp_path):
         (["--max-megapixels", 200], "89.5"),
         (["--read-timeout", 0], "read_seconds is 0"),
         (["--max-megabytes", 600], "allow more"),
-        (["--max-wait", "nan"], "wait_seconds is nan"),
     ],
 )
 def test_limits_that_cannot_be(run, tmp_path, words, told):

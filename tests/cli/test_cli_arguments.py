@@ -1,0 +1,47 @@
+"""What all commands have in common: numbers that are none, and values that are empty."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+
+from cyclemlp.cli.common import finite_number, whole_number
+from cyclemlp.cli.main import COMMANDS, build_parser, main
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from options(inner)
+        else:
+            yield action
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_takes_nan_or_infinity(command):
+    found = list(options(build_parser(command)))
+    assert len(found) > 3
+    assert [action.dest for action in found if action.type in (float, int) and not action.choices] == []
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "", "one"])
+def test_a_number_that_is_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="give a finite number"):
+        finite_number(text)
+    assert finite_number("1e-3") == 0.001
+
+
+def test_whole_numbers_have_bounds():
+    assert whole_number(0, 65_535)("65535") == 65_535
+    for text in ("-1", "65536", "1.5", "nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match="give a whole number from 0 to 65535"):
+            whole_number(0, 65_535)(text)
+
+
+@pytest.mark.parametrize("words", [["eval", "run", "--data", ""], ["eval", "run", "--data="], ["info", ""]])
+def test_an_empty_value_is_no_folder(words, capsys):
+    assert main(words) == 2
+    assert "is empty; is a variable of the shell unset?" in capsys.readouterr().err
