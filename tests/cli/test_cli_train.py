@@ -222,7 +222,7 @@ def test_an_input_that_is_not_square(photos, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "size", ["32x", "x32", "0", "-4", "32x64x3", "32,64", "9999", "1e3", "32.5", "", "٣٢"]
+    "size", ["32x", "x32", "0", "-4", "32x64x3", "32,64", "9999", "1e3", "32.5", " ", "٣٢"]
 )
 @pytest.mark.parametrize("command", ["train", "eval", "predict", "sweep", "bench"])
 def test_a_size_that_cannot_be(size, command, capsys):
