@@ -496,14 +496,12 @@ def _predict(args: argparse.Namespace) -> int:
 def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> dict[str, Any]:
     """Write the mask and the overlay of a picture; its class shares as JSON values."""
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    from cyclemlp.data.pictures import open_image
+    from cyclemlp.dense.images import read_image
     from cyclemlp.report import class_colour, overlay_masks
 
     mask = predict(path)
-    with open_image(path) as image:
-        picture = ImageOps.exif_transpose(image).convert("RGB")
     places = {kind: output / f"{kind}s" / name for kind in ("mask", "overlay")}
     for place in places.values():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -511,7 +509,7 @@ def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> di
     if mask.dtype == np.uint8:
         drawn.putpalette([part for index in range(256) for part in class_colour(index)])
     drawn.save(places["mask"])
-    overlay_masks(picture, mask, predict.classes, ignore=None).save(places["overlay"])
+    overlay_masks(read_image(path), mask, predict.classes, ignore=None).save(places["overlay"])
     counts = np.bincount(mask.ravel(), minlength=len(predict.classes)) / mask.size
     shares = {label: float(share) for label, share in zip(predict.classes, counts, strict=True) if share}
     return {"picture": str(path), **{kind: str(place) for kind, place in places.items()}, "shares": shares}

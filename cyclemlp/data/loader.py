@@ -28,7 +28,7 @@ import numpy as np
 
 from cyclemlp.data.memory import BatchMemory
 from cyclemlp.data.order import SAMPLE, EpochOrder, Key
-from cyclemlp.data.pictures import orientation
+from cyclemlp.data.pictures import named, orientation
 from cyclemlp.data.sources import Source
 from cyclemlp.data.transforms import Begun, Finish, Left, Transform
 from cyclemlp.errors import ConfigError, DataError
@@ -387,7 +387,9 @@ class _Reader:
                 return Begun(transform(sample.image, rng), Left()), sample.label
             return transform.begin(sample.image, rng), sample.label  # type: ignore[attr-defined]
         except DataError as error:  # a transform does not know the picture's place
-            raise DataError(f"{self.source.location(index)}: {self.source.name(index)}: {error}") from error
+            raise DataError(
+                f"{named(self.source.location(index), self.source.name(index))}: {error}"
+            ) from error
 
 
 # Paddle's loader asks for the items of a batch one by one and collates them. An item here is a whole batch, so that

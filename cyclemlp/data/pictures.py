@@ -14,6 +14,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -175,7 +176,7 @@ class PictureFile:
         self._opened: Image.Image | None = None  # by Pillow
         if content is None and not path.is_file():
             found = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
-            raise DataError(f"{location}: the picture {str(path)!r} {found}")
+            raise DataError(f"{named(location, path, 'the picture ')} {found}")
         if simplejpeg is not None and self._read_plain_jpeg(content):
             return
         if content is None:
@@ -235,7 +236,7 @@ class PictureFile:
                 pixels = as_array(to_channels(as_image(np.ascontiguousarray(pixels)), channels))
             return pixels
         except _PixelsError as error:
-            raise DataError(f"{self.location}: {str(self.path)!r}: {error}") from error
+            raise DataError(f"{named(self.location, self.path)}: {error}") from error
 
     def upright_part(self, box: Box, channels: int, scale: int = 1) -> np.ndarray:
         """As `part`, of the picture as `upright` puts it; the box is in pixels of that."""
@@ -342,13 +343,46 @@ class PictureFile:
                 return work()
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise HugePictureError(
-                f"{location}: the picture {str(path)!r} is too large ({error}); if you trust it, make it smaller first"
+                f"{named(location, path, 'the picture ')} is too large ({error}); if you trust it, make it smaller "
+                "first"
             ) from error
         except Image.UnidentifiedImageError as error:
             why = BRANDS.get(self._brand(), f"not a picture that can be read; the formats are {FORMAT_WORDS}")
-            raise UnknownPictureError(f"{location}: {str(path)!r} is {why}") from error
+            raise UnknownPictureError(f"{named(location, path)} is {why}") from error
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
-            raise DataError(f"{location}: the picture {str(path)!r} cannot be decoded: {error}") from error
+            raise DataError(f"{named(location, path, 'the picture ')} cannot be decoded: {error}") from error
+
+
+def named(location: str, path: str | os.PathLike[str], noun: str = "") -> str:
+    """The beginning of a message about a picture: its place, and its file where the place does not say it already."""
+    path = os.fspath(path)
+    return f"{noun}{path!r}" if location == path else f"{location}: {noun}{path!r}"
+
+
+@dataclass(frozen=True)
+class DecodedPicture:
+    """A picture that is decoded already, in the place of a `PictureFile`.
+
+    Attributes:
+        image: in any mode, perhaps with EXIF data.
+    """
+
+    image: Image.Image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.size
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """The same of the picture as `upright` puts it."""
+        width, height = self.image.size
+        return (height, width) if orientation(self.image) in SIDEWAYS else (width, height)
+
+    def decode(self) -> Image.Image:
+        """The image."""
+        return self.image
 
 
 def cut_jpeg(jpeg: bytes, rows: int) -> tuple[bytes, int] | None:

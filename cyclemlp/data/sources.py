@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.classes import PathLike
-from cyclemlp.data.pictures import PictureFile
+from cyclemlp.data.pictures import PictureFile, named
 from cyclemlp.errors import DataError
 
 
@@ -121,7 +121,7 @@ class Files:
                 sizes[index] = self.path(index).stat().st_size
             except OSError as error:
                 raise DataError(
-                    f"{self.location(index)}: the picture {str(self.path(index))!r} cannot be found: {error.strerror}"
+                    f"{named(self.location(index), self.path(index), 'the picture ')} cannot be found: {error.strerror}"
                 ) from error
         return sizes
 

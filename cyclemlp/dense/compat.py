@@ -12,6 +12,7 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
@@ -68,6 +69,51 @@ def apply_mends(engine: str) -> list[Mend]:
         for mend in _applied[engine]:
             mend.apply()
     return _applied[engine]
+
+
+# ---- both
+
+
+class _Images:
+    """Stands for OpenCV inside a module of the engine that reads images; they are read as everywhere else here."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("cv2"), name)
+
+    def imread(self, path: Any, flags: int = 1) -> Any:
+        from cyclemlp.dense.images import read_image
+
+        return self._blue_first(read_image, flags, Path(path))
+
+    def imdecode(self, content: Any, flags: int) -> Any:
+        from cyclemlp.dense.images import decode_image
+
+        return self._blue_first(decode_image, flags, content.tobytes(), "image")
+
+    def _blue_first(self, read: Callable[..., Any], flags: int, *given: Any) -> Any:
+        import numpy as np
+
+        grey = flags == self.IMREAD_GRAYSCALE
+        pixels = np.asarray(read(*given, channels=1 if grey else 3))
+        return pixels if grey else np.ascontiguousarray(pixels[..., ::-1])
+
+
+def _images(module: str) -> None:
+    """OpenCV reads other formats than Pillow does, and answers EXIF data otherwise in some of them."""
+    place: Any = importlib.import_module(module)
+    place.cv2 = _Images()
+
+
+def _reader(engine: str, module: str, versions: SpecifierSet) -> Mend:
+    return Mend(
+        engine,
+        f"{module}.cv2",
+        "images are read by OpenCV, whose formats and EXIF differ from Pillow's; they are read as everywhere here",
+        "a HEIC image trains",
+        functools.partial(_images, module),
+        versions,
+        SpecifierSet(),
+    )
 
 
 # ---- PaddleSeg
@@ -216,6 +262,7 @@ _PADDLESEG = tuple(
     )
     for module in ("paddleseg.transforms.transforms", "paddleseg.datasets.ade")
 )
+_PADDLESEG += (_reader("paddleseg", "paddleseg.transforms.transforms", _PADDLESEG_2_8),)
 
 
 # ---- PaddleDetection
@@ -358,6 +405,7 @@ _PPDET = (
         _det_rle,
         _PPDET_2_6,
     ),
+    _reader("ppdet", "ppdet.data.transform.operators", _PPDET_2_6),
 )
 
 

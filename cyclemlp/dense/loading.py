@@ -21,6 +21,7 @@ from paddle.io.dataloader.collate import default_collate_fn
 
 from cyclemlp.data.loader import begin_worker, iterate_without_signals
 from cyclemlp.data.pictures import open_picture
+from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
 from cyclemlp.text import printable, shortened
 from cyclemlp.training import TrainingFailedError
@@ -180,9 +181,12 @@ def _files(dataset: Any, index: int) -> list[Path]:
 
 def _fault(files: Sequence[Path], index: int, error: Exception) -> str:
     """What is wrong with an item: what the file itself shows, else what the engine said of it."""
-    for path in files:
+    for number, path in enumerate(files):
         try:
-            open_picture(path, f"item {index} of the data")
+            if number == 0:
+                read_image(path)
+            else:
+                open_picture(path, f"item {index} of the data")
         except DataError as found:
             return printable(str(found), lines=False)
     return f"{_listed(files) or f'item {index} of the data'} cannot be used: {_reason(error)}"

@@ -15,7 +15,7 @@ from typing import Any, Union, overload
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import SIDEWAYS, PictureFile, orientation
+from cyclemlp.data.pictures import DecodedPicture, PictureFile
 from cyclemlp.deploy import ExportMetadata, Output, is_exported, load_exported
 from cyclemlp.errors import ConfigError, DataError, ModelError
 from cyclemlp.predictor.detection import Detection
@@ -172,7 +172,8 @@ class Predictor:
         while batch := list(islice(sources, self._batch_size)):
             prepared = [self._task.prepare(source) for _, source in batch]
             for (name, source), outputs in zip(batch, self._run(prepared), strict=True):
-                yield self._named(name, source.size, outputs)
+                size = source.upright_size if self._task.turned else source.size
+                yield self._named(name, size, outputs)
 
     def _run(self, prepared: Sequence[Prepared]) -> list[Any]:
         """Images of one size run together."""
@@ -206,30 +207,11 @@ class Predictor:
         )
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """An image that was given as such."""
-
-    image: Image.Image
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.image.size
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        width, height = self.image.size
-        return (height, width) if orientation(self.image) in SIDEWAYS else (width, height)
-
-    def decode(self) -> Image.Image:
-        return self.image
-
-
 def _opened(image: ImageLike, number: int) -> tuple[str, ImageSource]:
     """What to call an image, and what decodes it."""
     name = f"image {number}"
     if isinstance(image, Image.Image):
-        return str(getattr(image, "filename", "") or name), _Decoded(image)
+        return str(getattr(image, "filename", "") or name), DecodedPicture(image)
     if isinstance(image, np.ndarray):
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
@@ -237,7 +219,9 @@ def _opened(image: ImageLike, number: int) -> tuple[str, ImageSource]:
                 f"{name} is a {image.dtype} array of shape {image.shape}; expected uint8 [height, width] or "
                 "[height, width, 1, 3 (RGB) or 4 (RGBA)]"
             )
-        return name, _Decoded(Image.fromarray(image[..., 0] if image.ndim == 3 and channels == 1 else image))
+        return name, DecodedPicture(
+            Image.fromarray(image[..., 0] if image.ndim == 3 and channels == 1 else image)
+        )
     if isinstance(image, str | os.PathLike):
         return os.fspath(image), PictureFile(Path(image), f"image {number}")
     raise DataError(f"{name} is a {type(image).__name__}; expected a path, a Pillow image or a uint8 array")

@@ -15,9 +15,8 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data import evaluation_transform, imagenet_classes
-from cyclemlp.data.pictures import to_channels
 from cyclemlp.data.resampling import as_array
-from cyclemlp.data.transforms import Finish, Left
+from cyclemlp.data.transforms import Finish, Left, prepared
 from cyclemlp.deploy import ExportError, ExportMetadata
 from cyclemlp.deploy.runtimes import DETECTION_TASKS
 from cyclemlp.errors import ConfigError
@@ -157,6 +156,7 @@ class _OneModel:
             )
         self._model, self._names = model, names
         self.class_names = list(names) if names else None
+        self._preprocessing = metadata.preprocessing
         self.channels = metadata.preprocessing.channels
         self.turned = metadata.preprocessing.exif == "apply"
         self._finish = Finish(metadata.preprocessing)
@@ -184,7 +184,6 @@ class Classification(_OneModel):
 
     def __init__(self, model: Network, class_names: Sequence[str] | None) -> None:
         super().__init__(model, class_names)
-        self._preprocessing = model.metadata.preprocessing
         self._transform = evaluation_transform(self._preprocessing)
         self._logits, self._maps = str(model.output("logits")), model.output("class maps")
         self.has_maps = self._maps is not None
@@ -197,7 +196,7 @@ class Classification(_OneModel):
         """As for evaluation, so that the answers are those of `cyclemlp predict`."""
         pixels = self._transform.begin(file.decode()).pixels
         # The crop in the image's own pixels: the middle, of the size that was resized to the input's.
-        width, height = file.upright_size if self._preprocessing.exif == "apply" else file.size
+        width, height = file.upright_size if self.turned else file.size
         scale = self._scale((width, height))
         across, down = (
             side / scale / 2 for side in (self._preprocessing.input_width, self._preprocessing.input_height)
@@ -234,7 +233,7 @@ class Segmentation(_OneModel):
     def __init__(self, model: Network, class_names: Sequence[str] | None) -> None:
         super().__init__(model, class_names)
         metadata = model.metadata
-        self._channels, self._least = metadata.preprocessing.channels, metadata.min_size
+        self._least = metadata.min_size
         self._output = metadata.outputs[0]
         self._fixed: Sequence[int] | None = metadata.extra.get("size")  # height, width
         self._transforms = list(metadata.extra.get("transforms", []))
@@ -262,11 +261,11 @@ class Segmentation(_OneModel):
 
     def prepare(self, file: ImageSource) -> Prepared:
         """The whole picture, resized."""
-        image = to_channels(file.decode(), self._channels)
-        size = self.resized(image.size)
+        image = prepared(file.decode(), self._preprocessing)
+        seen, size = (0, 0, image.width, image.height), self.resized(image.size)
         if size != image.size:
             image = image.resize(size, Image.Resampling.BILINEAR)
-        return Prepared(as_array(image), (0, 0, file.size[0], file.size[1]))
+        return Prepared(as_array(image), seen)
 
     def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
         """`classes` by falling share of pixels, and `mask`, which is of the input's size."""

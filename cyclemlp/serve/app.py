@@ -26,10 +26,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclemlp._version import __version__
+from cyclemlp.data.pictures import FORMAT_WORDS
 from cyclemlp.errors import DataError
-from cyclemlp.predictor.tasks import Prepared, Task, Wishes
+from cyclemlp.predictor.tasks import ImageSource, Prepared, Task, Wishes
 from cyclemlp.serve.batching import Batcher
-from cyclemlp.serve.decoder import FORMAT_WORDS, Decoded, Decoders, RefusedError
+from cyclemlp.serve.decoder import Decoders, RefusedError
 from cyclemlp.serve.guard import LOOPBACK, Guard
 from cyclemlp.serve.limits import Limits
 from cyclemlp.serve.metrics import Metrics
@@ -364,7 +365,7 @@ class _Service:
             },
         }
 
-    def _prepare(self, file: Decoded, name: str) -> Prepared:
+    def _prepare(self, file: ImageSource, name: str) -> Prepared:
         # One row of many pixels is small, until its shorter side has grown to the network's input.
         resized = self._task.resized(file.size)
         if math.prod(resized) > self._limits.pixels:

@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.pictures import (
-    FORMATS,
+    FORMAT_WORDS,
+    DecodedPicture,
     HugePictureError,
     PictureFile,
     UnknownPictureError,
@@ -34,7 +34,6 @@ from cyclemlp.data.pictures import (
 from cyclemlp.errors import DataError
 from cyclemlp.serve.limits import MOST_PIXELS, Limits
 
-FORMAT_WORDS = ", ".join(FORMATS)
 #: A progressive JPEG has about 10 scans, and each makes the decoder go over the whole image again.
 MOST_SCANS = 100
 START_OF_SCAN = b"\xff\xda"
@@ -58,31 +57,6 @@ class RefusedError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded image, as `ImageSource` wants it.
-
-    Attributes:
-        image: in mode L or RGB, turned as the model's preprocessing says.
-    """
-
-    image: Image.Image
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.image.size
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """The same: it was turned already."""
-        return self.image.size
-
-    def decode(self) -> Image.Image:
-        """The image."""
-        return self.image
 
 
 def open_upload(content: bytes, name: str, limits: Limits) -> PictureFile:
@@ -152,7 +126,7 @@ class Decoders:
         for decoder in self._all:
             await decoder.end()
 
-    async def decode(self, content: bytes, name: str) -> Decoded:
+    async def decode(self, content: bytes, name: str) -> DecodedPicture:
         """The image of an upload.
 
         Raises:
@@ -193,7 +167,7 @@ class Decoders:
             raise RefusedError(answer["status"], answer["message"])
         shape = (answer["height"], answer["width"], self._channels)
         array = np.frombuffer(pixels, np.uint8).reshape(shape)
-        return Decoded(Image.fromarray(array[..., 0] if self._channels == 1 else array))
+        return DecodedPicture(Image.fromarray(array[..., 0] if self._channels == 1 else array))
 
     async def _add(self) -> None:
         decoder = await _Decoder.start()

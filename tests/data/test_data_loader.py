@@ -183,7 +183,7 @@ def test_a_transforms_refusal_names_the_picture(tmp_path):
     Image.fromarray(np.ones((9, 9), dtype=np.float32)).save(tmp_path / "f.tif")
     (tmp_path / "list.txt").write_text("f.tif 0\n")
     source = ListFile(tmp_path, tmp_path / "list.txt")
-    with pytest.raises(DataError, match=r"list\.txt:1: f\.tif: holds floating-point numbers"):
+    with pytest.raises(DataError, match=r"list\.txt:1: 'f\.tif': holds floating-point numbers"):
         list(build_loader(source, EVALUATION, batch_size=1))
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cyclemlp.data.pictures import PictureFile
 from cyclemlp.dense.det.configuration import Category, CocoFiles, Configuration, read_coco
-from cyclemlp.dense.det.pictures import engine_reads, read_picture
+from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
 from cyclemlp.report import draw_detections
 from cyclemlp.text import printable, shortened, shown
@@ -215,7 +215,7 @@ def draw_samples(config: Configuration, count: int, folder: Path) -> list[Path]:
         images = [image for image in content["images"] if image["id"] in by_image] or content["images"]
         step = max(len(images) / count, 1)
         for image in (images[int(i * step)] for i in range(min(count, len(images)))):
-            picture = read_picture(files.pictures / image["file_name"])
+            picture = read_image(files.pictures / image["file_name"])
             objects = [
                 a for a in by_image.get(image["id"], []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0
             ]
@@ -369,17 +369,11 @@ def _check_header(path: Path, stated: tuple[float, float] | None, place: str, re
 
 def _check_pixels(path: Path, stated: tuple[float, float] | None, place: str, report: Report) -> None:
     try:
-        image = read_picture(path)
+        image = read_image(path)
     except DataError as error:
         report.add(place, printable(str(error), lines=False))
         return
-    if not engine_reads(path, image.size):
-        report.add(
-            place,
-            f"{_name(path)} is an image that PaddleDetection (OpenCV) does not read; save it as JPEG or PNG",
-        )
-    else:
-        _check_size(path, image.size, stated, place, report)
+    _check_size(path, image.size, stated, place, report)
 
 
 def _check_size(

@@ -217,7 +217,7 @@ def _metadata(
     backbone = getattr(model, "backbone", None)
     return ExportMetadata(
         model=f"{config.architecture} over {type(backbone).__name__}",
-        preprocessing=Preprocessing(crop_pct=1.0, mean=mean, std=std),
+        preprocessing=Preprocessing(crop_pct=1.0, mean=mean, std=std, exif="apply"),
         classes=[category.name for category in categories],
         num_classes=len(categories),
         task="instance segmentation" if config.has_masks() else "detection",

@@ -19,7 +19,7 @@ from ppdet.core.workspace import create
 
 from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.engine import load_all, make_trainer, refusals
-from cyclemlp.dense.det.pictures import read_picture
+from cyclemlp.dense.images import read_image
 from cyclemlp.report import draw_detections
 
 
@@ -149,7 +149,7 @@ def predict_files(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (path, drawn) in enumerate(zip(paths, _names_for(paths), strict=True), start=1):
-        picture = read_picture(path)
+        picture = read_image(path)
         found = detector(np.asarray(picture)).above(threshold)
         width, height = picture.size
         images.append({"id": number, "file_name": str(path), "width": width, "height": height})

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.data.classes import read_text
-from cyclemlp.data.pictures import open_image
+from cyclemlp.dense.images import read_image
 from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
 from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
 from cyclemlp.text import shown
 
-#: How a picture's EXIF says that it lies on its side.
-_TURNED = (5, 6, 7, 8)
 #: Images that training looks at before it begins, and faults that it tells.
 SAMPLE, MOST_TOLD = 200, 5
 LONGEST_LINE = 8192  # two paths of Linux
@@ -203,15 +201,17 @@ def _check_pair(
         report.errors.append(f"{where}: {path} {found}")
     if missing:
         return
-    size = _read_size(picture)
-    if isinstance(size, str):
-        report.errors.append(f"{where}: {picture} {size}")
+    size = None
+    try:
+        size = read_image(picture, int(config.dic["train_dataset"].get("img_channels", 3))).size
+    except DataError as error:
+        report.errors.append(f"{where}: {error}")
     try:
         labels = read_mask(mask)
     except MaskError as error:
         report.errors.append(f"{where}: {error}")
         return
-    if isinstance(size, str):
+    if size is None:
         return
     if shift:
         labels = labels - 1  # 8 bits: 0 becomes 255
@@ -238,15 +238,3 @@ def _check_pair(
             report.class_pictures[value] += 1
     if list(values) == [ignore]:
         report.warnings.append(f"{where}: {mask} has no pixel that counts")
-
-
-def _read_size(path: Path) -> tuple[int, int] | str:
-    """Width and height as PaddleSeg will see them, which turns a picture as its EXIF says; or what is wrong."""
-    try:
-        with open_image(path) as image:
-            image.load()
-            width, height = image.size
-            turned = image.getexif().get(0x0112) in _TURNED
-    except Exception as error:  # Pillow raises several kinds
-        return f"cannot be read: {error}"
-    return (height, width) if turned else (width, height)

@@ -137,7 +137,7 @@ def _metadata(
     backbone = getattr(model, "backbone", None)
     return ExportMetadata(
         model=f"{type(model).__name__} over {type(backbone).__name__}",
-        preprocessing=Preprocessing(crop_pct=1.0, mean=mean, std=std),
+        preprocessing=Preprocessing(crop_pct=1.0, mean=mean, std=std, exif="apply"),
         classes=config.class_names(),
         task="segmentation",
         outputs=[Output(result, RESULTS[result], stride=1)],

@@ -262,7 +262,7 @@ class Predictor:
     def __call__(self, path: Path) -> np.ndarray:
         """The class of each pixel, uint8 (or uint16 for more than 256 classes) `[H, W]`, in the picture's own size.
 
-        The picture is read as PaddleSeg reads it: turned as its EXIF says.
+        The picture is turned as its EXIF data say, as in training.
 
         Raises:
             DataError: it cannot be read or prepared.
@@ -270,8 +270,10 @@ class Predictor:
         data: dict[str, Any] = {"img": str(path), "trans_info": [], "gt_fields": []}
         try:
             data = self._prepare(data)
-        except Exception as error:  # PaddleSeg and OpenCV raise several kinds, some of them without a reason
-            raise DataError(f"{path}: PaddleSeg cannot read this picture: {error}") from error
+        except DataError:
+            raise
+        except Exception as error:  # PaddleSeg raises several kinds, some of them without a reason
+            raise DataError(f"{path}: PaddleSeg cannot prepare this picture: {error}") from error
         image = paddle.to_tensor(data["img"][np.newaxis])
         run = infer.aug_inference if self._how.augments else infer.inference
         more = self._how.augmentation() if self._how.augments else {}

@@ -111,7 +111,7 @@ def train(
         model = utils.convert_sync_batchnorm(model, paddle.get_device().split(":")[0])
 
     for mend in build.mends:
-        say(f"mended for Paddle 3: {mend.place}: {mend.what}")
+        say(f"patched: {mend.place}: {mend.what}")
     pictures = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 'none'} to evaluate on"
     say(f"{pictures}; {config.iters} steps of {per_step}; everything goes to {output}")
     if start >= config.iters:

@@ -19,7 +19,6 @@ from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.engine import build_model, engine
 from cyclemlp.dense.det.export import export
 from cyclemlp.dense.det.onnx_form import Nms, RetinaCandidates, add_nms
-from cyclemlp.dense.det.pictures import read_picture as read_image
 from cyclemlp.dense.det.predict import (
     Detections,
     Detector,
@@ -27,6 +26,7 @@ from cyclemlp.dense.det.predict import (
     predict_files,
     to_detections,
 )
+from cyclemlp.dense.images import read_image
 from cyclemlp.deploy import ExportedModel, ExportError, load_exported
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.predictor import Predictor

@@ -64,7 +64,7 @@ def test_every_mistake_is_named_with_its_line(data: Path) -> None:
     for line, words in (
         (2, f"{data}/images/gone.png does not exist"),
         (2, f"{data}/labels/gone.png does not exist"),
-        (3, f"{data}/images/bad.jpg cannot be read"),
+        (3, f"the picture '{data}/images/bad.jpg' cannot be decoded"),
         (4, f"{data}/images/1.png is 64×48 pixels (width×height), its mask {data}/labels/small.png 64×40"),
         (5, f"{data}/labels/colour.png is an image of mode RGB, in the colours"),
         (6, f"{data}/labels/seven.png has labels 7 (3072 pixels); expected 0 to 2, or 255"),

@@ -96,7 +96,7 @@ def test_pictures_of_other_sizes_and_kinds(config: SegConfig, weights: Path, tmp
 
 def test_what_cannot_be_used_is_named(config: SegConfig, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"text\.png: PaddleSeg cannot read this picture"):
+    with pytest.raises(DataError, match=r"text\.png' is not a picture"):
         predictor(config, weights)(tmp_path / "text.png")
     other = open_config(config.path, {"model.channels": 8})
     with pytest.raises(WeightsError, match="does not fit the model"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -21,6 +23,7 @@ BREAKS = {
     "paddleseg.transforms.transforms.RandomPaddingCrop.__call__": "cropped()",
     "paddleseg.transforms.transforms.Image": "read()",
     "paddleseg.datasets.ade.Image": "ade()",
+    "paddleseg.transforms.transforms.cv2": "heic()",
 }
 PROBE = """
 import sys
@@ -49,6 +52,9 @@ def read():
     data = {"img": np.zeros((9, 9, 3), np.float32), "label": f"{folder}/m.png"}
     assert Compose([])(data)["label"].dtype == np.uint8
 
+def heic():
+    assert Compose([])({"img": f"{folder}/a.heic"})["img"].shape == (3, 24, 40)
+
 def ade():
     data = ADE20K.__new__(ADE20K)
     data.mode, data.edge, data.file_list = "train", False, [[f"{folder}/m.png"] * 2]
@@ -68,6 +74,7 @@ for code in sys.argv[3:]:
 @pytest.mark.parametrize(("how", "word"), [("leave", "breaks"), ("import", "works")])
 def test_each_place_breaks_without_its_patch_and_importing_ours_applies_it(how, word, tmp_path) -> None:
     assert [mend.place for mend in MENDS if mend.engine == "paddleseg"] == list(BREAKS)
+    shutil.copy(Path(__file__).parents[2] / "fixtures/data/quarters.heic", tmp_path / "a.heic")
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROBE, how, tmp_path, *BREAKS.values()],
         capture_output=True,
