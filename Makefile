@@ -52,11 +52,14 @@ demo-det: $(DENSE)  ## the same for detection, with boxes and masks
 docs: $(INSTALLED)  ## build the documentation site into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# A file's tests run in one process, which makes what they share once.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: $(DENSE) lint  ## check the style, the types, the walls, and run the quick tests
-	$(BIN)/python -m pytest -n auto -m "not heavy"
+	$(PYTEST) -m "not heavy"
 
 test-all: $(DENSE) lint  ## the same with the tests that take minutes
-	$(BIN)/python -m pytest -n auto
+	$(PYTEST)
 
 # Atheris needs Python 3.11 or later.
 SECONDS ?= 60

@@ -31,7 +31,12 @@ def test_one_epoch_is_drawn_and_judged_too_little(tmp_path):
         assert name.split("_")[0] in done.stdout
     assert cyclemlp.load_model(output).metadata.classes == [str(i) for i in range(10)]
 
-    again = demo(output, "--epochs", "1", "--no-progress")  # its own folder it replaces
+
+@pytest.mark.heavy
+def test_it_replaces_its_own_folder(tmp_path):
+    output = tmp_path / "demo"
+    demo(output, "--epochs", "1", "--no-progress")
+    again = demo(output, "--epochs", "1", "--no-progress")
     assert "of 359 held-out digits recognised" in again.stdout, again.stderr
 
 

@@ -50,7 +50,9 @@ def small_cyclemlp(**overrides):
 # ---- kinds
 
 
-@pytest.mark.parametrize("name", ["RegNetX_200MF", "RegNetX_4GF", "regnetx_4gf"])
+@pytest.mark.parametrize(
+    "name", ["RegNetX_200MF", "RegNetX_4GF", pytest.param("regnetx_4gf", marks=pytest.mark.heavy)]
+)
 def test_regnetx_from_a_file_as_paddleclas_saves_it(name, tmp_path):
     """PaddleClas's own logits come out, whatever the spelling of the name."""
     key = next(k for k in PADDLECLAS if k.lower().startswith(f"{name.lower()}_"))

@@ -104,6 +104,7 @@ def test_a_rank_tells_the_launchers_thread_count_from_the_users():
     assert "OMP_NUM_THREADS=3 is set" in launched(WHY, 1, OMP_NUM_THREADS="3")[0]["threads"]
 
 
+@pytest.mark.heavy
 def test_too_late_is_said():
     (memory, blas, threads), errors = python(
         "import json, paddle, cyclemlp; print(json.dumps([setting.late for setting in cyclemlp.tune()]))"
@@ -114,6 +115,7 @@ def test_too_late_is_said():
     assert ("comes too late for" in errors) == (blas or threads)
 
 
+@pytest.mark.heavy
 def test_info_prints_it():
     code = (
         "import contextlib, io, json\nfrom cyclemlp.cli.main import main\nout = io.StringIO()\n"

@@ -203,6 +203,7 @@ def test_a_report_without_mistakes_keeps_no_older_picture_of_them(run, models, p
     ]
 
 
+@pytest.mark.heavy
 def test_the_report_of_a_thousand_classes_names_the_most_frequent_confusions(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(1000), 2)

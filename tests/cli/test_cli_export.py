@@ -74,6 +74,7 @@ def test_predict_gives_the_same_classes(run, folder):
     )
 
 
+@pytest.mark.heavy
 def test_what_was_written_is_told(run, folder, tmp_path):
     words = ["export", folder / "model.safetensors", "--format", "paddle", "--features"]
     code, out, _ = run(*words, "--output", tmp_path / "maps")

@@ -41,6 +41,7 @@ def test_info(capsys):
     assert facts["parameters"] < 100_000
 
 
+@pytest.mark.heavy
 def test_predict_eval_export_and_explain(weights, tmp_path, capsys):
     images = weights / "images"
     assert main(["predict", *model(weights), str(images / "a" / "0.png"), "--json"]) == 0

@@ -96,6 +96,7 @@ def test_permuted_labels_do_not_give_it(run, place, relabelled):
     assert "numbers are the devkit's own" in err
 
 
+@pytest.mark.heavy
 def test_training_reads_the_tar_of_tars(run, place, tmp_path):
     code, out, err = run(
         *("train", "--model", "cyclemlp_nano", "--data", place / "tar", "--val-data", place / "tar"),
@@ -188,6 +189,7 @@ def test_reproduce_measures_compares_and_knows_what_it_measured(run, place, tmp_
     assert json.loads((tmp_path / "reproduce.json").read_text())["rows"] == report["rows"]
 
 
+@pytest.mark.heavy
 def test_reproduce_measures_anew_what_changed(run, place, relabelled, tmp_path):
     code, _, err = run(
         *("reproduce", "--weights", place / "weights", "--imagenet", relabelled, "--output", tmp_path)

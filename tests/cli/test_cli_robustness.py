@@ -87,6 +87,7 @@ def imagenet_c(tmp_path_factory):
     return folder
 
 
+@pytest.mark.heavy
 def test_imagenet_c_and_its_files(run, models, imagenet_c, tmp_path):
     words = [models / "imagenet.safetensors", "--input-size", SIDE, "--imagenet-c", imagenet_c]
     code, _, err = run(*words)

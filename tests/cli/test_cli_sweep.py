@@ -80,6 +80,7 @@ def test_a_size_a_row_as_eval_has_it_with_cost_and_speed(run, model, tmp_path, c
     assert Image.open(tmp_path / "new" / "sweep.png").width > 1000
 
 
+@pytest.mark.heavy
 def test_an_exported_model_is_swept_in_its_runtime(run, model, tmp_path):
     network, folder = model
     cyclemlp.export_model(network, tmp_path / "exported", "onnx")

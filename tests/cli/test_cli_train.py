@@ -283,7 +283,8 @@ def test_a_folder_that_cannot_be_written_exits_with_1(photos, capsys, monkeypatc
     assert "cyclemlp train: failed: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.heavy), "2"])
+@pytest.mark.heavy
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_ctrl_c_saves_exits_with_130_and_the_run_goes_on(tmp_path, workers):
     command = [sys.executable, "-W", "ignore", "-m", "cyclemlp", "train"]
     words = [

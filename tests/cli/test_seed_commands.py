@@ -365,6 +365,7 @@ NANO = [
 ]
 
 
+@pytest.mark.heavy
 def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
     output = tmp_path / "output"
     words = [
@@ -480,6 +481,7 @@ def answers(weights: Path, place: Path, size: int) -> np.ndarray:
         return model(paddle.to_tensor(batch)).numpy()
 
 
+@pytest.mark.heavy
 def test_predict_writes_a_class_for_each_picture(place, tmp_path):
     """The seed's crashed on its first batch; mended by hand, it took one class of a whole batch."""
     weights = place / "paddle_CycleMLP_B1.pdparams"

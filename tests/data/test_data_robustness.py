@@ -210,7 +210,17 @@ def transformed(picture, name, severity, seed=0, preprocessing=PLAIN):
     return data.CorruptionTransform(preprocessing, name, severity)(picture, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("name", [*data.COUNTED, *data.EXTRA])
+#: Moves pixel after pixel.
+SLOW = "glass_blur"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.heavy) if name == SLOW else name
+        for name in (*data.COUNTED, *data.EXTRA)
+    ],
+)
 def test_each_corruption_changes_the_picture_in_the_same_way_again(picture, name):
     before = np.random.get_state()[1].copy()
     clean = evaluation_transform(PLAIN)(picture)
@@ -221,7 +231,9 @@ def test_each_corruption_changes_the_picture_in_the_same_way_again(picture, name
     assert np.array_equal(np.random.get_state()[1], before)  # the program's own randomness is left alone
 
 
-@pytest.mark.parametrize("name", ["gaussian_noise", "glass_blur", "impulse_noise", "snow", "fog"])
+@pytest.mark.parametrize(
+    "name", ["gaussian_noise", pytest.param(SLOW, marks=pytest.mark.heavy), "impulse_noise", "snow", "fog"]
+)
 def test_what_is_random_differs_by_seed_and_what_is_severe_changes_more(picture, name):
     clean = evaluation_transform(PLAIN)(picture)
     weak, strong = (np.abs(transformed(picture, name, s) - clean).mean() for s in (1, 5))

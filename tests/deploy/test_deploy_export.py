@@ -169,6 +169,7 @@ def test_the_model_itself_is_left_as_it_is(model):
     model.eval()
 
 
+@pytest.mark.heavy
 def test_feature_maps_of_a_classifier(model, tmp_path):
     features = feature_form(model)
     metadata = cyclemlp.export_model(features, tmp_path / "maps", "onnx")
@@ -242,6 +243,7 @@ def test_impossible_wishes(model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.heavy
 def test_int8(model, tmp_path):
     calibration = [photographs(8, 32, 32) for _ in range(2)]
     metadata = cyclemlp.export_model(model, tmp_path / "int8", calibration=calibration)

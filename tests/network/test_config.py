@@ -210,9 +210,9 @@ def test_impossible_pictures(shape, message):
     [
         (1, 15_155_400, 2.1215),
         (2, 26_802_504, 3.8758),
-        (3, 38_385_720, 6.8310),
-        (4, 51_796_552, 10.0272),
-        (5, 75_747_280, 12.2324),
+        pytest.param(3, 38_385_720, 6.8310, marks=pytest.mark.heavy),
+        pytest.param(4, 51_796_552, 10.0272, marks=pytest.mark.heavy),
+        pytest.param(5, 75_747_280, 12.2324, marks=pytest.mark.heavy),
     ],
 )
 def test_parameters_and_multiply_adds_of_the_published_variants(number, parameters, billions):

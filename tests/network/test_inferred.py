@@ -195,6 +195,7 @@ def test_drop_path_and_dropout_act():
     assert float((dropped(x) - dropped(x)).abs().max()) > 0
 
 
+@pytest.mark.heavy
 def test_gradients_flow_when_traced():
     model = create_model(TINY, **SMALL, num_classes=5)
     traced = paddle.jit.to_static(create_model(TINY, **SMALL, num_classes=5), full_graph=True)

@@ -159,6 +159,7 @@ def test_a_value_that_is_not_finite_stays_in_its_picture():
         assert not shifted[2].any()
 
 
+@pytest.mark.heavy
 def test_the_traced_network_is_the_eager_one(tmp_path):
     """A traced graph holds Paddle's own layers and any height and width; eager results differ by rounding."""
     model = create_model("cyclemlp_nano", features_only=True)
@@ -173,6 +174,7 @@ def test_the_traced_network_is_the_eager_one(tmp_path):
             assert_same([mine.numpy()], [traced.numpy()])
 
 
+@pytest.mark.heavy
 def test_gradients_also_flow_in_a_traced_network():
     model = create_model("cyclemlp_nano", num_classes=5)
     traced = paddle.jit.to_static(create_model("cyclemlp_nano", num_classes=5), full_graph=True)

@@ -25,12 +25,13 @@ def pair(**overrides):
     return one, other
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "overrides",
     [
         {},
-        pytest.param({"step_size": 3}, marks=pytest.mark.heavy),
-        pytest.param({"gate": False, "downsample": "merge", "patch_norm": True}, marks=pytest.mark.heavy),
+        {"step_size": 3},
+        {"gate": False, "downsample": "merge", "patch_norm": True},
     ],
 )
 def test_traced_with_paddles_defaults(overrides):
@@ -52,6 +53,7 @@ def test_traced_with_paddles_defaults(overrides):
         np.testing.assert_allclose(traced(x).numpy(), eager(x).numpy(), rtol=0, atol=1e-10)
 
 
+@pytest.mark.heavy
 def test_feature_maps_traced_with_paddles_defaults():
     backbone = cyclemlp.create_model("cyclemlp_nano", features_only=True)
     backbone.eval()

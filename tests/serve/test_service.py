@@ -366,6 +366,7 @@ def test_running_requests_are_answered_before_the_end(exported, number):
         assert service.process.stderr.read().endswith("cyclemlp serve: ended\n")
 
 
+@pytest.mark.heavy
 def test_what_is_not_done_at_the_end_is_told_to_come_again(exported):
     """A request that never comes in whole does not keep the service from ending."""
     with running(exported, "--threads", 1, "--read-timeout", 100) as service, service.connect() as connection:

@@ -261,6 +261,7 @@ def float16(**more):
     )
 
 
+@pytest.mark.heavy
 def test_a_run_skips_counts_and_goes_on_bit_for_bit(gpu, monkeypatch, tmp_path):
     # Steps 1 and 6 of 12 overflow. The third good step in a row doubles the scale.
     at = {1, 6}

@@ -81,6 +81,7 @@ def test_the_optimizers_tensors_have_the_published_names(tmp_path):
     assert found == {f"{name}:{kind}" for name, _ in model.named_parameters() for kind in kinds}
 
 
+@pytest.mark.heavy
 def test_another_process_goes_on_from_it(tmp_path):
     # There Paddle gives other names to the parameters: a layer was made before.
     model, optimizer = trained()

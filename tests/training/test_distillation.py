@@ -276,6 +276,7 @@ def test_the_students_start_does_not_depend_on_the_teacher(teacher_run, tmp_path
     assert same_weights(result.output / "checkpoint_0003", alone)
 
 
+@pytest.mark.heavy
 def test_a_distilled_run_that_is_stopped_and_resumed_ends_the_same(teacher_run, tmp_path):
     recipe = distilled(teacher_run, tau=2.0)
     whole = tiny_train(tmp_path / "whole", recipe).output

@@ -121,6 +121,7 @@ def test_the_best_average_is_whole_by_itself(tmp_path):
     assert cyclemlp.load_model(file).metadata.classes == [str(i) for i in range(10)]
 
 
+@pytest.mark.heavy
 def test_an_average_that_begins_in_the_middle_says_so(tmp_path):
     import os
     import signal

@@ -111,6 +111,7 @@ def killed_at_changes(folder: Path, whole: Path, first: int, stride: int) -> int
     return len(runs)
 
 
+@pytest.mark.heavy
 def test_killed_at_some_changes_of_the_file_system(tmp_path, left_alone):
     assert killed_at_changes(tmp_path / "runs", left_alone(2), 5, 41) >= 2
 
@@ -120,6 +121,7 @@ def test_killed_at_every_change_of_the_file_system(tmp_path, left_alone):
     assert killed_at_changes(tmp_path / "runs", left_alone(2), 0, 1) > 50
 
 
+@pytest.mark.heavy
 def test_a_killed_run_leaves_neither_workers_nor_shared_memory(tmp_path):
     process = start(tmp_path / "run", 500, "--workers", 2)
     (tmp_path / "run.log").touch()

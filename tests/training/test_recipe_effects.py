@@ -70,6 +70,18 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "run.seed": (1, {}),
 }
 
+#: One of each part of the recipe, in the quick tests.
+QUICK = (
+    *(
+        "model.drop_path_rate",
+        "data.batch_size",
+        "augment.mixup",
+        "optimizer.weight_decay",
+        "schedule.warmup_epochs",
+    ),
+    *("loss.label_smoothing", "distillation.alpha", "ema.decay", "run.seed"),
+)
+
 #: Keys that decide what is read or kept, not what is computed from it; each has tests elsewhere.
 ELSEWHERE = {
     *(
@@ -121,7 +133,9 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return a.keys() == b.keys() and all(a[k].shape == b[k].shape and (a[k] == b[k]).all() for k in a)
 
 
-@pytest.mark.parametrize("key", CHANGES)
+@pytest.mark.parametrize(
+    "key", [key if key in QUICK else pytest.param(key, marks=pytest.mark.heavy) for key in CHANGES]
+)
 def test_a_changed_key_changes_the_run(key, teacher, outcomes, tmp_path):
     value, given = CHANGES[key]
     base = {

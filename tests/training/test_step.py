@@ -55,7 +55,7 @@ def gradients(recipe, dtype="float32", seed=5, size=10):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, indirect=True)
-@pytest.mark.parametrize("parts", [2, 3, 10, 64])
+@pytest.mark.parametrize("parts", [2, pytest.param(3, marks=pytest.mark.heavy), 10, 64])
 @pytest.mark.parametrize("mixing", ["batch", "elem", None])
 def test_in_parts_it_is_the_whole_batch(dtype, parts, mixing):
     # Three parts of ten pictures have 3, 3 and 4: each counts by its share. Mixing is done before.
@@ -205,7 +205,7 @@ def test_the_rates_are_what_adamw_uses_for_step_and_decay():
         np.testing.assert_allclose(parameter.numpy(), expected, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("frozen", [pytest.param(0, marks=pytest.mark.heavy), 1])
 def test_recomputing_activations_changes_no_bit(tmp_path, frozen, monkeypatch):
     outputs, told = [], []
     module = importlib.import_module("paddle.distributed.fleet.recompute.recompute")
@@ -220,6 +220,7 @@ def test_recomputing_activations_changes_no_bit(tmp_path, frozen, monkeypatch):
     assert told == []  # Paddle warns at each step where there is nothing to recompute
 
 
+@pytest.mark.heavy
 def test_fine_tuning_at_another_size_for_other_classes(tmp_path):
     run = tiny_train(tmp_path / "run", tiny_recipe(run__epochs=1)).output
     three = {part: Some(part, 24) for part in ("train", "val")}

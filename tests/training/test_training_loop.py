@@ -60,6 +60,7 @@ def test_the_log_tells_each_epoch(whole):
     assert whole.best == max(r["val_top1"] for r in epochs)
 
 
+@pytest.mark.heavy
 def test_the_loss_falls_on_pictures_that_are_learnt_by_heart(tmp_path):
     recipe = tiny_recipe(run__epochs=15, optimizer__lr=1e-2, **PLAIN)
     result = tiny_train(tmp_path / "run", recipe, train_source=Some("train", 16))
@@ -81,6 +82,7 @@ def test_the_best_model_is_whole_by_itself(whole):
     assert result.loss == pytest.approx(whole.epochs[whole.best_epoch - 1]["val_loss"], rel=1e-6)
 
 
+@pytest.mark.heavy
 def test_one_seed_one_result_and_another_seed_another(whole, tmp_path):
     again = tiny_train(tmp_path / "again", workers=2)  # worker processes change nothing
     assert same_weights(again.output / "checkpoint_0003", whole.output / "checkpoint_0003")
@@ -194,6 +196,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
     assert "checkpoint_0000_step000001" in message
 
 
+@pytest.mark.heavy
 def test_the_weights_before_a_bad_loss_are_kept_and_lead_to_the_very_end(whole, tmp_path, monkeypatch):
     plain, steps = Stepper.backward, iter(range(99))
     bad = lambda stepper, *batch: math.nan if next(steps) == 6 else plain(stepper, *batch)  # noqa: E731
@@ -211,7 +214,7 @@ def test_the_weights_before_a_bad_loss_are_kept_and_lead_to_the_very_end(whole, 
     assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 2)])
+@pytest.mark.parametrize(("before", "after"), [(1, 0), pytest.param(0, 2, marks=pytest.mark.heavy)])
 def test_a_resumed_run_may_freeze_other_stages(tmp_path, before, after):
     tiny_train(tmp_path / "run", tiny_recipe(run__epochs=1, model__freeze_stages=before))
     start = cyclemlp.load_model(tmp_path / "run" / "checkpoint_0001").state_dict()

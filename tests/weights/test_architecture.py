@@ -199,6 +199,7 @@ def zeros(name, **overrides):
     return WeightFile(Path("CycleMLP_tiny.pth"), tensors, "authors")
 
 
+@pytest.mark.heavy
 def test_the_nearest_variant_of_a_stranger():
     facts = identify(zeros(TINY))
     assert (facts["variant"], facts["fits"], facts["differences"]) == (TINY, True, [])

@@ -32,7 +32,9 @@ def assert_same(tensors, expected):
         assert tensors[key].shape == np.shape(value), key
 
 
-@pytest.mark.parametrize("variant", ["b1", "b2", "b3", "b4", "b5"])
+@pytest.mark.parametrize(
+    "variant", ["b1", *(pytest.param(name, marks=pytest.mark.heavy) for name in ("b2", "b3", "b4", "b5"))]
+)
 def test_round_trips_of_every_variant(variant, tmp_path):
     """Authors' safetensors → .pdparams → Paddle's safetensors → authors' safetensors: the same bytes as at first."""
     published = {}

@@ -267,6 +267,7 @@ def test_bad_data_leave_nothing_behind(tiny: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.heavy
 def test_sigterm_to_the_group_saves_a_checkpoint(tiny: Path, tmp_path: Path) -> None:
     """As Paddle's launcher, `timeout` and a terminal's Ctrl-C send signals: to the reader's processes too."""
     path = tmp_path / "c.yaml"

@@ -71,7 +71,9 @@ for code in sys.argv[3:]:
 """
 
 
-@pytest.mark.parametrize(("how", "word"), [("leave", "breaks"), ("import", "works")])
+@pytest.mark.parametrize(
+    ("how", "word"), [pytest.param("leave", "breaks", marks=pytest.mark.heavy), ("import", "works")]
+)
 def test_each_place_breaks_without_its_patch_and_importing_ours_applies_it(how, word, tmp_path) -> None:
     assert [mend.place for mend in MENDS if mend.engine == "paddleseg"] == list(BREAKS)
     shutil.copy(Path(__file__).parents[2] / "fixtures/data/quarters.heic", tmp_path / "a.heic")

@@ -124,6 +124,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(config_path: Path, tmp_p
     assert not (tmp_path / "parts/best_model").exists()
 
 
+@pytest.mark.heavy
 def test_a_resumed_run_keeps_a_better_model_of_before(config_path: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     run(config_path, output, {"iters": 2, "run.save_interval": 1, "run.log_iters": 1})
