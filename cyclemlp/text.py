@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TextIO
@@ -56,6 +56,14 @@ def line_of(text: object) -> str:
     Where a message of ours goes on in further lines, these are indented, and stay.
     """
     return _OPEN_LINE_END.sub(r"\\n", printable(str(text))).replace("\t", "\\t")
+
+
+def with_lines(head: str, lines: Sequence[str], most: int) -> str:
+    """A message that goes on in indented lines, `most` of them, each one line whatever it holds."""
+    told = [printable(line, lines=False) for line in lines[:most]]
+    if len(lines) > most:
+        told.append(f"… and {len(lines) - most:,} more")
+    return "\n  ".join([head, *told])
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

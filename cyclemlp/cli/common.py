@@ -634,10 +634,15 @@ def provenance(
 ) -> dict[str, Any]:
     """What a result was made with, as JSON values."""
     from cyclemlp._version import __version__
+    from cyclemlp.deploy import ExportedModel
+    from cyclemlp.weights.files import find_weight_file
 
+    weights = str(args.weights or ("published" if args.pretrained else args.model_or_file))
+    if Path(weights).is_dir() and not isinstance(model, ExportedModel):
+        weights = str(find_weight_file(Path(weights)))
     return {
         "model": model.metadata.model,
-        "weights": str(args.weights or ("published" if args.pretrained else args.model_or_file)),
+        "weights": weights,
         "data": args.data,
         "list": None if args.list is None else str(args.list),
         "class_map": args.class_map,

@@ -252,7 +252,9 @@ def _train(args: argparse.Namespace) -> int:
                 say=say,
             )
 
-    result = result_or_exit_code("cyclemlp det train", work, go_on="go on with the same command and --resume")
+    result = result_or_exit_code(
+        "cyclemlp det train", work, output, go_on="go on with the same command and --resume"
+    )
     if isinstance(result, int):
         return result
     if not world.is_first:

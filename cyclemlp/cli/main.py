@@ -129,3 +129,6 @@ def answer(program: str, work: Callable[[], int], *, needs_paddle: bool = True) 
     except BrokenPipeError:  # `cyclemlp … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that cannot be made
+        print(f"{program}: failed: {line_of(error)}", file=sys.stderr)
+        return 1

@@ -287,12 +287,16 @@ def _train_into(output: Path, config: SegConfig, world: World, args: argparse.Na
     from cyclemlp.dense.seg.training import train
 
     say = speaker(args, is_first=world.is_first)
-    checkpoint = None
+    checkpoint, here = None, False
     if world.is_first:
         checkpoint = run_folder.find_checkpoint(args.resume, output) if args.resume else None
         here = checkpoint is not None and checkpoint.parent.resolve() == output.resolve()
-        run_folder.prepare(output, resumes=here, auto=args.resume == "auto", force=args.force)
+        run_folder.require_free(output, resumes=here, auto=args.resume == "auto", force=args.force)
+
+    def prepare() -> None:
+        run_folder.prepare(output, resumes=here)
         write_text(output / run_folder.CONFIG, config.to_yaml())
+
     checkpoint = world.from_first(checkpoint)
     if checkpoint is not None:
         say(f"going on from {checkpoint}")
@@ -305,6 +309,7 @@ def _train_into(output: Path, config: SegConfig, world: World, args: argparse.Na
                 config,
                 output,
                 world,
+                prepare=prepare,
                 checkpoint=checkpoint,
                 max_minutes=args.max_minutes,
                 evaluate=not args.no_eval,
@@ -312,6 +317,7 @@ def _train_into(output: Path, config: SegConfig, world: World, args: argparse.Na
                 command=_command(args),
                 say=say,
             ),
+            output,
             go_on=f"go on with: cyclemlp seg train --resume {shlex.quote(str(output))}",
         )
     if isinstance(result, int):
@@ -371,7 +377,7 @@ def _check(args: argparse.Namespace) -> int:
         _print_some("error", errors)
         _print_some("warning", [warning for report in reports for warning in report.warnings])
         print(f"{len(errors)} errors" if errors else "no errors: the data are as the configuration says")
-    return 2 if errors else 0
+    return 1 if errors else 0
 
 
 def _check_text(report: PartReport, classes: list[str]) -> str:

@@ -30,6 +30,7 @@ from cyclemlp.cli.common import (
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report.writers import WRITERS
+from cyclemlp.text import with_lines
 from cyclemlp.training.recipe import Recipe, parse_assignments
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ def _train(
             on_epoch=on_epoch,
             look_at=look_at,
         ),
+        output,
         go_on=f"go on with: cyclemlp train --resume {shlex.quote(str(output))}",
     )
     if isinstance(result, int):
@@ -400,9 +402,11 @@ def check_sources(
         if unreadable and args.skip_bad:
             message(f"cyclemlp train: {len(unreadable):,} of {total:,} images were skipped")
         elif unreadable:
-            error = (
+            error = with_lines(
                 f"{len(unreadable)} of {total:,} images that were looked at cannot be read; --skip-bad trains without "
-                f"such images, `cyclemlp data check` looks at all:\n" + "\n".join(unreadable[:MOST_FINDINGS])
+                "such images, `cyclemlp data check` looks at all:",
+                unreadable,
+                MOST_FINDINGS,
             )
     bad, error = world.from_first((bad, error))
     if error is not None:

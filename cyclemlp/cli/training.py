@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from cyclemlp.text import line_of
@@ -45,12 +46,13 @@ def typed_command(words: Sequence[str], args: argparse.Namespace, flags: Iterabl
     return shlex.join(typed)
 
 
-def result_or_exit_code(program: str, train: Callable[[], T], *, go_on: str) -> T | int:
+def result_or_exit_code(program: str, train: Callable[[], T], output: Path, *, go_on: str) -> T | int:
     """Train; where that fails or is stopped, say so on stderr.
 
     Args:
         program: for the message, such as "cyclemlp train".
         train: the work.
+        output: the run's folder.
         go_on: how a stopped run is gone on with, a line.
 
     Returns:
@@ -64,7 +66,8 @@ def result_or_exit_code(program: str, train: Callable[[], T], *, go_on: str) -> 
         print(f"{program}: failed: {line_of(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"{program}: failed: {line_of(error)}; checkpoints so far are kept", file=sys.stderr)
+        kept = "; checkpoints so far are kept" if output.is_dir() else ""
+        print(f"{program}: failed: {line_of(error)}{kept}", file=sys.stderr)
         return 1
     except TrainingStoppedError as stopped:
         print(f"{program}: {stopped}\n{go_on}", file=sys.stderr)

@@ -168,6 +168,12 @@ class ListFile(Files):
         """Places of image and label, and whether the row is a head."""
         found = _head(row)
         if found is not None:
+            cells = [cell.strip().lower() for cell in row]
+            twice = [name for name in (*IMAGE_COLUMNS, *LABEL_COLUMNS) if cells.count(name) > 1]
+            if twice:
+                raise DataError(
+                    f"{self.list_path}:{number}: the head names the column {twice[0]!r} more than once; which is meant?"
+                )
             image, label = found
             if labelled and label is None:
                 raise DataError(

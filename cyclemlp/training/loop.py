@@ -175,7 +175,10 @@ def _train(
         stepper.amp.load_state_dict(state.scaler)
         _check_place(state, folder.checkpoint, train_loader.pictures * world.size // len(train_loader))
         say(f"resuming from {folder.checkpoint}: {state.epoch} epochs and {state.step} steps done")
-        _tell_other_schedule(folder, recipe, schedule, state, len(train_loader), world, say)
+        if state.epoch >= recipe.run.epochs:
+            say(f"nothing is left to do of {recipe.run.epochs} epochs (--epochs gives it more)")
+        else:
+            _tell_other_schedule(folder, recipe, schedule, state, len(train_loader), world, say)
     folder.prepare()
     folder.save_recipe(recipe)
     facts = describe(recipe, stepper, train_source, val_source, schedule)

@@ -86,7 +86,7 @@ def read_weights(path: str | os.PathLike[str], *, layout: str | None = None) -> 
     """
     if layout not in (None, *LAYOUTS):
         raise WeightsError(f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}")
-    real = _find_file(Path(path))
+    real = find_weight_file(Path(path))
     try:
         return _read(real, layout)
     except WeightsError as error:
@@ -128,7 +128,7 @@ def _read(path: Path, layout: str | None) -> WeightFile:
     return WeightFile(path, tensors, found, metadata, tuple(notes), steps)
 
 
-def _find_file(path: Path) -> Path:
+def find_weight_file(path: Path) -> Path:
     """The weight file that a path means: itself, or in a folder of ours the best or newest."""
     if not path.is_dir():
         if not path.exists():

@@ -1,14 +1,18 @@
-"""What all commands have in common: numbers that are none, and values that are empty."""
+"""What all commands have in common: numbers that are none, values that are empty, what the system refuses."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from seg_fixtures import config_values, write_config, write_data
 
 from cyclemlp.cli.common import finite_number, whole_number
 from cyclemlp.cli.main import COMMANDS, build_parser, main
+
+ROOT = Path(__file__).parents[2]
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -45,3 +49,31 @@ def test_whole_numbers_have_bounds():
 def test_an_empty_value_is_no_folder(words, capsys):
     assert main(words) == 2
     assert "is empty; is a variable of the shell unset?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--model=cyclemlp_nano", "--data=digits"],
+        ["seg", "train", "--config=seg.yaml"],
+        ["det", "train", f"--config={ROOT}/configs/det/own_data.yaml"],
+    ],
+    ids=["train", "seg", "det"],
+)
+def test_a_folder_that_cannot_be_made_is_a_message(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path / "seg.yaml", config_values(write_data(tmp_path / "data")))
+    assert main([*words, "--output=/proc/nowhere"]) in (1, 2)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("cyclemlp ")
+    assert "/proc/nowhere" in last
+    assert "kept" not in last
+
+
+def test_an_error_of_the_system_is_a_message(tmp_path, capsys, monkeypatch):
+    """A disk that fills up while something small is written, which nothing else caught."""
+    monkeypatch.setattr("cyclemlp.cli.info.run", lambda args: (tmp_path / "none/file").write_text(""))
+    assert main(["info"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("cyclemlp info: failed: [Errno 2] No such file or directory: ")
+    assert "Traceback" not in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,25 @@ def test_train_refuses(run: Run, config: Path, trained: Path, tmp_path: Path) ->
         run("train", "--config", config, "--max-minutes", 0)
 
 
+def test_a_refused_run_leaves_nothing_and_loses_nothing(
+    run: Run, config: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Also with --force: the run that is there goes when the new one can begin, and no sooner."""
+    data = write_data(tmp_path / "data")
+    Image.fromarray(np.full((48, 64), 7, np.uint8)).save(data / "labels/2.png")
+    bad = write_config(tmp_path / "bad.yaml", config_values(data))
+    code, _, err = run("train", "--config", bad, "--output", tmp_path / "run")
+    assert code == 2
+    assert "`cyclemlp seg check` looks at all:\n  " in err
+    assert err.count("\n") == 2  # a line for the mask
+    assert not (tmp_path / "run").exists()
+    shutil.copytree(trained, tmp_path / "old")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "old").rglob("*")}
+    for words in (["--config", bad], ["--config", config, "--batch-size", 5]):
+        assert run("train", *words, "--output", tmp_path / "old", "--force")[0] == 2
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "old").rglob("*")} == before
+
+
 def test_a_run_that_diverges_exits_with_1(run: Run, config: Path, tmp_path: Path) -> None:
     words = ["--output", tmp_path / "run", "--lr", 1e30, "--no-eval", "--no-progress"]
     code, _, err = run("train", "--config", config, *words)
@@ -158,11 +178,11 @@ def test_check_tells_good_from_bad(run: Run, config: Path, tmp_path: Path) -> No
     data = write_data(tmp_path / "data")
     (data / "labels/2.png").unlink()
     code, out, _ = run("check", "--config", config, "--data", data, "--no-progress")
-    assert code == 2
+    assert code == 1
     assert f"error: {data}/train.txt:3: {data}/labels/2.png does not exist" in out
     assert "2 errors" in out
     code, out, _ = run("check", "--config", config, "--data", data, "--json", "--no-progress")
-    assert code == 2
+    assert code == 1
     report = json.loads(out)
     assert len(report["train_dataset"]["errors"]) == 1
     assert [c["name"] for c in report["val_dataset"]["classes"]] == CLASSES

@@ -103,3 +103,9 @@ def test_names_that_repeat_are_told(tmp_path):
     with pytest.warns(UserWarning, match="'a.png' was already named in line 2"):
         source = listed(tmp_path, "image,label\na.png,cat\nb.png,dog\na.png,dog\n")
     np.testing.assert_array_equal([label for _, label in rows(source)], [0, 1, 1])
+
+
+def test_a_head_that_names_a_column_twice(tmp_path):
+    (tmp_path / "list.csv").write_text("image,label,label\n1.png,cat,dog\n")
+    with pytest.raises(DataError, match=r"list\.csv:1: the head names the column 'label' more than once"):
+        ListFile(tmp_path, tmp_path / "list.csv", mode="val")

@@ -21,7 +21,7 @@ from cyclemlp.dense.det.configuration import Category, CocoFiles, Configuration,
 from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
 from cyclemlp.report import draw_detections
-from cyclemlp.text import printable, shortened, shown
+from cyclemlp.text import printable, shortened, shown, with_lines
 
 #: Boxes may reach so far outside of their image, in pixels: annotation programs round.
 SLACK_PIXELS = 1.0
@@ -158,11 +158,8 @@ def require_usable(
     reports = check(config, keys, pixels=False)
     fatal = [fault for report in reports for fault in report.faults if not fault.tolerable]
     if fatal:
-        told = "".join(f"\n  {fault}" for fault in fatal[:MOST_TOLD])
-        more = f"\n  … and {len(fatal) - MOST_TOLD} more" if len(fatal) > MOST_TOLD else ""
-        raise DataError(
-            f"{_name(config.path)}: the data cannot be used, see `cyclemlp det check`:{told}{more}"
-        )
+        head = f"{_name(config.path)}: the data cannot be used, see `cyclemlp det check`:"
+        raise DataError(with_lines(head, [str(fault) for fault in fatal], MOST_TOLD))
     for report in reports:
         if report.faults:
             say(

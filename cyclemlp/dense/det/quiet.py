@@ -29,7 +29,7 @@ def import_engine() -> None:
     # Its loggers took what stdout was at that moment.
     for handler in _handlers():
         if handler.stream is said:
-            handler.setStream(sys.stdout)
+            _set_stream(handler, sys.stdout)
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def warnings_only(stream: TextIO | None = None) -> Iterator[None]:
     reader = importlib.import_module("ppdet.data.reader").logger
     reader.addFilter(_no_tracebacks)
     before = [(logger, logger.level) for logger in _loggers()]
-    streams = [(handler, handler.setStream(stream or sys.stderr)) for handler in _handlers()]
+    streams = [(handler, _set_stream(handler, stream or sys.stderr)) for handler in _handlers()]
     for logger, _ in before:
         logger.setLevel(logging.WARNING)
     try:
@@ -51,8 +51,7 @@ def warnings_only(stream: TextIO | None = None) -> Iterator[None]:
         for logger, level in before:
             logger.setLevel(level)
         for handler, old in streams:
-            if old is not None:
-                handler.setStream(old)
+            _set_stream(handler, old)
 
 
 @contextlib.contextmanager
@@ -60,6 +59,15 @@ def no_prints() -> Iterator[None]:
     """Within it, `print` goes nowhere: pycocotools tells on stdout how long it read."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
+
+
+def _set_stream(handler: logging.StreamHandler[TextIO], stream: TextIO) -> TextIO:
+    """The stream that it had. In a notebook or a test that one may be closed, and `setStream` would flush it."""
+    before = handler.stream
+    if not before.closed:
+        before.flush()
+    handler.stream = stream
+    return before
 
 
 def _no_tracebacks(record: logging.LogRecord) -> bool:

@@ -19,7 +19,7 @@ from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
 from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
-from cyclemlp.text import shown
+from cyclemlp.text import shown, with_lines
 
 #: Images that training looks at before it begins, and faults that it tells.
 SAMPLE, MOST_TOLD = 200, 5
@@ -100,12 +100,8 @@ def check_sample(config: SegConfig, most: int = SAMPLE) -> None:
     """
     report = _check_part(config, "train_dataset", show_progress=False, most=most)
     if report.errors:
-        more = f"\n… and {len(report.errors) - MOST_TOLD} more" if len(report.errors) > MOST_TOLD else ""
-        raise DataError(
-            "the training data cannot be used; `cyclemlp seg check` looks at all:\n"
-            + "\n".join(report.errors[:MOST_TOLD])
-            + more
-        )
+        head = "the training data cannot be used; `cyclemlp seg check` looks at all:"
+        raise DataError(with_lines(head, report.errors, MOST_TOLD))
 
 
 def _only_class(report: PartReport, config: SegConfig) -> str | None:

@@ -124,6 +124,8 @@ class SegConfig(Config):
                     dic[key] = _moved(dic[key], data)
         for key, value in overrides.items():
             _put(dic, key, value)
+        if "_BASE_" in dic:
+            raise ConfigError("the key '_BASE_' is PaddleDetection's; PaddleSeg's is '_base_'")
         for key in dic:
             if key not in KNOWN_KEYS:
                 hint = did_you_mean(str(key), KNOWN_KEYS)

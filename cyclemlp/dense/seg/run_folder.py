@@ -74,8 +74,8 @@ def find_checkpoint(resume: str, output: Path | None) -> Path | None:
     return found
 
 
-def prepare(run: Path, *, resumes: bool, auto: bool, force: bool) -> None:
-    """Make the folder, or refuse to overwrite what is in it.
+def require_free(run: Path, *, resumes: bool, auto: bool, force: bool) -> None:
+    """Refuse to overwrite what is in a folder.
 
     Args:
         run: the folder.
@@ -96,6 +96,11 @@ def prepare(run: Path, *, resumes: bool, auto: bool, force: bool) -> None:
                 + (", go on with that run by --resume" if is_run else "")
                 + ", or start anew by --force, which removes that run's files"
             )
+
+
+def prepare(run: Path, *, resumes: bool) -> None:
+    """Make the folder; where no run is resumed in it, without the files of an earlier run."""
+    if not resumes:
         for path in [*checkpoints(run), run / BEST]:
             shutil.rmtree(path, ignore_errors=True)
         for name in (CONFIG, LOG, CURVES):

@@ -67,6 +67,7 @@ def train(
     output: Path,
     world: World,
     *,
+    prepare: Callable[[], None] = lambda: None,
     checkpoint: Path | None = None,
     max_minutes: float | None = None,
     evaluate: bool = True,
@@ -78,8 +79,9 @@ def train(
 
     Args:
         config: from `open_config`.
-        output: the run's folder, made.
+        output: the run's folder.
         world: the processes of the run.
+        prepare: makes the folder; called in the first process once nothing is known to be at fault.
         checkpoint: PaddleSeg's checkpoint to go on from. The order of the pictures begins anew, as PaddleSeg has it.
         max_minutes: stop after so many minutes of training, evaluation not counted, resumed parts included; the
             schedule of the learning rate does not know of it.
@@ -110,6 +112,8 @@ def train(
     if world.size > 1:
         model = utils.convert_sync_batchnorm(model, paddle.get_device().split(":")[0])
 
+    if world.is_first:
+        prepare()
     for mend in build.mends:
         say(f"patched: {mend.place}: {mend.what}")
     pictures = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 'none'} to evaluate on"

@@ -35,7 +35,7 @@ def run(config_path: Path, output: Path, overrides: dict[str, Any], **options: A
     """Train as the command does, into a folder that may hold a run to go on with."""
     config = open_config(config_path, overrides)
     checkpoint = options.pop("checkpoint", None)
-    run_folder.prepare(output, resumes=checkpoint is not None, auto=False, force=False)
+    run_folder.prepare(output, resumes=checkpoint is not None)
     (output / run_folder.CONFIG).write_text(config.to_yaml())
     return train(config, output, ALONE, checkpoint=checkpoint, show_progress=False, say=[].append, **options)
 
@@ -201,10 +201,11 @@ def test_checkpoints_that_are_not_whole_are_passed_over(tmp_path: Path) -> None:
 def test_a_folder_with_something_else_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"is not empty. Choose another --output, or start anew by --force"):
-        run_folder.prepare(tmp_path, resumes=False, auto=True, force=False)
+        run_folder.require_free(tmp_path, resumes=False, auto=True, force=False)
     (tmp_path / "config.yaml").write_text("")
     (tmp_path / "iter_3").mkdir()
     with pytest.raises(ConfigError, match="go on with that run by --resume"):
-        run_folder.prepare(tmp_path, resumes=False, auto=False, force=False)
-    run_folder.prepare(tmp_path, resumes=False, auto=False, force=True)
+        run_folder.require_free(tmp_path, resumes=False, auto=False, force=False)
+    run_folder.require_free(tmp_path, resumes=False, auto=False, force=True)
+    run_folder.prepare(tmp_path, resumes=False)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
