@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Preprocessing, Size, parse_size
-from cyclemlp.text import json_text, line_of, raw_stream
+from cyclemlp.text import json_text, line_of, raw_stream, shown
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
@@ -353,7 +354,17 @@ def open_class_names(name: str | None) -> list[str] | None:
 
     if name is None:
         return None
-    return imagenet_classes() if name == "imagenet" else read_class_names(name)
+    if name == "imagenet":
+        return imagenet_classes()
+    names = read_class_names(name)
+    twice = [found for found, count in Counter(names).items() if count > 1]
+    if twice:
+        warnings.warn(
+            f"{name}: {len(twice)} names are those of several classes, which results cannot tell apart: "
+            f"{', '.join(map(shown, twice[:3]))}",
+            stacklevel=2,
+        )
+    return names
 
 
 def choose_workers(workers: int | None, source: Source, device: str | None = None) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from cyclemlp.cli.common import (
     add_class_map_argument,
     add_classes_argument,
+    image_size,
     open_class_map,
     open_class_names,
     open_source,
@@ -51,7 +52,7 @@ examples:
   the data of configs/seg/scenes.yaml and configs/det/scenes.yaml:
     cyclemlp data scenes
   small scenes of three digits, and a picture of some of them:
-    cyclemlp data scenes --output data/three --digits 0,1,2 --size 160x120 --max-size 80 --preview
+    cyclemlp data scenes --output data/three --digits 0,1,2 --size 120x160 --max-size 80 --preview
   more objects in the scenes for training, from which more is learnt in the same time:
     cyclemlp data scenes --train 3000 --train-objects 7-14
   many small objects:
@@ -142,10 +143,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--val", type=count, default=100, metavar="N", help="how many (default: %(default)s)")
     group.add_argument(
         "--size",
-        type=_size,
-        default=(320, 240),
-        metavar="WxH",
-        help="of a scene in pixels (default: 320x240)",
+        type=image_size,
+        default=(240, 320),
+        metavar="PIXELS|HxW",
+        help="of a scene, height x width (default: 240x320)",
     )
     group.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
     group = scenes.add_argument_group("digits")
@@ -338,9 +339,10 @@ def make_scenes(args: argparse.Namespace) -> int:
     """`cyclemlp data scenes`; 0."""
     from cyclemlp.data.scenes import PREVIEW, SceneOptions, write_scenes
 
+    height, width = (args.size, args.size) if isinstance(args.size, int) else args.size
     options = SceneOptions(
-        width=args.size[0],
-        height=args.size[1],
+        height=height,
+        width=width,
         digits=args.digits,
         objects=args.objects,
         sizes=(args.min_size, args.max_size),
@@ -415,19 +417,11 @@ def _numbers(text: str, separator: str, example: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _pair(text: str, separator: str, example: str) -> tuple[int, int]:
-    numbers = _numbers(text, separator, example)
-    if len(numbers) != 2:
-        raise argparse.ArgumentTypeError(f"{text!r}: give two whole numbers as in {example}")
-    return numbers[0], numbers[1]
-
-
-def _size(text: str) -> tuple[int, int]:
-    return _pair(text, "x", "320x240")
-
-
 def _objects(text: str) -> tuple[int, int]:
-    return _pair(text, "-", "3-8")
+    numbers = _numbers(text, "-", "3-8")
+    if len(numbers) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give two whole numbers as in 3-8")
+    return numbers[0], numbers[1]
 
 
 def _digits(text: str) -> tuple[int, ...]:

@@ -4,10 +4,10 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from cyclemlp.data import evaluation_transform
-from cyclemlp.data.pictures import PictureFile
+from cyclemlp.data.pictures import PictureFile, upright
 from cyclemlp.preprocessing import Preprocessing
 
 FORMS = {
@@ -15,13 +15,16 @@ FORMS = {
     "JPEG": ("L", "RGB", "CMYK"),
     "WEBP": ("RGB", "RGBA"),
     "BMP": ("1", "L", "RGB"),
-    "TIFF": ("L", "RGB", "CMYK", "F", "I;16"),
+    "TIFF": ("L", "RGB", "CMYK", "LAB", "YCbCr", "F", "I;16"),
     "PPM": ("1", "L", "RGB"),
     "GIF": ("P", "L"),
+    "JPEG2000": ("L", "RGBA"),
+    "AVIF": ("RGB", "RGBA"),
 }
 TRANSFORMS = [
-    evaluation_transform(Preprocessing(input_size=16, mean=mean, std=mean))
+    evaluation_transform(Preprocessing(input_size=16, mean=mean, std=mean, exif=exif))
     for mean in ((0.5,), (0.5, 0.5, 0.5))
+    for exif in ("ignore", "apply")
 ]
 
 
@@ -31,8 +34,7 @@ def seeds():
     for form, modes in FORMS.items():
         for mode in modes:
             wide = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
-            changed = wide if mode == "I;16" else image.convert("F" if mode == "F" else mode)
-            yield encoded(changed, form)
+            yield encoded(wide if mode == "I;16" else converted(image, mode), form)
     yield encoded(image, "JPEG", progressive=True)
     yield encoded(
         image,
@@ -43,6 +45,13 @@ def seeds():
     yield encoded(image, "TIFF", compression="tiff_lzw")
 
 
+def converted(image, mode):
+    if mode == "LAB":  # Pillow converts from and to it by colour profiles only
+        profiles = [ImageCms.createProfile(space) for space in ("sRGB", "LAB")]
+        return ImageCms.profileToProfile(image, *profiles, outputMode="LAB")
+    return image.convert(mode)
+
+
 def encoded(image, form, **options):
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
@@ -50,7 +59,9 @@ def encoded(image, form, **options):
 
 
 def check(data):
-    image = PictureFile(Path("a.jpg"), "a.jpg", data).decode()
+    file = PictureFile(Path("a.jpg"), "a.jpg", data)
+    image = file.decode()
+    assert upright(image).size == file.upright_size, "another size than the one that was told"
     for transform in TRANSFORMS:
         result = transform(image)
         assert np.isfinite(np.asarray(result)).all(), "an input that is not finite"

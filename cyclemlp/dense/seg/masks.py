@@ -61,7 +61,7 @@ def _classes(image: Image.Image, path: str | Path) -> np.ndarray:
     stored = arguments[0] if isinstance(arguments[0], str) else ""
     if ";16" in stored and not stored.startswith("I"):
         raise MaskError(f"{_shown(path)} has colours of 16 bits a channel, which are read as 8; {_EXPECTED}")
-    if stored.startswith("L;") and "I" in stored:
+    if stored.startswith(("L;", "1;")) and "I" in stored:  # of 1 bit, PBM too
         raise MaskError(
             f"{_shown(path)} is stored with 0 for white, so that its numbers are turned; {_EXPECTED}"
         )

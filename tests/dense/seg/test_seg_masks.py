@@ -110,6 +110,12 @@ def test_numbers_that_pillow_changes_for_good_are_refused(tmp_path):
     path = saved(tmp_path, grey(CLASSES), "m.tif", tiffinfo={262: 0})
     with pytest.raises(MaskError, match=r"m\.tif is stored with 0 for white"):
         read_mask(path)
+    for path in (
+        saved(tmp_path, grey(CLASSES).convert("1"), "m.tif", tiffinfo={262: 0}),
+        saved(tmp_path, grey(CLASSES).convert("1"), "m.pbm"),
+    ):
+        with pytest.raises(MaskError, match=r"m\.(tif|pbm) is stored with 0 for white"):
+            read_mask(path)
 
 
 COLOURS = Image.fromarray(np.stack([200 * CLASSES, 20 * CLASSES, 90 * CLASSES], -1))
