@@ -159,7 +159,7 @@ def main() -> int:
 def compose(scenes: SceneOptions, folder: Path, train: int, val: int) -> list[str]:
     """The command that composes them."""
     numbers = {
-        "--size": f"{scenes.width}x{scenes.height}",
+        "--size": f"{scenes.height}x{scenes.width}",
         "--digits": ",".join(map(str, scenes.digits)),
         "--objects": f"{scenes.objects[0]}-{scenes.objects[1]}",
         "--train-objects": TRAIN_OBJECTS,
