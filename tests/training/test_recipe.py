@@ -292,3 +292,62 @@ def test_nonsense_on_the_command_line_is_an_error_of_one_line(text):
         Recipe().updated(parse_assignments([text]), where="command line")
     assert len(str(raised.value)) < 500
     assert str(raised.value).isprintable()
+
+
+#: Values that a typing error, a shell or malice may give to any key.
+NONSENSE = (
+    *(
+        "nan",
+        ".nan",
+        ".inf",
+        "-.inf",
+        "1e400",
+        "-1",
+        "''",
+        "",
+        "[]",
+        "{}",
+        "[[]]",
+        "true",
+        "null",
+        "\x1b[2J",
+        "\t",
+        "½",
+    ),
+    *(
+        "x" * 100_000,
+        "9" * 30,
+        "2020-01-01",
+        "1:30",
+        "!!python/object/apply:os.system [ls]",
+        "&a [*a]",
+        "*a",
+        "[1,",
+    ),
+    *("[1, 2, 3, 4, 5]", "[.nan, .nan]", "[2, 1]", "{a: {b: c}}", "!!binary aGk=", "!!set {a}", "\ud800"),
+)
+#: Their values are the model's to judge.
+FREE = "model.overrides"
+
+
+KEYS = (*flatten(Recipe().to_dict()), "model", "data", "data.preprocessing.mean", ".", "model.")
+
+
+@pytest.mark.parametrize(
+    "keys", [KEYS[::8], pytest.param(KEYS, marks=pytest.mark.heavy)], ids=["some", "all"]
+)
+def test_nonsense_for_any_key_is_taken_as_it_can_be_written_or_refused(keys):
+    refusals = []
+    for key in keys:
+        for value in NONSENSE:
+            try:
+                recipe = Recipe().updated(parse_assignments([f"{key}={value}"]), where="--set")
+            except ConfigError as error:
+                refusals.append(str(error))
+                continue
+            assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())).to_dict() == recipe.to_dict()
+            taken = flatten(recipe.to_dict()).get(key)
+            assert key == FREE or not isinstance(taken, float) or math.isfinite(taken), (key, value)
+    assert len(refusals) > 15 * len(keys)
+    assert max(map(len, refusals)) < 500
+    assert all(map(str.isprintable, refusals))
