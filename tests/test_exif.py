@@ -64,7 +64,7 @@ def test_each_reader_sees_the_upright_image(photographs: list[Path]) -> None:
     import paddleseg.transforms as seg
     from ppdet.data.transform.operators import Decode
 
-    assert {mend.engine for mend in cyclemlp.dense.patch()} == {"paddleseg", "ppdet"}
+    assert {patch.engine for patch in cyclemlp.dense.patch()} == {"paddleseg", "ppdet"}
     for path in photographs:
         upright = np.asarray(Image.open(upright_of(path)))
         content = path.read_bytes()

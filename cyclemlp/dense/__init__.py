@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cyclemlp.dense.compat import Mend
+    from cyclemlp.dense.compat import Patch
 
 __all__ = ["patch"]
 
 
-def patch(engine: str | None = None) -> list[Mend]:
+def patch(engine: str | None = None) -> list[Patch]:
     """Apply the compatibility patches that the installed PaddleSeg and PaddleDetection need under this Paddle.
 
     Importing `cyclemlp.dense.seg` or `cyclemlp.dense.det` does it for that engine; a second time changes nothing more.
@@ -24,13 +24,13 @@ def patch(engine: str | None = None) -> list[Mend]:
     """
     import importlib
 
-    from cyclemlp.dense.compat import apply_mends
+    from cyclemlp.dense.compat import apply_patches
     from cyclemlp.dense.versions import ENGINES, installed_version
 
-    found: list[Mend] = []
+    found: list[Patch] = []
     for name in [engine] if engine is not None else list(ENGINES):
         if installed_version(ENGINES[name].package) is not None:
             # Not only the patches: importing PaddleDetection by itself changes how Pillow and the log behave.
             importlib.import_module({"paddleseg": "cyclemlp.dense.seg", "ppdet": "cyclemlp.dense.det"}[name])
-            found += apply_mends(name)
+            found += apply_patches(name)
     return found

@@ -1,16 +1,16 @@
-"""Mends: where PaddleSeg 2.8 and PaddleDetection 2.6 break under Paddle 3, and what makes each place work.
+"""Compatibility patches: where PaddleSeg 2.8 and PaddleDetection 2.6 break under Paddle 3, and what replaces it.
 
 They are applied by importing `cyclemlp.dense.seg` or `.det`, or by `cyclemlp.dense.patch()`, only to the versions they
 were written for, so that the engines' own loops and tools work too. Importing this module changes nothing.
 
-Each mend says what it mends, for which version, and how to see that it is no longer needed.
+Each patch says what it patches, for which version, and how to see that it is no longer needed.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from packaging.specifiers import SpecifierSet
 from cyclemlp.dense.versions import ENGINES, installed_version
 
 PADDLE_3 = SpecifierSet(">=3.0,<4")
-_applied: dict[str, list[Mend]] = {}
+_applied: dict[str, list[Patch]] = {}
 
 
 @dataclass(frozen=True)
-class Mend:
+class Patch:
     """One place of an engine that breaks.
 
     Attributes:
@@ -55,8 +55,8 @@ class Mend:
         return engine in self.versions and paddle.split("+")[0] in self.paddle
 
 
-def apply_mends(engine: str) -> list[Mend]:
-    """Apply an engine's mends that the installed versions need; a second call changes nothing more.
+def apply_patches(engine: str) -> list[Patch]:
+    """Apply an engine's patches that the installed versions need; a second call changes nothing more.
 
     Args:
         engine: "paddleseg" or "ppdet".
@@ -65,10 +65,17 @@ def apply_mends(engine: str) -> list[Mend]:
         Those in force, in the order of this file; our commands print them.
     """
     if engine not in _applied:
-        _applied[engine] = [mend for mend in MENDS if mend.engine == engine and mend.needed]
-        for mend in _applied[engine]:
-            mend.apply()
+        _applied[engine] = [patch for patch in PATCHES if patch.engine == engine and patch.needed]
+        for patch in _applied[engine]:
+            patch.apply()
     return _applied[engine]
+
+
+def in_words(patches: Sequence[Patch]) -> str:
+    """Which patches of an engine are in force, as a sentence for people."""
+    return f"{ENGINES[patches[0].engine].title} with {len(patches)} compatibility patches: " + ", ".join(
+        patch.place for patch in patches
+    )
 
 
 # ---- both
@@ -104,8 +111,8 @@ def _images(module: str) -> None:
     place.cv2 = _Images()
 
 
-def _reader(engine: str, module: str, versions: SpecifierSet) -> Mend:
-    return Mend(
+def _reader(engine: str, module: str, versions: SpecifierSet) -> Patch:
+    return Patch(
         engine,
         f"{module}.cv2",
         "images are read by OpenCV, whose formats and EXIF differ from Pillow's; they are read as everywhere here",
@@ -224,7 +231,7 @@ def _seg_masks(module: str) -> None:
 
 
 _PADDLESEG = tuple(
-    Mend("paddleseg", place, what, until, apply, _PADDLESEG_2_8)
+    Patch("paddleseg", place, what, until, apply, _PADDLESEG_2_8)
     for place, what, until, apply in (
         (
             "paddleseg.core.train.loss_computation",
@@ -252,7 +259,7 @@ _PADDLESEG = tuple(
         ),
     )
 ) + tuple(
-    Mend(
+    Patch(
         "paddleseg",
         f"{module}.Image",
         "masks of 16 bits are read as 0; they are read as their numbers, or refused",
@@ -367,7 +374,7 @@ def _det_rle() -> None:
 
 _PPDET = (
     *(
-        Mend(
+        Patch(
             "ppdet",
             module,
             f"concat of tensors without an axis ({which}); they get one",
@@ -381,7 +388,7 @@ _PPDET = (
             ("ppdet.modeling.post_process", "numbers of finds, scales", "a prediction"),
         )
     ),
-    Mend(
+    Patch(
         "ppdet",
         "ppdet.modeling.proposal_generator.rpn_head.RPNHead._gen_proposal",
         "in export, a number of proposals without an axis; it gets one",
@@ -389,7 +396,7 @@ _PPDET = (
         _det_proposals_for_export,
         _PPDET_2_6,
     ),
-    Mend(
+    Patch(
         "ppdet",
         "ppdet.modeling.ops.multiclass_nms",
         "traced for export, its operator is added to a program of the old kind; it is called",
@@ -397,7 +404,7 @@ _PPDET = (
         _det_nms,
         _PPDET_2_6,
     ),
-    Mend(
+    Patch(
         "ppdet",
         "ppdet.modeling.proposal_generator.target.rasterize_polygons_within_box",
         "masks given as COCO's run lengths (RLE) end in an error; targets are drawn from them too",
@@ -411,4 +418,4 @@ _PPDET = (
 
 # ---- the list
 
-MENDS: tuple[Mend, ...] = (*_PADDLESEG, *_PPDET)
+PATCHES: tuple[Patch, ...] = (*_PADDLESEG, *_PPDET)

@@ -15,7 +15,7 @@ from cyclemlp.dense.versions import require
 require("ppdet")  # says in words what is missing
 import_engine()
 
-from cyclemlp.dense.compat import apply_mends  # noqa: E402
+from cyclemlp.dense.compat import apply_patches  # noqa: E402
 from cyclemlp.dense.det.backbones import (  # noqa: E402  the engine must be there first
     CycleMLP_B1,
     CycleMLP_B2,
@@ -29,7 +29,7 @@ from cyclemlp.dense.det.backbones import (  # noqa: E402  the engine must be the
     CycleMLP_T_Inferred,
 )
 
-apply_mends("ppdet")
+apply_patches("ppdet")
 
 __all__ = [
     "CycleMLP_B1",

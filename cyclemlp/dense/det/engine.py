@@ -18,7 +18,7 @@ from ppdet.engine import Trainer, set_random_seed
 from ppdet.engine.callbacks import Callback
 from ppdet.metrics import COCOMetric
 
-from cyclemlp.dense.compat import apply_mends
+from cyclemlp.dense.compat import apply_patches, in_words
 from cyclemlp.dense.det.configuration import Category, Configuration, read_categories
 from cyclemlp.dense.det.quiet import no_prints, warnings_only
 from cyclemlp.dense.loading import checked_loading
@@ -39,10 +39,10 @@ def engine(say: Callable[[str], None]) -> Iterator[None]:
     """Within it, the engine works under this Paddle, and speaks from warnings on, on stderr.
 
     Args:
-        say: takes a sentence on what was mended for that.
+        say: takes a sentence on which patches are in force.
     """
-    if mends := apply_mends("ppdet"):
-        say(f"PaddleDetection, mended for this Paddle in {', '.join(mend.place for mend in mends)}")
+    if patches := apply_patches("ppdet"):
+        say(in_words(patches))
     with warnings_only(), checked_loading():
         yield
 

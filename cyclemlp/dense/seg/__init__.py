@@ -16,10 +16,10 @@ from cyclemlp.dense.versions import require
 
 require("paddleseg")
 
-from cyclemlp.dense.compat import apply_mends  # noqa: E402
+from cyclemlp.dense.compat import apply_patches  # noqa: E402
 from cyclemlp.dense.seg.backbones import SegBackbone, seg_backbones  # noqa: E402
 from cyclemlp.dense.seg.semantic_fpn import SemanticFPN  # noqa: E402
 
-apply_mends("paddleseg")
+apply_patches("paddleseg")
 
 __all__ = ["SegBackbone", "SemanticFPN", "seg_backbones"]

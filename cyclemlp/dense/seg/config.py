@@ -30,7 +30,7 @@ from paddleseg.utils import logger
 import cyclemlp.dense.seg  # noqa: F401  registers the backbones
 from cyclemlp.data import read_class_names
 from cyclemlp.dense.bases import read_with_bases, shipped_folder
-from cyclemlp.dense.compat import apply_mends
+from cyclemlp.dense.compat import apply_patches
 from cyclemlp.dense.seg.masks import LabelChecked
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError
 from cyclemlp.network.config import did_you_mean
@@ -218,7 +218,7 @@ class Builder:
 
     def __init__(self, config: SegConfig) -> None:
         self.config = config
-        self.mends = apply_mends("paddleseg")
+        self.patches = apply_patches("paddleseg")
         self._builder = SegBuilder(config)
         logger.log_level = 1  # warnings: PaddleSeg prints each part of the configuration
 

@@ -21,6 +21,7 @@ from paddle.utils import unique_name
 from paddleseg.utils import utils
 
 from cyclemlp._version import __version__
+from cyclemlp.dense.compat import in_words
 from cyclemlp.dense.guard import FiniteGuard
 from cyclemlp.dense.loading import checked_loading
 from cyclemlp.dense.seg import run_folder
@@ -114,8 +115,8 @@ def train(
 
     if world.is_first:
         prepare()
-    for mend in build.mends:
-        say(f"patched: {mend.place}: {mend.what}")
+    if build.patches:
+        say(in_words(build.patches))
     pictures = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 'none'} to evaluate on"
     say(f"{pictures}; {config.iters} steps of {per_step}; everything goes to {output}")
     if start >= config.iters:

@@ -1,4 +1,4 @@
-"""The engine as our commands mend it, a tiny data set, and an empty current folder."""
+"""The engine as our commands patch it, a tiny data set, and an empty current folder."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from dense.det.tiny_coco import make_tiny_coco
 
 import cyclemlp.dense.det  # noqa: F401  before a test module imports the engine, which loosens Pillow
-from cyclemlp.dense.compat import apply_mends
+from cyclemlp.dense.compat import apply_patches
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _mended() -> None:
+def _patched() -> None:
     """As our own commands do."""
-    apply_mends("ppdet")
+    apply_patches("ppdet")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""PaddleSeg's mends: each place breaks without its own, and gives the right figures with it."""
+"""PaddleSeg's patches: each place breaks without its own, and gives the right figures with it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from PIL import ImageFile
 
 import cyclemlp.dense
-from cyclemlp.dense.compat import MENDS, apply_mends
+from cyclemlp.dense.compat import PATCHES, apply_patches
 
-#: Place of a mend → what breaks there without it.
+#: Place of a patch → what breaks there without it.
 BREAKS = {
     "paddleseg.core.train.loss_computation": "loss_computation([logits], labels, None, losses)[0].numpy()[0]",
     "paddleseg.utils.metrics.calculate_area": "calculate_area(paddle.zeros([1, 4, 4]), labels[:1, :4, :4], 3)",
@@ -75,7 +75,7 @@ for code in sys.argv[3:]:
     ("how", "word"), [pytest.param("leave", "breaks", marks=pytest.mark.heavy), ("import", "works")]
 )
 def test_each_place_breaks_without_its_patch_and_importing_ours_applies_it(how, word, tmp_path) -> None:
-    assert [mend.place for mend in MENDS if mend.engine == "paddleseg"] == list(BREAKS)
+    assert [patch.place for patch in PATCHES if patch.engine == "paddleseg"] == list(BREAKS)
     shutil.copy(Path(__file__).parents[2] / "fixtures/data/quarters.heic", tmp_path / "a.heic")
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROBE, how, tmp_path, *BREAKS.values()],
@@ -93,8 +93,8 @@ def test_the_public_patch_says_what_is_in_force() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _mended() -> None:
-    assert len(apply_mends("paddleseg")) == len(BREAKS)
+def _patched() -> None:
+    assert len(apply_patches("paddleseg")) == len(BREAKS)
 
 
 def test_areas_are_counts_of_pixels() -> None:
