@@ -22,7 +22,9 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from cyclemlp.network import VARIANTS, CycleShift, layers
+from cyclemlp.kernels import operations, select_kernels
+from cyclemlp.kernels.cpu import CPULayerNorm
+from cyclemlp.network import VARIANTS, CycleShift
 
 BATCH, SIDE, CHANNELS = 8, 56, 64
 ROWS = SIDE * SIDE
@@ -66,7 +68,7 @@ def main() -> None:
     square = x.reshape([BATCH, SIDE, SIDE, CHANNELS])
     kernel = paddle.ones([CHANNELS, 1, 1, 3])
     kernel.stop_gradient = True
-    ours, paddles = layers.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
+    ours, paddles = CPULayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
 
     def convolve(x: paddle.Tensor) -> paddle.Tensor:
         return F.conv2d(x, kernel, padding=[0, 0, 1, 1], groups=CHANNELS, data_format="NHWC")
@@ -79,26 +81,26 @@ def main() -> None:
     measure("addition of two maps", lambda x, y: x + y, [x, x], rounds)
     measure("product C → 4C", paddle.matmul, [flat, weight], rounds)
     measure("product C → 4C with bias: Paddle's linear", F.linear, [flat, weight, wide_row], rounds)
-    measure("product C → 4C with bias: ours", layers.linear, [flat, weight, wide_row], rounds)
+    measure("product C → 4C with bias: ours", operations.linear, [flat, weight, wide_row], rounds)
     measure("layer norm: Paddle's", paddles, [x], rounds)
     measure("layer norm: ours", ours, [x], rounds)
     measure("GELU, 4C: Paddle's", F.gelu, [wide], rounds)
-    measure("GELU, 4C: ours", layers.gelu, [wide], rounds)
+    measure("GELU, 4C: ours", operations.gelu, [wide], rounds)
     measure("weight by picture and channel: Paddle's broadcast", lambda x, r: x * r, [x, row], rounds)
-    measure("weight by picture and channel: ours", layers.scale_by_row, [x, row], rounds)
+    measure("weight by picture and channel: ours", operations.scale_by_row, [x, row], rounds)
     measure("mean over positions: Paddle's", lambda x: x.mean(axis=1), [x], rounds)
-    measure("mean over positions: ours", layers.mean_of_rows, [x], rounds)
+    measure("mean over positions: ours", operations.mean_of_rows, [x], rounds)
     measure("shift along W: depthwise convolution", convolve, [square], rounds)
     measure("shift along W: temporal_shift", temporal, [square], rounds)
-    measure("shift along W: ours", CycleShift(CHANNELS, (1, 3)), [square], rounds)
-    measure("shift along H: ours", CycleShift(CHANNELS, (3, 1)), [square], rounds)
+    measure("shift along W: ours", select_kernels(CycleShift(CHANNELS, (1, 3))), [square], rounds)
+    measure("shift along H: ours", select_kernels(CycleShift(CHANNELS, (3, 1))), [square], rounds)
     config = VARIANTS["cyclemlp_b1"].config
     total = 0.0
     for stage, (channels, depth) in enumerate(zip(config.embed_dims, config.depths, strict=True)):
         x = paddle.randn([BATCH, SIDE >> stage, SIDE >> stage, channels])
         for step in config.step_sizes:
             name = f"shift by {step} in stage {stage + 1}, {depth} of them"
-            total += depth * measure(name, CycleShift(channels, step), [x], rounds)[1]
+            total += depth * measure(name, select_kernels(CycleShift(channels, step)), [x], rounds)[1]
     print(f"all shifts of a training step of B1, eight pictures: {total:.0f}")
 
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cyclemlp.errors import ModelError, WeightsError
+from cyclemlp.kernels import select_kernels
 from cyclemlp.metadata import FORMAT
 from cyclemlp.network import (
     VARIANTS,
     CycleMLP,
     CycleMLPConfig,
     Variant,
+    build_network,
     canonical_name,
     multiply_adds,
     parameter_count,
@@ -133,7 +135,7 @@ def create_model(
 
 
 def _built(config: CycleMLPConfig, metadata: ModelMetadata) -> CycleMLP:
-    model = CycleMLP(config)
+    model = select_kernels(build_network(config))
     model.metadata = metadata
     return model
 

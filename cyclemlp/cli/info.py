@@ -171,6 +171,8 @@ def _versions() -> dict[str, Any]:
     import numpy
     import paddle
 
+    from cyclemlp.kernels import describe_kernels
+
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     return {
         "paddle-cyclemlp": __version__,
@@ -180,6 +182,7 @@ def _versions() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "bfloat16": ", ".join(bfloat16_instructions()) or "not in this processor",
         "gpus": gpus,
+        "kernels": describe_kernels(),
     }
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cyclemlp.errors import ModelError
+from cyclemlp.kernels import select_kernels
 from cyclemlp.models import describe_model, load_weights, published_weights
-from cyclemlp.network import CycleMLP
+from cyclemlp.network import CycleMLPFeatures
 from cyclemlp.training.freezing import freeze_stages as freeze
 
 #: The variants that both engines know, by the name under which they know them.
@@ -25,7 +26,7 @@ BACKBONES = {
 }
 
 
-class DenseBackbone(CycleMLP):
+class DenseBackbone(CycleMLPFeatures):
     """A variant that gives normalised feature maps, for heads of dense prediction.
 
     Stages after the last of `out_indices` and norms of maps that nobody reads are not built. Parameters have the
@@ -73,6 +74,7 @@ class DenseBackbone(CycleMLP):
                 f"{config.stages} stages: give a whole number from 0 to that"
             )
         super().__init__(config)
+        select_kernels(self)
         self.metadata = metadata
         if pretrained:
             report = load_weights(self, published_weights(variant) if pretrained is True else pretrained)

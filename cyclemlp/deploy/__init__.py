@@ -8,7 +8,7 @@ from cyclemlp.deploy.metadata import ExportError, ExportMetadata, Output
 from cyclemlp.deploy.runtimes import PRECISIONS, RUNS, RUNTIMES, ExportedModel, is_exported, load_exported
 
 if TYPE_CHECKING:
-    from cyclemlp.deploy.export import export_form, export_layer, export_model, feature_form
+    from cyclemlp.deploy.export import export_layer, export_model, feature_form
 
 __all__ = [
     "PRECISIONS",
@@ -18,7 +18,6 @@ __all__ = [
     "ExportMetadata",
     "ExportedModel",
     "Output",
-    "export_form",
     "export_layer",
     "export_model",
     "feature_form",

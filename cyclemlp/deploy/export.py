@@ -19,15 +19,15 @@ import paddle
 from paddle import nn
 
 from cyclemlp._version import __version__
-from cyclemlp.deploy.form import export_form
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata, Output
 from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, paddle_to_onnx
 from cyclemlp.deploy.runtimes import FILES, PADDLE_INFERENCE, openvino_core, require
 from cyclemlp.errors import ModelError
-from cyclemlp.network import CycleMLP
+from cyclemlp.kernels import export_form
+from cyclemlp.network import CycleMLP, CycleMLPFeatures
 from cyclemlp.network.variants import VARIANTS
 
-__all__ = ["FORMATS", "export_form", "export_layer", "export_model", "feature_form"]
+__all__ = ["FORMATS", "export_layer", "export_model", "feature_form"]
 
 FORMATS = ("onnx", "openvino", "paddle")
 
@@ -162,7 +162,7 @@ def feature_form(model: CycleMLP) -> CycleMLP:
     """
     if model.config.features_only:
         return model
-    features = CycleMLP(model.config.replace({"features_only": True}))
+    features = CycleMLPFeatures(model.config.replace({"features_only": True}))
     own = model.state_dict()
     last = f"norm{2 * (model.config.stages - 1)}."
     for name, tensor in features.state_dict().items():

@@ -4,11 +4,11 @@ from cyclemlp._paddle import require_paddle
 
 require_paddle()
 
-from cyclemlp.network.block import CycleBlock, CycleMixer, DropPath, Mlp
 from cyclemlp.network.config import BRANCHES, CycleMLPConfig
 from cyclemlp.network.cost import PartCost, multiply_adds, parameter_count, part_costs
-from cyclemlp.network.cycle_fc import CycleFC, CycleShift
-from cyclemlp.network.cyclemlp import CycleMLP
+from cyclemlp.network.cyclemlp import CycleBlock, CycleFC, CycleMixer, CycleMLP, CycleShift, Mlp
+from cyclemlp.network.drop_path import DropPath
+from cyclemlp.network.features import CycleMLPFeatures, build_network
 from cyclemlp.network.flops import register_flops
 from cyclemlp.network.variants import VARIANTS, Variant, canonical_name
 
@@ -19,12 +19,14 @@ __all__ = [
     "CycleFC",
     "CycleMLP",
     "CycleMLPConfig",
+    "CycleMLPFeatures",
     "CycleMixer",
     "CycleShift",
     "DropPath",
     "Mlp",
     "PartCost",
     "Variant",
+    "build_network",
     "canonical_name",
     "multiply_adds",
     "parameter_count",

@@ -1,102 +1,243 @@
-"""The network: patch embedding, four stages of blocks with downsampling between them, norm, pool, head.
+"""CycleMLP as the paper has it, in plain Paddle operations: one file, read from top to bottom.
 
-Shapes: B batch, H height, W width, C channels. The picture comes in as `[B, 3, H, W]`; inside, channels are
-last; feature maps go out as `[B, C, H, W]`.
+    image → patch embedding → 4 × (blocks, downsampling between them) → norm → mean over positions → head
+    block:   x ← x + mixer(norm(x));  x ← x + mlp(norm(x))
+    mixer:   Σₖ gₖ ⊙ branchₖ(x), then a channel FC; branches: Cycle FC along H, along W, a channel FC; g: the gate
 
-Names, order and layout of the parameters are those of the published weights (Linear weights transposed, as
-Paddle stores them): `network.0`, `.2`, `.4`, `.6` are the stages, `.1`, `.3`, `.5` the downsampling.
+Shapes: B batch, H height, W width, C channels, K branches, S step size. The image comes in as `[B, 3, H, W]`; inside,
+channels are last; feature maps go out as `[B, C, H, W]`.
 
-Source: CycleMLP: A MLP-like Architecture for Dense Prediction, Chen, Xie, Ge, Chen, Liang, Luo,
-ICLR 2022, arXiv 2107.10224. Of the inferred variants, the patch embedding's norm and `PatchMerging`: Swin Transformer,
-Liu et al., ICCV 2021, arXiv 2103.14030.
+Names, order and layout of the parameters are those of the published weights (Linear weights transposed, as Paddle
+stores them): `network.0`, `.2`, `.4`, `.6` are the stages, `.1`, `.3`, `.5` the downsampling.
+
+Equal forms of these layers that are faster on some device are in `cyclemlp.kernels`, which puts them in their places.
+
+Source: CycleMLP: A MLP-like Architecture for Dense Prediction, Chen, Xie, Ge, Chen, Liang, Luo, ICLR 2022,
+arXiv 2107.10224.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.errors import ModelError
-from cyclemlp.network.block import CycleBlock
-from cyclemlp.network.config import CycleMLPConfig
-from cyclemlp.network.init import init_conv, init_linear_or_norm
-from cyclemlp.network.layers import Conv2D, LayerNorm, Linear, traced_whole
+from cyclemlp.network.checks import check_input, recomputed
+from cyclemlp.network.config import BRANCHES, CycleMLPConfig
+from cyclemlp.network.drop_path import DropPath
+from cyclemlp.network.embedding import Downsample, PatchEmbed, PatchMerging
+from cyclemlp.network.head import ClassificationHead
+from cyclemlp.network.init import init_linear_or_norm, trunc_normal_, zeros_
+from cyclemlp.offsets import cycle_offsets
+
+BRANCH_LAYERS = {"h": "sfc_h", "w": "sfc_w", "c": "mlp_c"}
 
 
-@traced_whole
-class PatchEmbed(nn.Layer):
-    """Patch embedding: overlapping and without norm in the published variants.
+class CycleShift(nn.Layer):
+    """Channel c at (i, j) reads (i + δ_h(c), j + δ_w(c)), zero outside; the offsets are `cycle_offsets`'.
 
-    Args:
-        config: of it, `in_chans`, C₁, `patch_size`, `patch_stride`, `patch_padding` and `patch_norm`.
-    """
-
-    def __init__(self, config: CycleMLPConfig) -> None:
-        super().__init__()
-        channels, padding = config.embed_dims[0], [*config.patch_padding, *config.patch_padding]
-        self.proj = Conv2D(config.in_chans, channels, config.patch_size, config.patch_stride, padding=padding)
-        init_conv(self.proj)
-        self.norm = LayerNorm(channels, epsilon=1e-5) if config.patch_norm else nn.Identity()
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[B, in_chans, H, W]` → `[B, H / stride, W / stride, C]`."""
-        return self.norm(self.proj(x).transpose([0, 2, 3, 1]))
-
-
-@traced_whole
-class Downsample(nn.Layer):
-    """3×3 convolution of stride 2 between stages.
+    A depthwise convolution with one-hot kernels, which is exact, has a gradient and is one standard operator. A value
+    that is not finite makes its neighbours not finite too: 0 · ∞ is not a number.
 
     Args:
-        channels, out: C before and after.
+        channels: C.
+        step_size: (S_H, S_W), both at least 1; a step in both is a shift along H and one along W.
     """
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, channels: int, step_size: tuple[int, int]) -> None:
         super().__init__()
-        self.proj = Conv2D(channels, out, 3, 2, padding=1)
-        init_conv(self.proj)
+        self.channels, self.step_size = channels, step_size
+        for name, step, offsets in zip("hw", step_size, cycle_offsets(channels, step_size), strict=True):
+            one_hot = np.eye(step)[offsets + step // 2].reshape(
+                (-1, 1, step, 1) if name == "h" else (-1, 1, 1, step)
+            )
+            # Not persistable: it follows from the step size and is in no published weight file.
+            kernel = paddle.to_tensor(one_hot, dtype=paddle.get_default_dtype()) if step > 1 else None
+            self.register_buffer(f"kernel_{name}", kernel, persistable=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, out]`."""
-        return self.proj(x.transpose([0, 3, 1, 2])).transpose([0, 2, 3, 1])
+        """`[B, H, W, C]` → `[B, H, W, C]`."""
+        return self.shift(x)
+
+    def shift(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, H, W, C]`: each channel at its offset."""
+        (step_h, step_w), groups = self.step_size, self.channels
+        x = x.transpose([0, 3, 1, 2])
+        if step_h > 1:
+            x = F.conv2d(
+                x, self.kernel_h, padding=[step_h // 2, step_h - 1 - step_h // 2, 0, 0], groups=groups
+            )
+        if step_w > 1:
+            x = F.conv2d(
+                x, self.kernel_w, padding=[0, 0, step_w // 2, step_w - 1 - step_w // 2], groups=groups
+            )
+        return x.transpose([0, 2, 3, 1])
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, step_size={self.step_size}"
 
 
-@traced_whole
-class PatchMerging(nn.Layer):
-    """Swin's downsampling: the channels of 2×2 neighbours side by side, norm, a linear layer without bias.
+class CycleFC(CycleShift):
+    """Cycle fully-connected layer (equation 2 of the paper): y = W shift(x) + b.
 
-    An odd number of rows or columns is filled up with zeros at the end.
+    One layer, not a layer of two: so `paddle.flops` counts it, which looks at layers without others inside.
+    The weight has the published layout, `[out_channels, in_channels / groups, 1, 1]`.
 
     Args:
-        channels, out: C before and after.
+        in_channels, out_channels: C_in and C_out, any numbers; neither need be divisible by the step.
+        step_size: (S_H, S_W), both at least 1. (1, 3) shifts along W, (3, 1) along H.
+        groups: blocks of the channel FC that do not see each other; must divide both channel counts.
+        bias: whether the channel FC adds one.
+
+    Raises:
+        ModelError: for a size below 1, or groups that do not divide the channels.
     """
 
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.norm = LayerNorm(4 * channels, epsilon=1e-5)
-        self.reduction = Linear(4 * channels, out, bias_attr=False)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        step_size: tuple[int, int] = (1, 3),
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        if min(in_channels, out_channels, groups, *step_size) < 1 or len(step_size) != 2:
+            raise ModelError(
+                f"CycleFC({in_channels}, {out_channels}, step_size={step_size}, groups={groups}): "
+                "channels, groups and both steps (S_H, S_W) must be at least 1"
+            )
+        if in_channels % groups or out_channels % groups:
+            raise ModelError(
+                f"CycleFC: groups={groups} must divide in_channels={in_channels} and {out_channels=}"
+            )
+        super().__init__(in_channels, (int(step_size[0]), int(step_size[1])))
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.weight = self.create_parameter([out_channels, in_channels // groups, 1, 1])
+        self.bias = self.create_parameter([out_channels], is_bias=True) if bias else None
+        trunc_normal_(self.weight)
+        if self.bias is not None:
+            zeros_(self.bias)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, out]`."""
-        return self.reduction(self.norm(merge_patches(x)))
+        """`[B, H, W, C_in]` → `[B, H, W, C_out]`."""
+        parts, weights = self.shift(x).chunk(self.groups, axis=-1), self.weight.flatten(1).chunk(self.groups)
+        products = [paddle.matmul(parts[i], weights[i], transpose_y=True) for i in range(self.groups)]
+        y = products[0] if self.groups == 1 else paddle.concat(products, axis=-1)
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        more = f"groups={self.groups}, bias={self.bias is not None}"
+        return f"{self.in_channels}, {self.out_channels}, step_size={self.step_size}, {more}"
 
 
-def merge_patches(x: paddle.Tensor) -> paddle.Tensor:
-    """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, 4 C]`: 2×2 neighbours side by side, column by column."""
-    # One row and column of zeros whatever the size, which tracing may not know; an even one leaves them out. Not by
-    # padding: paddle2onnx 2.1 writes a number into its Pad that it never set.
-    x = paddle.concat([x, paddle.zeros_like(x[:, :1])], axis=1)
-    x = paddle.concat([x, paddle.zeros_like(x[:, :, :1])], axis=2)
-    first, second = slice(0, -1, 2), slice(1, None, 2)
-    return paddle.concat(
-        [x[:, rows, columns] for columns in (first, second) for rows in (first, second)], axis=-1
-    )
+class Mlp(nn.Layer):
+    """FC, GELU, FC; dropout after each. Widths `channels`, `hidden`, `out` (`channels` by default)."""
+
+    def __init__(self, channels: int, hidden: int, out: int | None = None, drop: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, out or channels)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[…, C]` → `[…, out]`."""
+        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
 
 
-class CycleMLP(nn.Layer):
-    """CycleMLP for pictures of any size from `config.min_size` (32 pixels) on.
+class CycleMixer(nn.Layer):
+    """y = P(Σₖ gₖ ⊙ branchₖ(x)): the branches, weighted per image and channel by a gate, then a projection.
+
+    The gate g = softmax over k of MLP(mean over positions of Σₖ branchₖ(x)), the MLP C → C/4 → K·C (Split Attention;
+    `reweight` in the published weights). Without it the branches are summed.
+
+    Args:
+        channels: C.
+        step_sizes: (S_H, S_W) of `sfc_h` and of `sfc_w`.
+        branches: which of `BRANCHES`, in that order.
+        drop: dropout rate in the gate's MLP and after the projection.
+        gate: whether there is one.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        step_sizes: Sequence[tuple[int, int]] = ((1, 3), (3, 1)),
+        branches: Sequence[str] = BRANCHES,
+        drop: float = 0.0,
+        gate: bool = True,
+    ) -> None:
+        super().__init__()
+        # Created in the order of the published weights.
+        if "c" in branches:
+            self.mlp_c = nn.Linear(channels, channels, bias_attr=False)
+        if "h" in branches:
+            self.sfc_h = CycleFC(channels, channels, step_sizes[0])
+        if "w" in branches:
+            self.sfc_w = CycleFC(channels, channels, step_sizes[1])
+        if gate:
+            self.reweight = Mlp(channels, channels // 4, channels * len(branches), drop)
+        self.proj = nn.Linear(channels, channels)
+        self.proj_drop = nn.Dropout(drop)
+        self.branches, self.gated = tuple(branches), gate
+
+    def gate(self, mean: paddle.Tensor) -> paddle.Tensor:
+        """Weights of the branches: mean of their sum, `[B, C]` → `[B, C, K]`, each row of K summing to 1."""
+        logits = self.reweight(mean).reshape([-1, mean.shape[-1], len(self.branches)])
+        return F.softmax(logits.astype("float32") if logits.dtype != paddle.float64 else logits, axis=-1)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, H, W, C]`."""
+        return self.proj_drop(self.mix(x, [getattr(self, BRANCH_LAYERS[branch]) for branch in self.branches]))
+
+    def mix(self, x: paddle.Tensor, layers: list[nn.Layer]) -> paddle.Tensor:
+        """Branches and projection, before dropout: `[B, H, W, C]` → `[B, H, W, C]`."""
+        outputs = [layer(x) for layer in layers]
+        if self.gated:
+            weights = self.gate(paddle.add_n(outputs).mean(axis=[1, 2])).astype(outputs[0].dtype)
+            outputs = [y * weights[:, :, k].unsqueeze([1, 2]) for k, y in enumerate(outputs)]
+        return self.proj(paddle.add_n(outputs))
+
+
+class CycleBlock(nn.Layer):
+    """x ← x + mixer(norm(x)); x ← x + mlp(norm(x)).
+
+    Args:
+        channels: C.
+        mlp_ratio: hidden width of the channel MLP over C.
+        step_sizes, branches, drop, gate: as in `CycleMixer`; `drop` also acts in the channel MLP.
+        drop_path: stochastic depth rate of both residual branches.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        mlp_ratio: float = 4.0,
+        step_sizes: Sequence[tuple[int, int]] = ((1, 3), (3, 1)),
+        branches: Sequence[str] = BRANCHES,
+        drop: float = 0.0,
+        drop_path: float = 0.0,
+        gate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels, epsilon=1e-5)
+        self.attn = CycleMixer(channels, step_sizes, branches, drop, gate)
+        self.norm2 = nn.LayerNorm(channels, epsilon=1e-5)
+        self.mlp = Mlp(channels, int(channels * mlp_ratio), drop=drop)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, H, W, C]`."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class CycleMLP(ClassificationHead, nn.Layer):
+    """CycleMLP for images of any size from `config.min_size` (32 pixels) on; see `ClassificationHead` for its head.
 
     Args:
         config: the architecture; see `CycleMLPConfig`.
@@ -104,10 +245,7 @@ class CycleMLP(nn.Layer):
     Attributes:
         config: as given.
         metadata: model name, preprocessing and class names, from `cyclemlp.create_model`; None otherwise.
-        feature_channels, feature_strides: of the maps that the feature form returns, in its order.
         num_features: width of the last stage, the input of the head.
-
-    In the feature form, stages after the last of `out_indices` are not built.
     """
 
     metadata: Any = None
@@ -115,161 +253,42 @@ class CycleMLP(nn.Layer):
     def __init__(self, config: CycleMLPConfig) -> None:
         super().__init__()
         self.config = config
-        # Of plain types and of their own, because Paddle's symbolic tracer does not look into `config`.
-        self._features_only, self._out_indices = config.features_only, config.out_indices
+        # Of plain types, because Paddle's symbolic tracer does not look into `config`.
         self._recompute, self._min_size, self._in_chans = config.recompute, config.min_size, config.in_chans
-        dims = config.embed_dims
+        dims, blocks = config.embed_dims, sum(config.depths)
         self.num_features = dims[config.stages - 1]
-        self.feature_channels = [dims[i] for i in config.out_indices]
-        self.feature_strides = [config.strides[i] for i in config.out_indices]
-
         self.patch_embed = PatchEmbed(config)
         downsampling = Downsample if config.downsample == "conv" else PatchMerging
-        blocks = sum(config.depths)
-        drop_paths = [config.drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
+        drop_paths = iter(config.drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks))
+        more = (config.step_sizes, config.branches, config.drop_rate)
         network: list[nn.Layer] = []
-        for i, depth in enumerate(config.depths[: config.stages]):
-            if i > 0:
-                network.append(downsampling(dims[i - 1], dims[i]))
-            network.append(
-                nn.Sequential(
-                    *(
-                        CycleBlock(
-                            dims[i],
-                            config.mlp_ratios[i],
-                            config.step_sizes,
-                            config.branches,
-                            config.drop_rate,
-                            drop_paths.pop(0),
-                            config.gate,
-                        )
-                        for _ in range(depth)
-                    )
-                )
-            )
+        for i, (dim, ratio, depth) in enumerate(zip(dims, config.mlp_ratios, config.depths, strict=True)):
+            if i < config.stages:
+                network += [downsampling(dims[i - 1], dim)] if i else []
+                stage = [CycleBlock(dim, ratio, *more, next(drop_paths), config.gate) for _ in range(depth)]
+                network.append(nn.Sequential(*stage))
         self.network = nn.LayerList(network)
-        if config.features_only:
-            for i in config.out_indices:
-                self.add_sublayer(f"norm{2 * i}", LayerNorm(dims[i], epsilon=1e-5))
-        else:
-            self.norm = LayerNorm(dims[-1], epsilon=1e-5)
-            self.head = Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
+        self.add_top()
         self.apply(init_linear_or_norm)
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor | list[paddle.Tensor]:
-        """`[B, in_chans, H, W]` → logits `[B, num_classes]`.
-
-        Without a head, pooled features `[B, C₄]`; in the feature form, a list of normalised maps
-        `[B, Cᵢ, H / sᵢ, W / sᵢ]` of the strides `feature_strides`.
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, in_chans, H, W]` → logits `[B, num_classes]`; without a head, pooled features `[B, C₄]`.
 
         Raises:
-            ModelError: for a picture with other channels, or smaller than 32 pixels in a direction.
+            ModelError: for an image with other channels, or smaller than 32 pixels in a direction.
         """
-        if self._features_only:
-            return self._forward_maps(x)
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, in_chans, H, W]` → the last stage's normalised map, `[B, C₄, H / 32, W / 32]`."""
-        if self._features_only:
-            return self._forward_maps(x)[-1]
-        self._check_input(x)
-        x = self.patch_embed(x)
-        for stage in self.network:
-            x = self._forward_stage(stage, x)
-        return self.norm(x).transpose([0, 3, 1, 2])
+        return self.norm(self.forward_stages(x)[-1]).transpose([0, 3, 1, 2])
 
-    def forward_head(self, x: paddle.Tensor, pre_logits: bool = False) -> paddle.Tensor:
-        """Map of `forward_features`, `[B, C₄, h, w]` → logits `[B, num_classes]`.
-
-        With `pre_logits`, the pooled features before the head, `[B, C₄]`.
-
-        Raises:
-            ModelError: in the feature form, which has no head.
-        """
-        if self._features_only:
-            raise ModelError("a model made with features_only=True has no head")
-        x = x.mean(axis=[2, 3])
-        return x if pre_logits else self.head(x)
-
-    def class_maps(self, x: paddle.Tensor) -> paddle.Tensor:
-        """Map of `forward_features`, `[B, C₄, h, w]` → what each position gives each class, `[B, num_classes, h, w]`.
-
-        Mean and head are linear, so a class's logit is the mean of its map, plus the head's bias.
-
-        Raises:
-            ModelError: for a network without a head.
-        """
-        if self.config.features_only or not self.config.num_classes:
-            raise ModelError("class maps need a classification head; this model has none")
-        maps = paddle.matmul(x.transpose([0, 2, 3, 1]), self.head.weight)
-        return maps.transpose([0, 3, 1, 2])
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits; 0 without a head and in the feature form."""
-        return 0 if self._features_only else self.config.num_classes
-
-    def get_classifier(self) -> nn.Layer:
-        """The head: a linear layer, or `nn.Identity` in a model of no classes.
-
-        Raises:
-            ModelError: in the feature form, which has no head.
-        """
-        if self._features_only:
-            raise ModelError("a model made with features_only=True has no head")
-        return self.head
-
-    def no_weight_decay(self) -> list[str]:
-        """Names of the parameters that the recipes do not decay: biases, and scales of norms."""
-        return [name for name, parameter in self.named_parameters() if parameter.ndim <= 1]
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a freshly initialised one of `num_classes` outputs; 0 removes it.
-
-        The names of the former classes are forgotten.
-
-        Raises:
-            ModelError: in the feature form, or for a number below 0.
-        """
-        if self.config.features_only:
-            raise ModelError("a model made with features_only=True has no head to reset")
-        self.config = self.config.replace({"num_classes": num_classes})
-        self.head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        init_linear_or_norm(self.head)
-        if self.metadata is not None:
-            self.metadata.classes = None
-
-    def _forward_maps(self, x: paddle.Tensor) -> list[paddle.Tensor]:
-        self._check_input(x)
-        x = self.patch_embed(x)
-        maps = []
-        for i, stage in enumerate(self.network):
-            x = self._forward_stage(stage, x)
-            if i % 2 == 0 and i // 2 in self._out_indices:
-                maps.append(getattr(self, f"norm{i}")(x).transpose([0, 3, 1, 2]))
+    def forward_stages(self, x: paddle.Tensor) -> list[paddle.Tensor]:
+        """`[B, in_chans, H, W]` → each stage's map, `[B, H / sᵢ, W / sᵢ, Cᵢ]`."""
+        check_input(x, self._in_chans, self._min_size)
+        x, maps = self.patch_embed(x), []
+        for i, layer in enumerate(self.network):  # stages, and between them the downsampling
+            x = recomputed(layer, x) if self._recompute and i % 2 == 0 and layer.training else layer(x)
+            if i % 2 == 0:
+                maps.append(x)
         return maps
-
-    def _forward_stage(self, stage: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
-        if self._recompute and stage.training and isinstance(stage, nn.Sequential):
-            from paddle.distributed.fleet.utils import recompute
-
-            for block in stage:
-                # The other way, by a PyLayer, cannot be used under DataParallel.
-                x = recompute(block, x, use_reentrant=False)
-            return x
-        return stage(x)
-
-    def _check_input(self, x: paddle.Tensor) -> None:
-        if not paddle.in_dynamic_mode():
-            return  # under tracing a size may be unknown
-        least, channels = self._min_size, self._in_chans
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise ModelError(
-                f"the input has shape {list(x.shape)}; expected [batch, {channels}, height, width]"
-            )
-        if min(x.shape[2:]) < least:
-            raise ModelError(
-                f"the picture is {x.shape[2]}×{x.shape[3]} pixels (height×width); "
-                f"this network needs at least {least} in both directions: resize or pad it"
-            )

@@ -12,9 +12,8 @@ import paddle
 from paddle import nn
 from paddle.hapi import dynamic_flops
 
-from cyclemlp.network.block import DropPath
-from cyclemlp.network.cycle_fc import CycleFC, CycleShift
-from cyclemlp.network.layers import Conv2D, LayerNorm, Linear
+from cyclemlp.network.cyclemlp import CycleFC, CycleShift
+from cyclemlp.network.drop_path import DropPath
 
 
 def register_flops() -> None:
@@ -23,13 +22,9 @@ def register_flops() -> None:
     A convolution counts its bias too, as Paddle's own does.
     """
     table = dynamic_flops.register_hooks
-    free = (LayerNorm, CycleShift, DropPath, nn.Identity)
+    free = (nn.LayerNorm, CycleShift, DropPath, nn.Identity)
     table |= {layer: dynamic_flops.count_zero_ops for layer in free if layer not in table}
-    table |= {
-        Linear: dynamic_flops.count_linear,
-        Conv2D: dynamic_flops.count_convNd,
-        CycleFC: _count_cycle_fc,
-    }
+    table[CycleFC] = _count_cycle_fc
 
 
 def _count_cycle_fc(layer: CycleFC, inputs: Any, output: paddle.Tensor) -> None:

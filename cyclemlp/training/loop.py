@@ -208,7 +208,7 @@ def _train(
             except TrainingFailedError as error:
                 raise TrainingFailedError(f"{error}; {_keep_last_good(state, model, save)}") from None
             except DataError as error:  # a picture that cannot be read
-                if not state.step:
+                if not state.step or not world.is_first:  # the others write nothing
                     raise
                 raise DataError(f"{error}; what was trained is kept in {save()}") from error
             if world.any(interruption.signal is not None):

@@ -15,8 +15,9 @@ from sklearn.datasets import load_sample_images
 
 import cyclemlp
 from cyclemlp.data import evaluation_transform
-from cyclemlp.deploy import ExportError, ExportMetadata, Output, export_form, export_layer, feature_form
+from cyclemlp.deploy import ExportError, ExportMetadata, Output, export_layer, feature_form
 from cyclemlp.errors import ModelError
+from cyclemlp.kernels import export_form
 from cyclemlp.preprocessing import Preprocessing
 
 SMALL = {"embed_dims": (8, 12, 16, 20), "depths": (1, 1, 1, 1)}

@@ -144,6 +144,7 @@ def test_ctrl_c_after_two_models_of_openvino(exported):
     # Two plugins that went in the order they came in left signal handlers a stack that was gone: SIGSEGV.
     program = (
         "import cyclemlp, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"first, second = (cyclemlp.load_exported({str(exported / 'onnx')!r}, runtime='openvino') for _ in 'ab')\n"
         "first = None\n"
         "second = None\n"
@@ -153,7 +154,7 @@ def test_ctrl_c_after_two_models_of_openvino(exported):
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 

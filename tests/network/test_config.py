@@ -5,8 +5,8 @@ import pytest
 
 from cyclemlp import create_model
 from cyclemlp.errors import ModelError
-from cyclemlp.network import CycleFC, CycleMLP, CycleMLPConfig, multiply_adds, parameter_count
-from cyclemlp.network.block import CycleBlock, Mlp
+from cyclemlp.network import CycleFC, CycleMLPConfig, build_network, multiply_adds, parameter_count
+from cyclemlp.network.cyclemlp import CycleBlock, Mlp
 
 NANO = "cyclemlp_nano"
 
@@ -235,7 +235,7 @@ def test_parameters_and_multiply_adds_of_the_published_variants(number, paramete
 )
 def test_multiply_adds_count_the_layers_that_run(config):
     """The formula against a count over the layers of a real forward."""
-    model, total = CycleMLP(config), 0
+    model, total = build_network(config), 0
 
     def count(layer, inputs, output):
         nonlocal total

@@ -8,8 +8,9 @@ from paddle import nn
 from paddle.vision.ops import deform_conv2d
 
 from cyclemlp import create_model, model_info
+from cyclemlp.kernels import select_kernels
 from cyclemlp.network import VARIANTS, CycleMixer, DropPath
-from cyclemlp.network.cyclemlp import PatchMerging
+from cyclemlp.network.embedding import PatchMerging
 from cyclemlp.offsets import cycle_offsets
 
 SMALL = {"embed_dims": (8, 12, 16, 20), "depths": (1, 2, 1, 1)}
@@ -137,7 +138,7 @@ def written(mixer, x):
 @pytest.mark.parametrize("side", [2, 9])
 def test_the_sum_and_its_gradients(branches, side):
     """At 2 × 2 positions branch by branch, at 9 × 9 as products."""
-    mixer = CycleMixer(8, branches=branches, gate=False)
+    mixer = select_kernels(CycleMixer(8, branches=branches, gate=False))
     assert not any("reweight" in name for name in mixer.state_dict())
     for parameter in mixer.parameters():
         parameter.set_value(paddle.randn(parameter.shape))
@@ -155,7 +156,7 @@ def test_the_sum_and_its_gradients(branches, side):
 @pytest.mark.parametrize(("batch", "side", "products"), [(1, 5, True), (1, 4, False), (2, 4, True)])
 def test_the_products_are_made_where_they_pay(batch, side, products, monkeypatch):
     """25 or 2·16 positions are at least 3 branches times 8 channels, 16 are not. All pictures share the matrices."""
-    mixer, chosen = CycleMixer(8, gate=False), []
+    mixer, chosen = select_kernels(CycleMixer(8, gate=False)), []
     real = mixer._sum_as_products
     monkeypatch.setattr(mixer, "_sum_as_products", lambda *a: chosen.append(1) or real(*a))
     mixer(paddle.randn([batch, side, side, 8]))
@@ -164,7 +165,7 @@ def test_the_products_are_made_where_they_pay(batch, side, products, monkeypatch
 
 @pytest.mark.parametrize("layer", ["sfc_h", "mlp_c", "proj"])
 def test_who_listens_to_a_layer_hears_it(layer):
-    mixer, heard = CycleMixer(8, gate=False), []
+    mixer, heard = select_kernels(CycleMixer(8, gate=False)), []
     getattr(mixer, layer).register_forward_post_hook(lambda *_: heard.append(layer))
     mixer(paddle.randn([1, 9, 9, 8]))
     assert heard == [layer]

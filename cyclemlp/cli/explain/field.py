@@ -90,9 +90,10 @@ def _channel_fc_twin(model: Any, seed: int) -> Any:
     """The same architecture with the channel FC as the only branch, and random weights."""
     import paddle
 
-    from cyclemlp.network import CycleMLP
+    from cyclemlp.kernels import select_kernels
+    from cyclemlp.network import build_network
 
     paddle.seed(seed)
-    twin = CycleMLP(model.config.replace({"branches": ("c",)}))
+    twin = select_kernels(build_network(model.config.replace({"branches": ("c",)})))
     twin.metadata = model.metadata
     return twin

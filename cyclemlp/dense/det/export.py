@@ -41,9 +41,9 @@ from cyclemlp.dense.det.predict import Detector
 from cyclemlp.dense.det.quiet import no_prints
 from cyclemlp.deploy import ExportError, ExportMetadata, Output, export_layer
 from cyclemlp.deploy.export import new_folder
-from cyclemlp.deploy.form import export_form
 from cyclemlp.deploy.runtimes import PADDLE_INFERENCE
 from cyclemlp.errors import ConfigError
+from cyclemlp.kernels import export_form
 from cyclemlp.preprocessing import Preprocessing
 
 FORMATS = ("paddle", "onnx")

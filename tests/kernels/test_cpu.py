@@ -1,4 +1,4 @@
-"""The layers as they are computed on a processor give Paddle's results and gradients; the mixer's forms agree."""
+"""The layers as they are computed on a CPU give the plain ones' results and gradients; so does every variant whole."""
 
 import numpy as np
 import paddle
@@ -7,15 +7,17 @@ import pytest
 from paddle import nn
 
 from cyclemlp import create_model
+from cyclemlp.kernels import select_kernels
+from cyclemlp.kernels.cpu import CPUConv2D, CPUCycleMixer, CPULayerNorm, CPULinear
+from cyclemlp.kernels.operations import add_row, gelu, mean_of_rows, scale_by_row
 from cyclemlp.network import CycleMixer, CycleShift
-from cyclemlp.network.layers import Conv2D, LayerNorm, Linear, add_row, gelu, mean_of_rows, scale_by_row
 
 LAYERS = [
-    (Linear(6, 10), nn.Linear(6, 10), (2, 3, 4, 6)),
-    (Linear(6, 10, bias_attr=False), nn.Linear(6, 10, bias_attr=False), (5, 6)),
-    (LayerNorm(12, epsilon=1e-5), nn.LayerNorm(12, epsilon=1e-5), (2, 3, 4, 12)),
-    (Conv2D(3, 8, 7, 4, padding=2), nn.Conv2D(3, 8, 7, 4, padding=2), (2, 3, 17, 12)),
-    (Conv2D(4, 6, 3, 2, padding=1), nn.Conv2D(4, 6, 3, 2, padding=1), (3, 4, 7, 8)),
+    (CPULinear(6, 10), nn.Linear(6, 10), (2, 3, 4, 6)),
+    (CPULinear(6, 10, bias_attr=False), nn.Linear(6, 10, bias_attr=False), (5, 6)),
+    (CPULayerNorm(12, epsilon=1e-5), nn.LayerNorm(12, epsilon=1e-5), (2, 3, 4, 12)),
+    (CPUConv2D(3, 8, 7, 4, padding=2), nn.Conv2D(3, 8, 7, 4, padding=2), (2, 3, 17, 12)),
+    (CPUConv2D(4, 6, 3, 2, padding=1), nn.Conv2D(4, 6, 3, 2, padding=1), (3, 4, 7, 8)),
 ]
 IDS = [type(layer).__name__ for layer, _, _ in LAYERS]
 FUNCTIONS = {
@@ -85,7 +87,7 @@ def test_gelu_far_from_zero(dtype):
 
 @pytest.mark.parametrize("frozen", ["weight", "bias", "both", "input"])
 def test_a_frozen_part_of_a_norm_gets_no_gradient(frozen):
-    layer, x = LayerNorm(4), paddle.randn([3, 4])
+    layer, x = CPULayerNorm(4), paddle.randn([3, 4])
     x.stop_gradient = frozen == "input"
     layer.weight.stop_gradient = frozen in ("weight", "both")
     layer.bias.stop_gradient = frozen in ("bias", "both")
@@ -115,9 +117,10 @@ def test_the_mixers_forms_agree(branches, step_sizes):
     for parameter in mixer.parameters():
         parameter.set_value(values(parameter.shape))
     layers = [getattr(mixer, {"h": "sfc_h", "w": "sfc_w", "c": "mlp_c"}[b]) for b in branches]
+    select_kernels(mixer)
     forms = [
         results(lambda x, form=form: form(x, layers), [values((2, 5, 6, 8))], mixer.parameters())
-        for form in (mixer._as_written, mixer._branch_by_branch, mixer._one_product)
+        for form in (super(CPUCycleMixer, mixer).mix, mixer._branch_by_branch, mixer._one_product)
     ]
     for form in forms[1:]:
         assert_same(form, forms[0])
@@ -126,8 +129,8 @@ def test_the_mixers_forms_agree(branches, step_sizes):
 @pytest.mark.parametrize(("side", "form"), [(5, "_one_product"), (4, "_branch_by_branch")])
 def test_the_form_is_chosen_by_shape(side, form, monkeypatch):
     """25 positions are at least 3 branches times 8 channels, 16 are not."""
-    mixer, chosen = CycleMixer(8), []
-    for name in ("_as_written", "_one_product", "_branch_by_branch"):
+    mixer, chosen = select_kernels(CycleMixer(8)), []
+    for name in ("_one_product", "_branch_by_branch"):
         real = getattr(mixer, name)
         monkeypatch.setattr(mixer, name, lambda *a, name=name, real=real: chosen.append(name) or real(*a))
     mixer(paddle.randn([1, side, side, 8]))
@@ -137,14 +140,14 @@ def test_the_form_is_chosen_by_shape(side, form, monkeypatch):
 @pytest.mark.parametrize("layer", ["sfc_h", "sfc_w", "mlp_c", "proj"])
 def test_who_listens_to_a_layer_hears_it(layer):
     """One product needs no output of a single branch; a hook on a branch wants it all the same."""
-    mixer, heard = CycleMixer(8), []
+    mixer, heard = select_kernels(CycleMixer(8)), []
     getattr(mixer, layer).register_forward_post_hook(lambda *_: heard.append(layer))
     mixer(paddle.randn([1, 9, 9, 8]))
     assert heard == [layer]
 
 
 def test_a_layer_put_in_a_branchs_place_is_used():
-    mixer, x = CycleMixer(8), paddle.randn([1, 9, 9, 8])
+    mixer, x = select_kernels(CycleMixer(8)), paddle.randn([1, 9, 9, 8])
     before = mixer(x)
     mixer.mlp_c = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
     assert float((mixer(x) - before).abs().max()) > 1e-6
@@ -154,7 +157,7 @@ def test_a_value_that_is_not_finite_stays_in_its_picture():
     for step in ((1, 3), (3, 1), (3, 3)):
         x = paddle.zeros([3, 4, 5, 7])
         x[1] = float("inf")
-        shifted = CycleShift(7, step)(x)
+        shifted = select_kernels(CycleShift(7, step))(x)
         assert not shifted[0].any()
         assert not shifted[2].any()
 

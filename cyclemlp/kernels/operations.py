@@ -1,11 +1,11 @@
-"""The network's layers on a processor: Paddle's own, computed in another way where Paddle's is slow; and the shift.
+"""Operations that are slow in Paddle 3 on a CPU, as equal ones that are not.
 
-Shapes: N rows (positions), C channels in, O channels out.
+Shapes: B batch, H height, W width, N rows (positions), C channels in, O channels out.
 
-In Paddle 3 on a CPU the matrix products run at the processor's speed, and what stands between them does not.
-A broadcast over the batch takes thirty times an addition, the gradient of a layer norm twenty times its forward,
-a bias with its gradient as long as the forward of its product (docs/speed.md). Each has an exact equivalent that
-is a product with ones, an operation on equal shapes, or another norm:
+The matrix products run at the processor's speed, and what stands between them does not. A broadcast over the batch
+takes thirty times an addition, the gradient of a layer norm twenty times its forward, a bias with its gradient as long
+as the forward of its product (docs/speed.md). Each has an exact equivalent that is a product with ones, an operation on
+equal shapes, or another norm:
 
 * a row of values is spread over all rows, and a sum is taken over all rows, as a product with a column of ones;
 * a layer norm is a batch norm over positions instead of channels, then scale and bias;
@@ -13,25 +13,21 @@ is a product with ones, an operation on equal shapes, or another norm:
 
 Gradients are Paddle's, or by hand (`PyLayer`) for functions of one tensor: with two, `paddle.grad` for one of them
 would fail.
-
-The layers are Paddle's, with its names, parameters and hooks. `rewritten(x)` says where this applies: in eager
-mode on a CPU without mixed precision. Everywhere else, tracing and export among it, they are Paddle's entirely.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
 from paddle.autograd import PyLayer
 
 
-def rewritten(x: paddle.Tensor) -> bool:
-    """Whether operations on this tensor are computed in this module's way."""
+def on_cpu(x: paddle.Tensor) -> bool:
+    """Whether these operations are the ones to take: eager, on a CPU, float32 or float64, without mixed precision."""
     if not paddle.in_dynamic_mode():
         return False
     return bool(
@@ -41,33 +37,20 @@ def rewritten(x: paddle.Tensor) -> bool:
     )
 
 
-_LayerClass = TypeVar("_LayerClass", bound=type)
-
-
-def traced_whole(layer: _LayerClass) -> _LayerClass:
-    """Decorator of a layer: Paddle's symbolic tracer (`paddle.jit.to_static` with its defaults) takes it as a whole.
-
-    Looked into, its Python would be simulated instruction by instruction on tensors without a place, which is more
-    than the tracer can do. As a whole it is called in static mode, as it is everywhere else where it is traced.
-    """
-    marker = getattr(paddle.jit, "marker", None)  # of Paddle 3.1 and later
-    return layer if marker is None else marker.unified(layer, for_ast=False)
-
-
-def _wants_gradient(x: paddle.Tensor) -> bool:
+def wants_gradient(x: paddle.Tensor) -> bool:
     return paddle.is_grad_enabled() and not x.stop_gradient
 
 
 # ---- one row and all rows
 
 
-def _ones(rows: int, like: paddle.Tensor) -> paddle.Tensor:
+def ones_column(rows: int, like: paddle.Tensor) -> paddle.Tensor:
     return paddle.ones([rows, 1], dtype=like.dtype)
 
 
 def spread(row: paddle.Tensor, rows: int) -> paddle.Tensor:
     """`[…, 1, C]` → `[…, N, C]`, each row the same."""
-    return paddle.matmul(_ones(rows, row), row)
+    return paddle.matmul(ones_column(rows, row), row)
 
 
 def mean_of_rows(x: paddle.Tensor) -> paddle.Tensor:
@@ -93,64 +76,35 @@ def linear(
     y = paddle.matmul(x, weight, transpose_y=transpose)
     if bias is None:
         return y
-    if not rewritten(x):
-        return y + bias
     shape = y.shape
     y, bias = y.reshape([-1, shape[-1]]), bias.unsqueeze(0)
     if paddle.is_grad_enabled():
         return add_row(y, bias).reshape(shape)
-    return y.addmm_(_ones(y.shape[0], y), bias).reshape(
+    return y.addmm_(ones_column(y.shape[0], y), bias).reshape(
         shape
     )  # in one pass; but it would keep y for the gradient
 
 
-# ---- layers
+def layer_norm(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float) -> paddle.Tensor:
+    """`[…, C]` → `[…, C]`: the norm over channels as a batch norm over rows, whose gradient is fast."""
+    channels = x.shape[-1]
+    rows = x.size // channels
+    unused = paddle.zeros([rows], x.dtype), paddle.zeros([rows], x.dtype)  # running mean and variance
+    y = F.batch_norm(x.reshape([1, rows, channels]), *unused, None, None, True, epsilon=epsilon)
+    y = scale_by_row(y.reshape([rows, channels]), weight.unsqueeze(0))
+    return add_row(y, bias.unsqueeze(0)).reshape(x.shape)
 
 
-@traced_whole
-class Linear(nn.Linear):
-    """Paddle's, with the gradient of the bias as a product."""
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[…, C]` → `[…, O]`."""
-        return linear(x, self.weight, self.bias) if rewritten(x) else super().forward(x)
-
-
-@traced_whole
-class LayerNorm(nn.LayerNorm):
-    """Paddle's over the last axis, with scale and bias; its gradient as that of a batch norm over rows."""
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[…, C]` → `[…, C]`."""
-        if not _wants_gradient(x) or not rewritten(x):
-            return super().forward(x)
-        channels = x.shape[-1]
-        rows = x.size // channels
-        unused = paddle.zeros([rows], x.dtype), paddle.zeros([rows], x.dtype)  # running mean and variance
-        y = F.batch_norm(x.reshape([1, rows, channels]), *unused, None, None, True, epsilon=self._epsilon)
-        y = scale_by_row(y.reshape([rows, channels]), self.weight.unsqueeze(0))
-        return add_row(y, self.bias.unsqueeze(0)).reshape(x.shape)
-
-
-@traced_whole
-class Conv2D(nn.Conv2D):
-    """Paddle's, with the bias added as a product."""
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[B, C, H, W]` → `[B, O, H', W']`."""
-        if self.bias is None or not rewritten(x):
-            return super().forward(x)
-        y = F.conv2d(x, self.weight, None, self._stride, self._padding, self._dilation, self._groups)
-        batch, _, height, width = y.shape
-        bias = self.bias.tile([batch]).unsqueeze(1)  # a row here is one position of all the maps
-        return y + paddle.matmul(bias, _ones(height * width, y), transpose_y=True).reshape(y.shape)
+def add_channel_bias(y: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
+    """`[B, O, H, W]` plus `[O]`."""
+    batch, _, height, width = y.shape
+    bias = bias.tile([batch]).unsqueeze(1)  # a row here is one position of all the maps
+    return y + paddle.matmul(bias, ones_column(height * width, y), transpose_y=True).reshape(y.shape)
 
 
 def gelu(x: paddle.Tensor) -> paddle.Tensor:
     """x·Φ(x), Φ the normal distribution's (GELU by erf)."""
-    if not rewritten(x):
-        return F.gelu(x)
-    return _Gelu.apply(x) if _wants_gradient(x) else _normal(x).multiply_(x)
+    return _Gelu.apply(x) if wants_gradient(x) else _normal(x).multiply_(x)
 
 
 def _normal(x: paddle.Tensor) -> paddle.Tensor:
@@ -183,7 +137,7 @@ Moves = Sequence[tuple[int, paddle.Tensor]]
 
 def shift(x: paddle.Tensor, moves: Moves, axis: int) -> paddle.Tensor:
     """`[B, H, W, C]` → `[B, H, W, C]`: each channel read at its offset further along `axis` (1 or 2), zero outside."""
-    return _Shift.apply(x, moves, axis) if _wants_gradient(x) else _shifted(x, moves, axis, 1)
+    return _Shift.apply(x, moves, axis) if wants_gradient(x) else _shifted(x, moves, axis, 1)
 
 
 class _Shift(PyLayer):
@@ -202,7 +156,7 @@ class _Shift(PyLayer):
 def _shifted(x: paddle.Tensor, moves: Moves, axis: int, sign: int) -> paddle.Tensor:
     shape, channels = x.shape, x.shape[-1]
     length = shape[axis]
-    ones = _ones(x.size // channels, x)
+    ones = ones_column(x.size // channels, x)
     # [positions before the axis, along it, after it with channels]: whole rows are moved.
     x = x.reshape([-1, length, channels if axis == 2 else shape[2] * channels])
     total = None

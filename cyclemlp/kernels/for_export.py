@@ -24,10 +24,10 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.network import CycleMLP, CycleMLPConfig
-from cyclemlp.network.cyclemlp import merge_patches
+from cyclemlp.network.cyclemlp import BRANCH_LAYERS
+from cyclemlp.network.embedding import merge_patches
 from cyclemlp.offsets import cycle_offsets
 
-_BRANCH_LAYER = {"h": "sfc_h", "w": "sfc_w", "c": "mlp_c"}
 #: A layer's parameters by their published names.
 Weights = dict[str, np.ndarray]
 
@@ -167,7 +167,7 @@ class _Mixer(nn.Layer):
         self.count, self.gated = count, config.gate
         self.branches = nn.LayerList(
             [
-                _branch(_part(weights, f"{_BRANCH_LAYER[branch]}."), step_size, channels_first)
+                _branch(_part(weights, f"{BRANCH_LAYERS[branch]}."), step_size, channels_first)
                 for branch, step_size in zip("hwc", (*config.step_sizes, (1, 1)), strict=True)
                 if branch in config.branches
             ]

@@ -1,0 +1,111 @@
+"""Which implementation of the network's layers runs, and putting it in their places."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TypeVar
+
+from paddle import nn
+from paddle.hapi import dynamic_flops
+
+from cyclemlp.errors import ConfigError
+from cyclemlp.kernels import cpu
+from cyclemlp.network.cyclemlp import (
+    CycleBlock,
+    CycleFC,
+    CycleMixer,
+    CycleMLP,
+    CycleShift,
+    Mlp,
+)
+from cyclemlp.network.embedding import Downsample, PatchEmbed, PatchMerging
+
+_Model = TypeVar("_Model", bound=nn.Layer)
+
+#: Plain layer → the one that takes its place.
+CPU_LAYERS: dict[type[nn.Layer], type[nn.Layer]] = {
+    nn.Linear: cpu.CPULinear,
+    nn.LayerNorm: cpu.CPULayerNorm,
+    nn.Conv2D: cpu.CPUConv2D,
+    CycleShift: cpu.CPUCycleShift,
+    CycleFC: cpu.CPUCycleFC,
+    Mlp: cpu.CPUMlp,
+    CycleMixer: cpu.CPUCycleMixer,
+}
+PLAIN_LAYERS = {faster: plain for plain, faster in CPU_LAYERS.items()}
+#: Layers of ours; what lies in them is theirs, and no other layer of a model is touched.
+_OURS = (CycleMLP, CycleBlock, CycleMixer, CycleShift, Mlp, PatchEmbed, Downsample, PatchMerging)
+#: The environment's choice for models that are made from then on.
+VARIABLE, CHOICES = "CYCLEMLP_KERNELS", ("auto", "plain")
+
+# `paddle.flops` knows a layer by its very class.
+dynamic_flops.register_hooks |= {
+    faster: dynamic_flops.register_hooks[plain]
+    for plain, faster in CPU_LAYERS.items()
+    if plain in dynamic_flops.register_hooks
+}
+
+
+def chosen_kernels() -> str:
+    """ "auto", or what the environment variable `CYCLEMLP_KERNELS` says: "plain".
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    choice = os.environ.get(VARIABLE) or "auto"
+    if choice not in CHOICES:
+        raise ConfigError(f"the environment has {VARIABLE}={choice}; expected {' or '.join(CHOICES)}")
+    return choice
+
+
+def describe_kernels() -> str:
+    """Which layers a model that is made now gets, and why, for people."""
+    if chosen_kernels() == "plain":
+        return f"plain: {VARIABLE}=plain is set"
+    return (
+        "auto: forms for the CPU in eager mode, float32 and float64; plain where a model is traced or exported, and on "
+        f"other devices ({VARIABLE}=plain for plain everywhere)"
+    )
+
+
+def select_kernels(model: _Model, kernels: str | None = None) -> _Model:
+    """Put the faster implementations in the places of a model's CycleMLP layers, or the plain ones back.
+
+    A layer changes its class and nothing else: it is the same object, with its parameters, names, hooks, mode and place
+    in the model. The faster ones compute on a CPU in eager mode, and as the plain ones everywhere else.
+
+    Args:
+        model: a CycleMLP, a part of one, or a model with one inside; changed in place.
+        kernels: "auto", "plain", or None for `chosen_kernels`.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: another word.
+    """
+    kernels = chosen_kernels() if kernels is None else kernels
+    if kernels not in CHOICES:
+        raise ConfigError(f"kernels is {kernels!r}; expected {' or '.join(CHOICES)}")
+    table = CPU_LAYERS if kernels == "auto" else PLAIN_LAYERS
+    for layer in _parts(model):
+        other = table.get(type(layer))
+        if other is not None:
+            if kernels == "plain" and isinstance(layer, cpu.CPUCycleShift | cpu.CPUCycleFC):
+                layer.forget()
+            object.__setattr__(layer, "__class__", other)
+            if isinstance(layer, cpu.CPUCycleShift | cpu.CPUCycleFC):
+                layer.prepare()
+    return model
+
+
+def _parts(model: nn.Layer) -> Iterator[nn.Layer]:
+    """Each layer that is ours or lies in one of ours, once."""
+    seen: set[int] = set()
+    for whole in model.sublayers(include_self=True):
+        if isinstance(whole, _OURS):
+            for part in whole.sublayers(include_self=True):
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    yield part
