@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -99,6 +99,15 @@ class Times(BaseModel):
     total: float
 
 
+class Options(BaseModel):
+    """The parameters of a query; any other is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top: int = Field(5, ge=1, le=1000, description="most probable classes to give")
+    maps: bool = Field(False, description="with a map for each of them, if the model gives class maps")
+
+
 class Answer(BaseModel):
     """What the model says about a picture."""
 
@@ -127,7 +136,7 @@ _REFUSALS = {
     413: "too many bytes, pixels or scans, or too much time to decode",
     421: "another host than this service answers for",
     415: f"not a picture in one of {FORMAT_WORDS}",
-    422: "an impossible query parameter",
+    422: "an impossible or unknown query parameter",
     500: "the model failed",
     503: "busy; come again after Retry-After seconds",
 }
@@ -197,13 +206,9 @@ def build_app(task: Task, limits: Limits, names: Collection[str] = LOOPBACK) -> 
         responses={status: {"model": Refusal, "description": words} for status, words in _REFUSALS.items()},
         openapi_extra={"requestBody": _BODY},
     )
-    async def predict(
-        request: Request,
-        top: int = Query(5, ge=1, le=1000, description="most probable classes to give"),
-        maps: bool = Query(False, description="with a map for each of them, if the model gives class maps"),
-    ) -> Response:
+    async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
         """The body is a picture, or a multipart form with a picture as its file. What it is, its content says."""
-        return JSONResponse(await service.predict(request, Wishes(top, maps)))
+        return JSONResponse(await service.predict(request, Wishes(options.top, options.maps)))
 
     @app.get("/model", summary="The model, and what is taken")
     async def model() -> dict[str, Any]:

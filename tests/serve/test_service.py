@@ -212,7 +212,10 @@ def test_a_body_whose_length_is_not_told_is_counted(service):
 
 
 def test_other_requests_that_cannot_be(service):
-    assert service.predict(JPEG, "?top=0")[0] == 422
+    for query in ("?top=0", "?top=1e9", "?maps=perhaps", "?tpo=1"):
+        status, answer = service.predict(JPEG, query)
+        assert status == 422
+        assert f"query.{query[1:4]}" in answer["error"]
     assert service.request("GET", "/predict")[0] == 405
     assert service.request("GET", "/../../etc/passwd")[0] == 404
     status, answer = service.raw(b"this is not HTTP\r\n\r\n")
