@@ -34,6 +34,10 @@ class CycleMLPFeatures(CycleMLP):
             self.add_sublayer(f"norm{2 * i}", nn.LayerNorm(self.config.embed_dims[i], epsilon=1e-5))
 
     def forward(self, x: paddle.Tensor) -> list[paddle.Tensor]:
+        """See `forward_maps`."""
+        return self.forward_maps(x)
+
+    def forward_maps(self, x: paddle.Tensor) -> list[paddle.Tensor]:
         """`[B, in_chans, H, W]` → normalised maps `[B, Cᵢ, H / sᵢ, W / sᵢ]` of the strides `feature_strides`.
 
         Raises:
@@ -44,7 +48,7 @@ class CycleMLPFeatures(CycleMLP):
 
     def forward_features(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, in_chans, H, W]` → the last of the maps."""
-        return self.forward(x)[-1]
+        return self.forward_maps(x)[-1]
 
     @property
     def num_classes(self) -> int:

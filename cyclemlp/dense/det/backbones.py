@@ -67,7 +67,7 @@ class _DetectionBackbone(DenseBackbone):
 
     def forward(self, inputs: dict[str, paddle.Tensor]) -> list[paddle.Tensor]:
         """The engine's batch, whose `image` is `[B, in_chans, H, W]` → a list of maps `[B, Cᵢ, H / sᵢ, W / sᵢ]`."""
-        return self._forward_maps(
+        return self.forward_maps(
             inputs["image"]
         )  # tracing for export takes super().forward for this very method
 
