@@ -168,7 +168,7 @@ class ListFile(Files):
         """Places of image and label, and whether the row is a head."""
         found = _head(row)
         if found is not None:
-            cells = [cell.strip().lower() for cell in row]
+            cells = _cells(row)
             twice = [name for name in (*IMAGE_COLUMNS, *LABEL_COLUMNS) if cells.count(name) > 1]
             if twice:
                 raise DataError(
@@ -325,9 +325,13 @@ def _delimiter(text: str) -> str:
     return max(",;\t", key=first.count)
 
 
+def _cells(row: Sequence[str]) -> list[str]:
+    return [cell.strip().strip('"').lower() for cell in row]
+
+
 def _head(row: Sequence[str]) -> tuple[int, int | None] | None:
     """Places of image and label in a head; None if it is no head."""
-    cells = [cell.strip().strip('"').lower() for cell in row]
+    cells = _cells(row)
     images = [cells.index(name) for name in IMAGE_COLUMNS if name in cells]
     labels = [cells.index(name) for name in LABEL_COLUMNS if name in cells]
     return (images[0], labels[0] if labels else None) if images else None

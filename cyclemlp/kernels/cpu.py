@@ -64,7 +64,7 @@ class CPUConv2D(nn.Conv2D):
         return operations.add_channel_bias(y, self.bias)
 
 
-class _MovedShift(CycleShift):
+class MovedShift(CycleShift):
     """The map moved as a whole by each offset, times 0 or 1 by channel, summed.
 
     Moving is copying, and operations on equal shapes are fast: a third of the convolution's time, and half with the
@@ -96,13 +96,13 @@ class _MovedShift(CycleShift):
 
 
 @traced_whole
-class CPUCycleShift(_MovedShift):
-    """See `_MovedShift`."""
+class CPUCycleShift(MovedShift):
+    """See `MovedShift`."""
 
 
 @traced_whole
-class CPUCycleFC(_MovedShift, CycleFC):
-    """The shift of `_MovedShift`, then a product with the bias as a product."""
+class CPUCycleFC(MovedShift, CycleFC):
+    """The shift of `MovedShift`, then a product with the bias as a product."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, H, W, C_in]` → `[B, H, W, C_out]`."""

@@ -92,10 +92,10 @@ def select_kernels(model: _Model, kernels: str | None = None) -> _Model:
     for layer in _parts(model):
         other = table.get(type(layer))
         if other is not None:
-            if kernels == "plain" and isinstance(layer, cpu.CPUCycleShift | cpu.CPUCycleFC):
+            if isinstance(layer, cpu.MovedShift):
                 layer.forget()
             object.__setattr__(layer, "__class__", other)
-            if isinstance(layer, cpu.CPUCycleShift | cpu.CPUCycleFC):
+            if isinstance(layer, cpu.MovedShift):
                 layer.prepare()
     return model
 
