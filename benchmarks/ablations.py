@@ -3,9 +3,9 @@
     python benchmarks/ablations.py --output runs/ablations_digits
     python benchmarks/ablations.py --config RECIPE --data DIR --list FILE --val-data DIR --val-list FILE --output FOLDER
 
-For each seed, some pictures of each class are drawn, and every arm is trained on them from random weights, with the
-same recipe, steps, order and augmentation: arms differ in nothing but the branches and the step size. What counts is
-the last step's top-1 on the validation pictures, which nothing else looks at. Prints tables in Markdown: mean over
+For each seed, some images of each class are drawn, and every variant is trained on them from random weights, with the
+same recipe, steps, order and augmentation: variants differ in nothing but the branches and the step size. What counts
+is the last step's top-1 on the validation images, which nothing else looks at. Prints tables in Markdown: mean over
 seeds with its 95 % interval by Student's t, and the same of the differences from all three branches with step size 3,
 seed by seed.
 
@@ -28,7 +28,7 @@ from cyclemlp import model_info
 from cyclemlp.cli.common import open_source
 from cyclemlp.errors import ConfigError, CycleMLPError
 from cyclemlp.report import JsonLines, markdown_table, read_json_lines
-from cyclemlp.report.arms_plot import Arm, plot_arms
+from cyclemlp.report.variants_plot import Variant, plot_variants
 from cyclemlp.training import Recipe
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ablations" / "digits.yaml"
@@ -36,7 +36,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "ablations" / "digits.yaml"
 
 @dataclass(frozen=True)
 class Choice:
-    """An arm: which branches, with which step size, and its name in the plot."""
+    """A variant: which branches, with which step size, and its name in the plot."""
 
     branches: str
     step_size: int
@@ -65,13 +65,13 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the results and the runs")
     parser.add_argument(
-        "--config", type=Path, default=CONFIG, help="the recipe that all arms share (default: digits)"
+        "--config", type=Path, default=CONFIG, help="the recipe that all variants share (default: digits)"
     )
     parser.add_argument("--data", default="digits", help="digits, or a folder (default: digits)")
-    parser.add_argument("--list", type=Path, help="list of training pictures in that folder")
-    parser.add_argument("--val-data", help="validation pictures; default: --data")
+    parser.add_argument("--list", type=Path, help="list of training images in that folder")
+    parser.add_argument("--val-data", help="validation images; default: --data")
     parser.add_argument("--val-list", type=Path)
-    parser.add_argument("--labelled", type=int, default=5, help="pictures a class to train on (5)")
+    parser.add_argument("--labelled", type=int, default=5, help="images a class to train on (5)")
     parser.add_argument("--steps", type=int, default=200, help="of each run (200)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args(words)
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     base = Recipe.load(args.config).updated({"data.train": args.data, "run.checkpoint_epochs": 10**6})
     settings = {
         "recipe": base.to_dict(),
-        "pictures": [len(train_source), len(val_source)],
+        "images": [len(train_source), len(val_source)],
         "labelled": args.labelled,
         "steps": args.steps,
     }
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     for number, record in enumerate(records, 1):
         if record["settings"] != settings:
             raise ConfigError(
-                f"{results}:{number}: this run had other settings (recipe, pictures, --labelled or --steps) than those "
+                f"{results}:{number}: this run had other settings (recipe, images, --labelled or --steps) than those "
                 "given now, so their results cannot stand in one table; choose another --output, or the same settings"
             )
     done = {(r["seed"], r["branches"], r["step_size"]) for r in records}
@@ -137,14 +137,14 @@ def report(args: argparse.Namespace, base: Recipe, records: list[dict[str, Any]]
         choice: [r["top1_percent"] for seed in args.seeds for r in records if _is(r, seed, choice)]
         for choice in CHOICES
     }
-    train_pictures, val_pictures = records[0]["settings"]["pictures"]
+    train_images, val_images = records[0]["settings"]["images"]
     print(
-        f"\n{args.labelled} pictures of each of {classes} classes drawn of {train_pictures} for training, "
-        f"{val_pictures} validation pictures; {args.steps} steps of {base.data.batch_size}; {len(args.seeds)} seeds; "
+        f"\n{args.labelled} images of each of {classes} classes drawn of {train_images} for training, "
+        f"{val_images} validation images; {args.steps} steps of {base.data.batch_size}; {len(args.seeds)} seeds; "
         f"{len(CHOICES) * len(args.seeds)} runs\n"
         "top-1 in %, mean ± half of the 95 % interval (Student's t)"
     )
-    panels: dict[str, dict[str, Arm]] = {}
+    panels: dict[str, dict[str, Variant]] = {}
     for title, choices in (("Branches, step size 3", BRANCHES), ("Step size, all branches", STEPS)):
         rows, panels[title] = [], {}
         for choice in choices:
@@ -154,15 +154,15 @@ def report(args: argparse.Namespace, base: Recipe, records: list[dict[str, Any]]
             parameters = model_info(base.model.name, **overrides)["parameters"]
             rows.append([choice.words, parameters, str(mean), "" if choice is ALL else str(difference)])
             name = "3" if choice is ALL and choices is STEPS else choice.short
-            panels[title][name] = Arm(mean.values, mean.mean, mean.half, marked=choice is ALL)
+            panels[title][name] = Variant(mean.values, mean.mean, mean.half, marked=choice is ALL)
         print(f"\n{title}\n")
         print(
             markdown_table(
                 ["branches", "parameters", "top-1", "minus all three of step 3, seed by seed"], rows
             )
         )
-    title = f"{args.labelled} pictures a class; dots: runs of {len(args.seeds)} seeds, bars: 95 % intervals of the mean"
-    path = plot_arms(panels, args.output / "ablations.png", title=title, label="top-1, %")
+    title = f"{args.labelled} images a class; dots: runs of {len(args.seeds)} seeds, bars: 95 % intervals of the mean"
+    path = plot_variants(panels, args.output / "ablations.png", title=title, label="top-1, %")
     print(f"\n{path}")
 
 

@@ -3,9 +3,9 @@
     python benchmarks/distillation.py [--labelled 5] [--teacher-sees all|same] [--seeds 0 1 2]
     python benchmarks/distillation.py --config RECIPE --data DIR --list FILE --val-data DIR --val-list FILE …
 
-For each seed: some pictures of each class are drawn; a teacher is trained, on all training pictures or on those drawn
+For each seed: some images of each class are drawn; a teacher is trained, on all training images or on those drawn
 ones; students are trained on the drawn ones, alone and with the teacher, from the same weights, with the same recipe,
-steps, order and augmentation. What counts is the last step's top-1 on the validation pictures, which nothing else
+steps, order and augmentation. What counts is the last step's top-1 on the validation images, which nothing else
 looks at. Prints a table: mean over seeds with its 95 % interval by Student's t, and the same for the differences from
 the student alone, seed by seed. The bundled digits take about ten minutes on two cores.
 """
@@ -30,7 +30,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 STUDENT = ["model.overrides.embed_dims=[12, 24, 36, 48]", "model.overrides.depths=[1, 1, 1, 1]"]
 
 #: The recipe's defaults, softer answers with more weight (as Hinton et al. advise), and hard ones.
-ARMS = {
+VARIANTS = {
     "alone": DistillationPart(),
     "soft, α 0.5, τ 1": DistillationPart("soft"),
     "soft, α 0.9, τ 4": DistillationPart("soft", alpha=0.9, tau=4.0),
@@ -51,11 +51,11 @@ def main() -> None:
         help=f"what differs in the student's recipe (default: {' '.join(STUDENT)})",
     )
     parser.add_argument("--data", default="digits", help="digits, or a folder (default: digits)")
-    parser.add_argument("--list", type=Path, help="list of training pictures in that folder")
-    parser.add_argument("--val-data", help="validation pictures; not needed for the digits")
+    parser.add_argument("--list", type=Path, help="list of training images in that folder")
+    parser.add_argument("--val-data", help="validation images; not needed for the digits")
     parser.add_argument("--val-list", type=Path)
-    parser.add_argument("--labelled", type=int, default=5, help="pictures a class for the student (5)")
-    parser.add_argument("--teacher-sees", choices=("all", "same"), default="all", help="training pictures")
+    parser.add_argument("--labelled", type=int, default=5, help="images a class for the student (5)")
+    parser.add_argument("--teacher-sees", choices=("all", "same"), default="all", help="training images")
     parser.add_argument("--steps", type=int, default=400, help="of each student (400)")
     parser.add_argument("--batch-size", type=int, default=50, help="of the student (50)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -69,7 +69,7 @@ def main() -> None:
     base = Recipe.load(args.config).updated({"data.train": args.data, "run.checkpoint_epochs": 10**6})
 
     began = time.perf_counter()
-    scores: dict[str, list[float]] = {"teacher": [], **{arm: [] for arm in ARMS}}
+    scores: dict[str, list[float]] = {"teacher": [], **{variant: [] for variant in VARIANTS}}
     with tempfile.TemporaryDirectory() as temporary:
         output = args.output or Path(temporary)
         for seed in args.seeds:
@@ -83,16 +83,16 @@ def main() -> None:
                 scores["teacher"].append(top1(recipe, train_source, val_source, teacher))
             else:
                 scores["teacher"].append(top1(few, drawn, val_source, teacher))
-            for number, (arm, part) in enumerate(ARMS.items()):
+            for number, (variant, part) in enumerate(VARIANTS.items()):
                 settings = {f"distillation.{key}": value for key, value in asdict(part).items()}
                 if part.kind != "none":
                     settings["distillation.teacher"] = str(teacher)
                 folder = output / f"student_{seed}_{number}"
-                scores[arm].append(top1(student.updated(settings), drawn, val_source, folder))
+                scores[variant].append(top1(student.updated(settings), drawn, val_source, folder))
             print(f"seed {seed}: " + ", ".join(f"{k} {v[-1]:.2f}" for k, v in scores.items()), flush=True)
 
     print(
-        f"\n{len(indices)} drawn of {len(train_source)} training pictures, {len(val_source)} validation pictures; "
+        f"\n{len(indices)} drawn of {len(train_source)} training images, {len(val_source)} validation images; "
         f"{base.run.epochs * (len(drawn) // args.batch_size)} steps of {args.batch_size} for each student; the teacher "
         f"sees {args.teacher_sees}; {len(args.seeds)} seeds, {time.perf_counter() - began:.0f} s"
     )

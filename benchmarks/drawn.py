@@ -1,4 +1,4 @@
-"""What the experiments with few labels share: drawing pictures, training on them, and the mean over seeds."""
+"""What the experiments with few labels share: drawing images, training on them, and the mean over seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cyclemlp.training import Recipe, train
 
 
 class Drawn:
-    """The pictures of a source at some indices, of which some may occur again: each time augmented in its own way."""
+    """The images of a source at some indices, of which some may occur again: each time augmented in its own way."""
 
     def __init__(self, source: Source, indices: np.ndarray) -> None:
         self._source, self._indices = source, indices
@@ -38,7 +38,7 @@ class Drawn:
 
 
 def draw(source: Source, per_class: int, seed: int) -> np.ndarray:
-    """Indices of `per_class` pictures of each class, or of as many as there are."""
+    """Indices of `per_class` images of each class, or of as many as there are."""
     rng = np.random.default_rng(seed)
     labels = np.array([source.label(i) for i in range(len(source))])
     drawn = [rng.permutation(np.flatnonzero(labels == c))[:per_class] for c in range(source.num_classes or 0)]
@@ -46,9 +46,9 @@ def draw(source: Source, per_class: int, seed: int) -> np.ndarray:
 
 
 def shown(source: Source, indices: np.ndarray, recipe: Recipe, steps: int) -> Drawn:
-    """So many copies of the drawn pictures in an epoch that the recipe's epochs have `steps` steps together."""
-    pictures = steps * recipe.data.batch_size // recipe.run.epochs
-    return Drawn(source, np.tile(indices, -(-pictures // len(indices)))[:pictures])
+    """So many copies of the drawn images in an epoch that the recipe's epochs have `steps` steps together."""
+    images = steps * recipe.data.batch_size // recipe.run.epochs
+    return Drawn(source, np.tile(indices, -(-images // len(indices)))[:images])
 
 
 @dataclass
@@ -73,12 +73,12 @@ class Mean:
         return f"{self.mean:6.2f}" if len(self.values) < 2 else f"{self.mean:6.2f} ± {self.half:5.2f}"
 
 
-def top1(recipe: Recipe, pictures: Source, val_source: Source, folder: Path, *, force: bool = False) -> float:
+def top1(recipe: Recipe, images: Source, val_source: Source, folder: Path, *, force: bool = False) -> float:
     """Train and evaluate the last step's weights; percent of right answers.
 
     With `force`, a run that is in the folder is replaced.
     """
-    train(recipe, pictures, None, folder, force=force, show_progress=False, say=lambda text: None)
+    train(recipe, images, None, folder, force=force, show_progress=False, say=lambda text: None)
     model = load_model(folder)
     transform = evaluation_transform(model.metadata.preprocessing)
     loader = build_loader(val_source, transform, batch_size=recipe.data.batch_size)

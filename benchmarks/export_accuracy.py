@@ -44,7 +44,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="run folder of `cyclemlp train`")
-    parser.add_argument("--data", default="digits", help="labelled pictures (default: %(default)s)")
+    parser.add_argument("--data", default="digits", help="labelled images (default: %(default)s)")
     parser.add_argument("--calibration", default="digits", help="for int8 (default: %(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

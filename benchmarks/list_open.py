@@ -4,7 +4,7 @@
 
 Writes a list with names like ImageNet's to a temporary folder and opens it, checks the last line, then does the
 same with a plain loop into a Python list of (name, label). Prints seconds, the least of three runs, and what each
-keeps in memory. The pictures need not exist: opening looks at none.
+keeps in memory. The images need not exist: opening looks at none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many pictures a second does the loader give, against the plain way and against decoding alone?
+"""How many images/s does the loader give, against the plain way and against decoding alone?
 
     python benchmarks/loader.py [--size 500x375 2000x1500] [--folder DIR] [--workers 0]
 
@@ -6,7 +6,7 @@ Makes JPEGs of scikit-learn's two photographs, of ImageNet's usual size and of a
 takes those of --folder. In each round every way reads all of them once, in turn; printed are the medians over the
 rounds, and each way's speed as a share of decoding alone. Without workers a second is one of processor time, so that
 what else the machine does matters less. "Plain" is what a torchvision user writes: Pillow decodes and resizes, NumPy
-divides and normalises picture by picture. Ways with the same letter do the same work. "8 bits" is without the
+divides and normalises image by image. Ways with the same letter do the same work. "8 bits" is without the
 normalisation, which for a GPU is done there: it is what a worker process does.
 """
 
@@ -25,8 +25,8 @@ import PIL
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from cyclemlp.data import PictureFiles, build_loader, evaluation_transform, training_transform
-from cyclemlp.data.pictures import open_picture
+from cyclemlp.data import ImageFiles, build_loader, evaluation_transform, training_transform
+from cyclemlp.data.images import decode_image
 from cyclemlp.data.transforms import random_resized_crop_box
 from cyclemlp.preprocessing import Preprocessing
 
@@ -35,7 +35,7 @@ MEAN, STD = (np.asarray(values, dtype=np.float32)[:, None, None] for values in (
 BATCH = 64
 
 
-def write_pictures(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
+def write_images(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
     """Random parts of the two photographs, at about ImageNet's bytes a pixel (quality 92)."""
     rng = np.random.default_rng(0)
     photographs = [Image.fromarray(load_sample_image(f"{name}.jpg")) for name in ("china", "flower")]
@@ -82,7 +82,7 @@ def plain_batches(paths: list[Path], prepare: Callable[[Path, np.random.Generato
 
 def measure(paths: list[Path], workers: int, rounds: int) -> None:
     paths = paths * (4 if workers else 1)  # workers need some batches until they are at full speed
-    source = PictureFiles(paths)
+    source = ImageFiles(paths)
     recipe = {"auto_augment": "rand-m9-mstd0.5-inc1", "erasing_prob": 0.25}
     loaders = {
         "A crop, mirror: ours": build_loader(
@@ -105,7 +105,7 @@ def measure(paths: list[Path], workers: int, rounds: int) -> None:
 
     ways: dict[str, Callable[[], int]] = {
         "  decoding alone, Pillow": lambda: sum(plain_pixels(path) is not None for path in paths),
-        "  decoding alone, as here": lambda: sum(open_picture(path, "") is not None for path in paths),
+        "  decoding alone, as here": lambda: sum(decode_image(path, "") is not None for path in paths),
         "A crop, mirror: plain": lambda: plain_batches(paths, plain_training),
         "A crop, mirror: ours": read("A crop, mirror: ours"),
         **({} if workers else {"  crop, mirror: ours, 8 bits": read_8_bits}),
@@ -124,7 +124,7 @@ def measure(paths: list[Path], workers: int, rounds: int) -> None:
                 speeds[name].append(count / (clock() - began))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     alone = medians["  decoding alone, Pillow"], medians["  decoding alone, as here"]
-    print(f"{'':36}pictures/s   of Pillow's decoding   of decoding as here   against plain")
+    print(f"{'':36}images/s   of Pillow's decoding   of decoding as here   against plain")
     for name, speed in medians.items():
         other = medians.get(name.replace("ours", "plain")) if name.endswith("ours") else None
         ratio = f"{speed / other:12.2f}x" if other else ""
@@ -139,7 +139,7 @@ def main() -> None:
     )
     parser.add_argument("--size", nargs="+", default=["500x375", "2000x1500"], metavar="WxH")
     parser.add_argument("--folder", type=Path, help="folder of JPEGs to read instead")
-    parser.add_argument("--pictures", type=int, default=256, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=0, help="of the loader; the plain ways have none")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     args = parser.parse_args()
@@ -152,14 +152,14 @@ def main() -> None:
     )
     if args.folder:
         paths = sorted(path for path in args.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-        print(f"\n{min(len(paths), args.pictures)} of {args.folder}")
-        measure(paths[: args.pictures], args.workers, args.rounds)
+        print(f"\n{min(len(paths), args.images)} of {args.folder}")
+        measure(paths[: args.images], args.workers, args.rounds)
         return
     for size in args.size:
         width, height = map(int, size.split("x"))
-        count = max(16, min(args.pictures, args.pictures * 500 * 375 // (width * height)))
+        count = max(16, min(args.images, args.images * 500 * 375 // (width * height)))
         with tempfile.TemporaryDirectory() as folder:
-            paths = write_pictures(Path(folder), (width, height), count)
+            paths = write_images(Path(folder), (width, height), count)
             kib = statistics.mean(path.stat().st_size for path in paths) / 1024
             print(f"\n{count} of {width}×{height}, {kib:.0f} KiB each")
             measure(paths, args.workers, args.rounds)

@@ -3,7 +3,7 @@
     CYCLEMLP_TUNE=1 python benchmarks/operators.py          tuned as our commands are
     CYCLEMLP_TUNE=0 python benchmarks/operators.py          Paddle as installed
 
-Prints milliseconds of processor time, the least of several runs, on a map of stage 1 for eight pictures (8×56×56×64,
+Prints milliseconds of processor time, the least of several runs, on a map of stage 1 for eight images (8×56×56×64,
 6.4 MB, or four times as wide where the MLP is): forward alone, and forward with the gradient. Set OMP_NUM_THREADS=1
 for figures of one thread.
 """
@@ -86,8 +86,8 @@ def main() -> None:
     measure("layer norm: ours", ours, [x], rounds)
     measure("GELU, 4C: Paddle's", F.gelu, [wide], rounds)
     measure("GELU, 4C: ours", operations.gelu, [wide], rounds)
-    measure("weight by picture and channel: Paddle's broadcast", lambda x, r: x * r, [x, row], rounds)
-    measure("weight by picture and channel: ours", operations.scale_by_row, [x, row], rounds)
+    measure("weight by image and channel: Paddle's broadcast", lambda x, r: x * r, [x, row], rounds)
+    measure("weight by image and channel: ours", operations.scale_by_row, [x, row], rounds)
     measure("mean over positions: Paddle's", lambda x: x.mean(axis=1), [x], rounds)
     measure("mean over positions: ours", operations.mean_of_rows, [x], rounds)
     measure("shift along W: depthwise convolution", convolve, [square], rounds)
@@ -101,7 +101,7 @@ def main() -> None:
         for step in config.step_sizes:
             name = f"shift by {step} in stage {stage + 1}, {depth} of them"
             total += depth * measure(name, select_kernels(CycleShift(channels, step)), [x], rounds)[1]
-    print(f"all shifts of a training step of B1, eight pictures: {total:.0f}")
+    print(f"all shifts of a training step of B1, eight images: {total:.0f}")
 
 
 if __name__ == "__main__":

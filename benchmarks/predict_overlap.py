@@ -3,8 +3,8 @@
     python benchmarks/predict_overlap.py EXPORTED [--folder DIR] [--batch 8] [--workers 0]
 
 EXPORTED is what `cyclemlp export` wrote: `cyclemlp export --model cyclemlp_b1 …`, or without it a cyclemlp_b1 with
-random weights is exported. In each round the pictures are read and prepared alone, run through the network alone, and
-predicted as `cyclemlp predict` does, in turn; printed are medians over the rounds in pictures per second, and
+random weights is exported. In each round the images are read and prepared alone, run through the network alone, and
+predicted as `cyclemlp predict` does, in turn; printed are medians over the rounds in images/s, and
 prediction's share of the slower of the other two. The bar: at least 85 %. Without --folder, 500×375 JPEGs of
 scikit-learn's two photographs.
 """
@@ -17,9 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from loader import write_pictures  # the program beside this one
+from loader import write_images  # the program beside this one
 
-from cyclemlp.data import PictureFiles, build_loader, evaluation_transform
+from cyclemlp.data import ImageFiles, build_loader, evaluation_transform
 from cyclemlp.deploy import RUNTIMES, ExportedModel, load_exported
 from cyclemlp.evaluation import predict
 
@@ -27,9 +27,9 @@ BAR_PERCENT = 85
 
 
 def measure(model: ExportedModel, paths: list[Path], args: argparse.Namespace) -> dict[str, float]:
-    """Medians of pictures per second, by way."""
+    """Medians of images/s, by way."""
     loader = build_loader(
-        PictureFiles(paths),
+        ImageFiles(paths),
         evaluation_transform(model.metadata.preprocessing),
         batch_size=args.batch,
         num_workers=args.workers,
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--runtime", choices=RUNTIMES)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--folder", type=Path, help="folder of JPEGs to read instead")
-    parser.add_argument("--pictures", type=int, default=256, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=0, help="of the loader (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
@@ -85,15 +85,15 @@ def main() -> None:
         )
         if args.folder:
             paths = sorted(p for p in args.folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-            paths = paths[: args.pictures]
+            paths = paths[: args.images]
         else:
-            paths = write_pictures(Path(scratch), (500, 375), args.pictures)
+            paths = write_images(Path(scratch), (500, 375), args.images)
         medians = measure(model, paths, args)
     print(
-        f"{model.metadata.model}, {model.runtime}, batch {args.batch}, {len(paths)} pictures, medians of {args.rounds}"
+        f"{model.metadata.model}, {model.runtime}, batch {args.batch}, {len(paths)} images, medians of {args.rounds}"
     )
     for name, speed in medians.items():
-        print(f"{name:16}{speed:8.1f} pictures/s")
+        print(f"{name:16}{speed:8.1f} images/s")
     slower = min(medians["decoding alone"], medians["network alone"])
     share = 100 * medians["prediction"] / slower
     print(f"prediction is {share:.0f} % of the slower of the two (bar: {BAR_PERCENT} %)")

@@ -1,6 +1,6 @@
 """How fast are exported models in each runtime, against deformable convolution in Paddle as installed?
 
-    python benchmarks/runtimes.py                 B1 at 224², one picture and eight; the bars
+    python benchmarks/runtimes.py                 B1 at 224², one image and eight; the bars
     python benchmarks/runtimes.py --clock cpu --threads 1     processor time: for a machine that is not quiet
 
 Sides, each in a process of its own and with the same number of threads: the network with deformable convolution in
@@ -45,9 +45,9 @@ def write_models(name: str, folder: Path) -> None:
         model = cyclemlp.create_model(name, **overrides)
         for form in ("onnx", "paddle"):
             cyclemlp.export_model(model, folder / f"{network}-{form}", form)
-        if network == "ours":  # random pictures suffice for speed
-            pictures = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
-            cyclemlp.export_model(model, folder / "ours-int8", calibration=[pictures])
+        if network == "ours":  # random images suffice for speed
+            images = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
+            cyclemlp.export_model(model, folder / "ours-int8", calibration=[images])
 
 
 def worker(
@@ -112,9 +112,9 @@ def main() -> None:
         write_models(args.model, Path(folder))
         for batch in BATCHES:
             times = measure(batch, folder, args)
-            pictures = "1 picture" if batch == 1 else f"{batch} pictures"
+            images = "1 image" if batch == 1 else f"{batch} images"
             deform = times["deform", "-", "-"]
-            print(f"\n{pictures}: deformable convolution in Paddle as installed {deform:.1f} ms")
+            print(f"\n{images}: deformable convolution in Paddle as installed {deform:.1f} ms")
             for (network, runtime, precision), milliseconds in times.items():
                 if network != "deform":
                     label = f"{network}, {runtime} {precision}"

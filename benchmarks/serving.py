@@ -3,13 +3,13 @@
     python benchmarks/serving.py EXPORTED [--runtime onnxruntime] [--clients 64] [--seconds 60] [--folder DIR]
 
 EXPORTED is what `cyclemlp export` wrote; without it a cyclemlp_b1 with random weights is exported (its speed is that
-of a trained one). Folder prediction, over the same pictures with the same runtime, is measured before the service
+of a trained one). Folder prediction, over the same images with the same runtime, is measured before the service
 without worker processes, as `cyclemlp predict` has it on a processor, and after it with one a core; the better
 counts. The clients run in one process beside the service, on the same cores, with nothing but asyncio's sockets; the
-processor time that they take is printed. Every client keeps its connection, sends one picture after another, waits as
+processor time that they take is printed. Every client keeps its connection, sends one image after another, waits as
 Retry-After says where it gets a 503, and checks every answer.
 
-The bars: no failed request, every 503 counted and shown, and at least 80 % of folder prediction's pictures per second.
+The bars: no failed request, every 503 counted and shown, and at least 80 % of folder prediction's images/s.
 Without --folder, 500×375 JPEGs of scikit-learn's two photographs.
 """
 
@@ -28,7 +28,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from loader import write_pictures  # the programs beside this one
+from loader import write_images  # the programs beside this one
 from predict_overlap import export_random
 
 from cyclemlp.deploy import RUNTIMES
@@ -37,13 +37,13 @@ BAR_PERCENT = 80
 
 PREDICT = """
 import sys, time
-from cyclemlp.data import PictureFiles, build_loader, evaluation_transform
+from cyclemlp.data import ImageFiles, build_loader, evaluation_transform
 from cyclemlp.deploy import load_exported
 from cyclemlp.evaluation import predict
 exported, runtime, threads, batch, workers, seconds, *paths = sys.argv[1:]
 model = load_exported(exported, runtime or None, threads=int(threads) or None)
 transform = evaluation_transform(model.metadata.preprocessing)
-loader = build_loader(PictureFiles(paths), transform, batch_size=int(batch), num_workers=int(workers))
+loader = build_loader(ImageFiles(paths), transform, batch_size=int(batch), num_workers=int(workers))
 def once():
     return sum(1 for _ in predict(model.logits, loader, progress=False))
 once()
@@ -55,7 +55,7 @@ print(count / (time.perf_counter() - begun))
 
 
 def folder_prediction(args: argparse.Namespace, exported: Path, paths: list[Path], workers: int) -> float:
-    """Pictures per second, in a process of its own, as the service has one."""
+    """Images/s, in a process of its own, as the service has one."""
     words = [exported, args.runtime or "", args.threads or 0, args.batch, workers, args.seconds / 4, *paths]
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, *map(str, words)], check=True, capture_output=True, text=True
@@ -66,12 +66,12 @@ def folder_prediction(args: argparse.Namespace, exported: Path, paths: list[Path
 class Clients:
     """Some clients, and what became of their requests."""
 
-    def __init__(self, port: int, pictures: list[bytes]) -> None:
+    def __init__(self, port: int, images: list[bytes]) -> None:
         self._port = port
         self._requests = [
             b"POST /predict?top=5 HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(picture), picture)
-            for picture in pictures
+            b"Content-Length: %d\r\n\r\n%s" % (len(image), image)
+            for image in images
         ]
         self.statuses: Counter[str] = Counter()
         self.milliseconds: list[float] = []
@@ -130,16 +130,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="default: %(default)g")
     parser.add_argument("--batch", type=int, default=8, help="of both sides (default: %(default)s)")
     parser.add_argument("--queue", type=int, default=256, help="of the service (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, default=128, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, help="folder of JPEGs to send instead")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         exported = args.exported or export_random(Path(scratch) / "b1")
         if args.folder:
             paths = sorted(p for p in args.folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-            paths = paths[: args.pictures]
+            paths = paths[: args.images]
         else:
-            paths = write_pictures(Path(scratch), (500, 375), args.pictures)
+            paths = write_images(Path(scratch), (500, 375), args.images)
         cores = len(os.sched_getaffinity(0))
         alone = folder_prediction(args, exported, paths, 0)
         words = ["serve", exported, "--port", 0, "--max-batch", args.batch, "--queue", args.queue]
@@ -152,12 +152,12 @@ def main() -> int:
             assert service.stdout is not None
             line = service.stdout.readline()
             print(line, end="", flush=True)
-            port, pictures = (
+            port, images = (
                 int(line.split("/ ;")[0].rsplit(":", 1)[1]),
                 [path.read_bytes() for path in paths],
             )
-            asyncio.run(Clients(port, pictures).run(args.clients, min(args.seconds / 10, 5)))  # warm up
-            clients = Clients(port, pictures)
+            asyncio.run(Clients(port, images).run(args.clients, min(args.seconds / 10, 5)))  # warm up
+            clients = Clients(port, images)
             spent = time.process_time()
             seconds = asyncio.run(clients.run(args.clients, args.seconds))
             spent = time.process_time() - spent
@@ -167,9 +167,7 @@ def main() -> int:
         with_workers = folder_prediction(args, exported, paths, cores)
     speed, folder = clients.statuses["200"] / seconds, max(alone, with_workers)
     failed = sum(count for status, count in clients.statuses.items() if status.startswith("failed"))
-    print(
-        f"{args.clients} clients for {seconds:.1f} s, {len(paths)} pictures, {cores} cores, exit code {code}"
-    )
+    print(f"{args.clients} clients for {seconds:.1f} s, {len(paths)} images, {cores} cores, exit code {code}")
     for status, count in sorted({"503": 0, **clients.statuses}.items()):
         print(f"{count:8,} {status}")
     if not clients.milliseconds:
@@ -178,10 +176,10 @@ def main() -> int:
         f"latency p50 {statistics.median(clients.milliseconds):.0f} ms, p95 {p95(clients.milliseconds):.0f} ms"
     )
     print(
-        f"mean batch {statistics.mean(clients.batches):.1f} pictures; the clients took {spent / seconds:.2f} cores"
+        f"mean batch {statistics.mean(clients.batches):.1f} images; the clients took {spent / seconds:.2f} cores"
     )
     print(
-        f"folder prediction {alone:.1f}, with {cores} workers {with_workers:.1f}; the service {speed:.1f} pictures/s"
+        f"folder prediction {alone:.1f}, with {cores} workers {with_workers:.1f}; the service {speed:.1f} images/s"
     )
     share = 100 * speed / folder
     print(

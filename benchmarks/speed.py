@@ -1,9 +1,9 @@
 """How fast is the network, against deformable convolution and against plain channel FCs?
 
-    python benchmarks/speed.py                              B1 at 224², one picture, eight, a training step; the bars
+    python benchmarks/speed.py                              B1 at 224², one image, eight, a training step; the bars
     python benchmarks/speed.py --models cyclemlp_b1 cyclemlp_b5 --sizes 224 384 512x1024
     python benchmarks/speed.py --memory                     peak resident memory of a training step
-    python benchmarks/speed.py --sizes 224 512x1024 --pictures 2    fewer of them where memory is short: eight of
+    python benchmarks/speed.py --sizes 224 512x1024 --images 2    fewer of them where memory is short: eight of
                                                             512×1024 take 9 GB a side in a training step
     python benchmarks/speed.py --clock cpu                  processor time: for a machine that is not quiet
 
@@ -31,7 +31,7 @@ from typing import Any
 from sides import Side, judge, work_when_told  # the program beside this one
 
 SIDES = {"deform": False, "deform, tuned": True, "channel FC": True, "ours": True}  # name → tuned
-WORK = ("one picture", "eight pictures", "training step")
+WORK = ("one image", "eight images", "training step")
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Bar:
 
 BARS = [
     Bar("training step", "deform", 5.0),
-    Bar("eight pictures", "deform", 4.5),
-    Bar("one picture", "deform", 4.5),
+    Bar("eight images", "deform", 4.5),
+    Bar("one image", "deform", 4.5),
     Bar("training step", "deform, tuned", 2.1),
-    Bar("eight pictures", "deform, tuned", 1.8),
-    Bar("one picture", "deform, tuned", 1.5),
+    Bar("eight images", "deform, tuned", 1.8),
+    Bar("one image", "deform, tuned", 1.5),
     Bar("training step", "channel FC", 1.10, most=True),
-    Bar("eight pictures", "channel FC", 1.15, most=True),
-    Bar("one picture", "channel FC", 1.15, most=True),
+    Bar("eight images", "channel FC", 1.15, most=True),
+    Bar("one image", "channel FC", 1.15, most=True),
 ]
 MEMORY_BAR = 1.25  # of the network with channel FCs
 GROWTH_BAR = 1.1  # of the growth with the number of pixels that the network with channel FCs has
@@ -172,7 +172,7 @@ def build(side: str, name: str) -> Any:
     return network
 
 
-def worker(side: str, name: str, work: str, height: int, width: int, pictures: int) -> None:
+def worker(side: str, name: str, work: str, height: int, width: int, images: int) -> None:
     """One side's work."""
     if SIDES[side]:
         import cyclemlp
@@ -180,7 +180,7 @@ def worker(side: str, name: str, work: str, height: int, width: int, pictures: i
         cyclemlp.tune()
     import paddle
 
-    network, batch = build(side, name), 1 if work == "one picture" else pictures
+    network, batch = build(side, name), 1 if work == "one image" else images
     x = paddle.randn([batch, 3, height, width])
     once: Callable[[], Any]
     if work == "training step":
@@ -207,7 +207,7 @@ def worker(side: str, name: str, work: str, height: int, width: int, pictures: i
 def measure(name: str, work: str, size: tuple[int, int], args: argparse.Namespace) -> dict[str, Side]:
     sides = {}
     for side in args.sides:
-        sides[side] = Side(__file__, [side, name, work, *map(str, (*size, args.pictures))], args.threads)
+        sides[side] = Side(__file__, [side, name, work, *map(str, (*size, args.images))], args.threads)
     for _ in range(3 if args.memory else args.rounds):
         for side in sides.values():
             side.work()
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument(
         "--sides", nargs="+", default=list(SIDES), choices=list(SIDES), help="ours is always there"
     )
-    parser.add_argument("--pictures", type=int, default=8, help="instead of eight; the bars are for eight")
+    parser.add_argument("--images", type=int, default=8, help="instead of eight; the bars are for eight")
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: %(default)s")
     parser.add_argument(
@@ -261,7 +261,7 @@ def main() -> None:
                 else:
                     print_times(name, work, size, sides, args.clock)
     if not args.memory:
-        print_bars(results if args.pictures == 8 else {}, args.clock)
+        print_bars(results if args.images == 8 else {}, args.clock)
         print_growth(results, args.clock)
 
 

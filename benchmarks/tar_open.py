@@ -1,10 +1,10 @@
-"""How long does a training tar of ImageNet's size take to open, and what does a picture read from it cost?
+"""How long does a training tar of ImageNet's size take to open, and what does an image read from it cost?
 
-    python benchmarks/tar_open.py [--pictures 1281167]
+    python benchmarks/tar_open.py [--images 1281167]
 
 Writes a tar of 1000 tars with as many entries as ImageNet's has, each one small JPEG, to a temporary folder (1.9 GB),
-and opens it: first from header to header, then by the index that was kept. Reads pictures at random from it, and the
-same ones from files. The real tar has 138 GB: there the first look also waits for the disk, once a picture.
+and opens it: first from header to header, then by the index that was kept. Reads images at random from it, and the
+same ones from files. The real tar has 138 GB: there the first look also waits for the disk, once an image.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from cyclemlp.data import ListFile, TarFolders, imagenet_class_map
 READS = 2000
 
 
-def write(path: Path, pictures: int) -> bytes:
-    """The tar; returns the picture that is everywhere in it."""
+def write(path: Path, images: int) -> bytes:
+    """The tar; returns the image that is everywhere in it."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     content = file.getvalue()
@@ -36,7 +36,7 @@ def write(path: Path, pictures: int) -> bytes:
     ids = sorted(imagenet_class_map())
     with path.open("wb") as out:
         for number, wordnet_id in enumerate(ids):
-            count = pictures * (number + 1) // len(ids) - pictures * number // len(ids)
+            count = images * (number + 1) // len(ids) - images * number // len(ids)
             info = tarfile.TarInfo(f"{wordnet_id}.tar")
             info.size = count * (512 + len(content) + len(padding)) + 1024
             out.write(info.tobuf())
@@ -53,22 +53,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=1_281_167, help="default: %(default)s")
-    pictures = parser.parse_args().pictures
+    parser.add_argument("--images", type=int, default=1_281_167, help="default: %(default)s")
+    images = parser.parse_args().images
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CYCLEMLP_HOME"] = f"{folder}/cache"
         path = Path(folder, "ILSVRC2012_img_train.tar")
-        content = write(path, pictures)
-        print(f"{pictures:,} pictures, {path.stat().st_size / 2**30:.1f} GiB")
+        content = write(path, images)
+        print(f"{images:,} images, {path.stat().st_size / 2**30:.1f} GiB")
         for what in ("first", "again"):
             begin = time.process_time()
             source = TarFolders(path)
             print(f"opened, {what}   {time.process_time() - begin:6.1f} s of one core")
-        assert (len(source), source.num_classes) == (pictures, 1000)
+        assert (len(source), source.num_classes) == (images, 1000)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         print(f"handed to a worker  {len(pickle.dumps(source)) / 2**20:4.0f} MiB; peak memory {peak:.0f} MiB")
 
-        chosen = np.random.default_rng(0).integers(0, pictures, READS)
+        chosen = np.random.default_rng(0).integers(0, images, READS)
         names = [f"{i}.JPEG" for i in range(READS)]
         for name in names:
             Path(folder, name).write_bytes(content)
@@ -83,7 +83,7 @@ def main() -> None:
             seconds[what] = min(seconds.get(what, np.inf), time.perf_counter() - begin)
         tar, single = (1e6 * seconds[what] / READS for what in ("tar", "files"))
         print(
-            f"a picture opened    {tar:4.0f} µs from the tar, {single:4.0f} µs from a file: {tar / single:.2f}"
+            f"an image opened    {tar:4.0f} µs from the tar, {single:4.0f} µs from a file: {tar / single:.2f}"
         )
 
 

@@ -14,7 +14,7 @@ class CycleMLPError(ValueError):
 
 
 class ModelError(CycleMLPError):
-    """An unknown model name, an unknown or impossible override, an impossible picture size."""
+    """An unknown model name, an unknown or impossible override, an impossible image size."""
 
 
 class WeightsError(CycleMLPError):
@@ -34,7 +34,7 @@ class MismatchError(WeightsError):
 
 
 class DataError(CycleMLPError):
-    """A picture, list file or folder that cannot be used; the message names the file and the line."""
+    """An image, list file or folder that cannot be used; the message names the file and the line."""
 
 
 class ConfigError(CycleMLPError):

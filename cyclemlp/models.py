@@ -22,7 +22,7 @@ from cyclemlp.network import (
     Variant,
     build_network,
     canonical_name,
-    multiply_adds,
+    count_macs,
     parameter_count,
 )
 from cyclemlp.network.config import did_you_mean
@@ -54,7 +54,7 @@ class ModelMetadata:
 
     Attributes:
         model: registered name, as `create_model` takes it.
-        preprocessing: how pictures become its input.
+        preprocessing: how images become its input.
         classes: names of the classes in the order of the logits, if known.
     """
 
@@ -304,8 +304,8 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
     """Facts of a variant, as JSON values.
 
     Returns:
-        name, from_paper and inferred (whether it is), architecture, parameters (a count), multiply_adds (of one
-        picture of `input_size`), input_size (pixels of a square's
+        name, from_paper and inferred (whether it is), architecture, parameters (a count), macs (of one
+        image of `input_size`), input_size (pixels of a square's
         side, or height and width), strides (pixels), preprocessing, and what was published of it.
 
     Raises:
@@ -320,13 +320,13 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
         "inferred": variant.inferred,
         "architecture": config.to_dict(),
         "parameters": parameter_count(config),
-        "multiply_adds": multiply_adds(config, preprocessing.input_height, preprocessing.input_width),
+        "macs": count_macs(config, preprocessing.input_height, preprocessing.input_width),
         "input_size": preprocessing.to_dict()["input_size"],
         "strides": list(config.strides),
         "preprocessing": preprocessing.to_dict(),
         "published": {
             "parameters_millions": variant.params_published,
-            "multiply_adds_billions": variant.macs_published,
+            "macs_billions": variant.macs_published,
             "top1_percent": variant.top1_published,
             "seed_top1_percent": variant.seed_top1,
             "seed_top5_percent": variant.seed_top5,

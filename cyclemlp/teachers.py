@@ -1,6 +1,6 @@
 """Teachers of knowledge distillation: frozen networks by name, with weights that must be given.
 
-Shapes: B pictures, C channels, H height, W width, K classes.
+Shapes: B images, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cyclemlp.weights import WeightFile, fetch_pretrained, read_weights
 #: Where PaddleClas keeps its weights, by its own spelling of the name (its model_zoo/regnet.py).
 PADDLECLAS_URL = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/{name}_pretrained.pdparams"
 
-#: Functions of paddle.vision.models, and LeNet, which is a class and reads greyscale pictures.
+#: Functions of paddle.vision.models, and LeNet, which is a class and reads greyscale images.
 _VISION: dict[str, Callable[..., nn.Layer]] = {
     name: getattr(vision, name) for name in vision.__all__ if name == name.lower()
 } | {"lenet": vision.LeNet}
@@ -34,7 +34,7 @@ _GREY = Preprocessing(input_size=28, mean=(0.5,), std=(0.5,))
 
 
 class Teacher:
-    """A network that only answers: in evaluation mode, without gradients, from pictures normalised for the student.
+    """A network that only answers: in evaluation mode, without gradients, from images normalised for the student.
 
     It is no `paddle.nn.Layer`, so that nothing that holds it takes its parameters for its own, or its mode.
 
@@ -43,14 +43,14 @@ class Teacher:
         network: from `[B, C, H, W]` to logits `[B, K]`, or to a list of which they are the first. It is frozen.
         preprocessing: what the network was trained with.
         num_classes: K.
-        pictures: how the pictures that it will get were made; None: as its own.
+        images: how the images that it will get were made; None: as its own.
         summary: says where its weights are from.
 
     Attributes:
         name, network, preprocessing, num_classes, summary: as given.
 
     Raises:
-        ModelError: the pictures' channels cannot be made into the network's.
+        ModelError: the images' channels cannot be made into the network's.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Teacher:
         preprocessing: Preprocessing,
         *,
         num_classes: int,
-        pictures: Preprocessing | None = None,
+        images: Preprocessing | None = None,
         summary: str = "",
     ) -> None:
         self.name, self.network, self.preprocessing = name, network, preprocessing
@@ -69,10 +69,10 @@ class Teacher:
         for parameter in network.parameters():
             parameter.stop_gradient = True
         self._scale = self._shift = None
-        given = pictures or preprocessing
+        given = images or preprocessing
         if given.channels not in (1, preprocessing.channels):
             raise ModelError(
-                f"the student reads pictures of {given.channels} channels and the teacher {name} of "
+                f"the student reads images of {given.channels} channels and the teacher {name} of "
                 f"{preprocessing.channels}; only greyscale can be made into something else"
             )
         if (given.mean, given.std) != (preprocessing.mean, preprocessing.std):
@@ -84,7 +84,7 @@ class Teacher:
 
     @paddle.no_grad()
     def __call__(self, images: paddle.Tensor) -> paddle.Tensor:
-        """Pictures `[B, C, H, W]`, normalised for the student → logits `[B, K]`, without a gradient.
+        """Images `[B, C, H, W]`, normalised for the student → logits `[B, K]`, without a gradient.
 
         Raises:
             ModelError: the network gives something else.
@@ -97,7 +97,7 @@ class Teacher:
         found, expected = list(logits.shape), [images.shape[0], self.num_classes]
         if found != expected:
             raise ModelError(
-                f"the teacher {self.name} gives {found} for {expected[0]} pictures; expected {expected}"
+                f"the teacher {self.name} gives {found} for {expected[0]} images; expected {expected}"
             )
         return logits
 
@@ -112,7 +112,7 @@ def create_teacher(
     weights: str | os.PathLike[str] | None = None,
     *,
     num_classes: int,
-    pictures: Preprocessing | None = None,
+    images: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
     layout: str | None = None,
 ) -> Teacher:
@@ -125,7 +125,7 @@ def create_teacher(
         weights: weight file in any form that `cyclemlp.weights` reads, or a run's folder of ours. For a CycleMLP
             of the paper "published" fetches the authors'. None if `name` is a folder or file.
         num_classes: of the student.
-        pictures: the student's preprocessing. What the teacher gets is renormalised to its own: ImageNet's mean and
+        images: the student's preprocessing. What the teacher gets is renormalised to its own: ImageNet's mean and
             standard deviation (LeNet: 0.5), or what a file of ours says.
         classes: the student's class names; compared with those that a file of ours has.
         layout: "authors" or "paddle", for the rare file whose tensors do not tell.
@@ -156,16 +156,16 @@ def create_teacher(
         known = canonical_name(file.metadata["model"])
     network, preprocessing, lines = _build(known, file, num_classes)
     lines += _check_classes(file, classes)
-    if pictures is not None and pictures.input_size != preprocessing.input_size:
-        lines.append(f"made for {preprocessing.size_text} pixels, gets {pictures.size_text}")
-    if pictures is not None and (pictures.mean, pictures.std) != (preprocessing.mean, preprocessing.std):
-        lines.append(f"pictures are renormalised to its mean {preprocessing.mean}, std {preprocessing.std}")
+    if images is not None and images.input_size != preprocessing.input_size:
+        lines.append(f"made for {preprocessing.size_text} pixels, gets {images.size_text}")
+    if images is not None and (images.mean, images.std) != (preprocessing.mean, preprocessing.std):
+        lines.append(f"images are renormalised to its mean {preprocessing.mean}, std {preprocessing.std}")
     return Teacher(
         known,
         network,
         preprocessing,
         num_classes=num_classes,
-        pictures=pictures,
+        images=images,
         summary="\n  ".join([f"teacher {known}: {lines[0]}", *lines[1:]]),
     )
 
@@ -274,7 +274,7 @@ def _classes_of(file: WeightFile, network: nn.Layer, num_classes: int) -> int | 
 def _other_classes(file: WeightFile, name: str, found: int, wanted: int) -> WeightsError:
     return WeightsError(
         f"the teacher {name} in {file.path} knows {found} classes and the student has {wanted}; a teacher must be "
-        "trained on the student's classes, so train or fine-tune one on these pictures first"
+        "trained on the student's classes, so train or fine-tune one on these images first"
     )
 
 

@@ -46,7 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Write links and pictures of the repository as those of the site; those that leave it become their text."""
+    """Write links and images of the repository as those of the site; those that leave it become their text."""
     name = page.file.src_uri
     folder = ROOT if name in ROOT_PAGES else (DOCS / name).parent
 
@@ -64,7 +64,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def in_site(place: Path) -> str | None:
-    """The page or picture of the site that a file of the repository becomes, if it does."""
+    """The page or image of the site that a file of the repository becomes, if it does."""
     if place.is_relative_to(DOCS):
         return place.relative_to(DOCS).as_posix()
     if place == ROOT / "README.md":

@@ -15,13 +15,13 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-from cyclemlp.network import VARIANTS, Variant, multiply_adds, parameter_count
+from cyclemlp.network import VARIANTS, Variant, count_macs, parameter_count
 from cyclemlp.report import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "docs" / "models"
 WIDTH = 118  # of a line of a card, in characters
-SIDES = (224, 256, 384, 512)  # of pictures whose cost a card states, in pixels
+SIDES = (224, 256, 384, 512)  # of images whose cost a card states, in pixels
 RELEASE = "[release v0.1](https://github.com/ShoufaChen/CycleMLP/releases/tag/v0.1)"
 MARK = "<!-- made by `python docs/make_model_cards.py` from the table of variants: change that, not this -->"
 
@@ -134,12 +134,12 @@ def index() -> str:
     rows = []
     for name, variant in VARIANTS.items():
         size = variant.preprocessing.input_size
-        cost = f"{multiply_adds(variant.config, size, size) / 1e9:.3f} at {size}²"
+        cost = f"{count_macs(variant.config, size, size) / 1e9:.3f} at {size}²"
         top1 = "–" if variant.top1_published is None else f"{variant.top1_published:.1f}"
         rows.append(
             [f"[{title(name)}]({name}.md)", f"{parameter_count(variant.config) / 1e6:.2f}", cost, top1]
         )
-    header = ["model", "parameters, M", "multiply-adds, G", "ImageNet top-1 (%), published"]
+    header = ["model", "parameters, M", "MACs, G", "ImageNet top-1 (%), published"]
     return f"""# Model cards
 
 {MARK}
@@ -160,21 +160,21 @@ def cards() -> dict[Path, str]:
 
 def _summary(name: str, variant: Variant) -> str:
     if not variant.from_paper:
-        return f"""`{name}` is a small CycleMLP of this project's own, for small pictures, demonstrations and tests. The
+        return f"""`{name}` is a small CycleMLP of this project's own, for small images, demonstrations and tests. The
 paper has no such variant, and there are no weights of it to download."""
-    text = """An MLP-like vision backbone for pictures of any size at a cost linear in their pixels
+    text = """An MLP-like vision backbone for images of any size at a cost linear in their pixels
 ("CycleMLP: A MLP-like Architecture for Dense Prediction", Chen et al., ICLR 2022, [arXiv 2107.10224](https://arxiv.org/abs/2107.10224))."""
     if variant.inferred:
         text += """ **The authors published no code of this variant. Its architecture was inferred from the paper's
-words and its counts of parameters and multiply-adds; no weights confirm it** ([variants.md](../variants.md))."""
+words and its counts of parameters and MACs; no weights confirm it** ([variants.md](../variants.md))."""
     return text
 
 
 def _glance(name: str, variant: Variant) -> str:
-    config, pictures = variant.config, variant.preprocessing
-    size, recipe = pictures.input_size, f"configs/imagenet/{name}.yaml"
+    config, images = variant.config, variant.preprocessing
+    size, recipe = images.input_size, f"configs/imagenet/{name}.yaml"
     parameters = f"{parameter_count(config):,}"
-    cost = f"{multiply_adds(config, size, size) / 1e9:.3f} G"
+    cost = f"{count_macs(config, size, size) / 1e9:.3f} G"
     if variant.from_paper:
         parameters += f" (published: {variant.params_published:g} M)"
         cost += f' (published as "FLOPs": {variant.macs_published:g} G)'
@@ -182,16 +182,16 @@ def _glance(name: str, variant: Variant) -> str:
     if variant.weights is not None:
         weights = f"`{variant.weights}` of the authors' {RELEASE}"
         weights += "; whether it fits is not known" if variant.inferred else ""
-    prepared = f"""shorter side to {round(size / pictures.crop_pct)} ({pictures.interpolation}), centre crop {size}²;
-mean {_list(pictures.mean)}, standard deviation {_list(pictures.std)}"""
+    prepared = f"""shorter side to {round(size / images.crop_pct)} ({images.interpolation}), centre crop {size}²;
+mean {_list(images.mean)}, standard deviation {_list(images.std)}"""
     output = f"""{config.num_classes} classes (`num_classes`), or four feature maps with strides {_list(config.strides)}
 and {_list(config.embed_dims)} channels (`features_only=True`)"""
     rows = [
-        ["input", f"RGB picture of any height and width from {config.min_size} pixels"],
+        ["input", f"RGB image of any height and width from {config.min_size} pixels"],
         ["preprocessing", prepared],
         ["output", output],
         ["parameters", parameters],
-        [f"multiply-adds at {size}²", cost],
+        [f"MACs at {size}²", cost],
         ["weights", weights],
         ["recipe", f"`{recipe}`" if (ROOT / recipe).exists() else "[training.md](../training.md)"],
     ]
@@ -211,9 +211,7 @@ def _architecture(variant: Variant) -> str:
         ]
         for i, stride in enumerate(config.strides)
     ]
-    costs = [
-        [f"{side}²", f"{multiply_adds(config, side, side) / 1e9:.2f}"] for side in sorted({size, *SIDES})
-    ]
+    costs = [[f"{side}²", f"{count_macs(config, side, side) / 1e9:.2f}"] for side in sorted({size, *SIDES})]
     patches = "do not overlap" if config.patch_size == config.patch_stride else "overlap"
     norm = ", and a norm after them" if config.patch_norm else ""
     between = "a 3×3 convolution with stride 2"
@@ -229,7 +227,7 @@ Between stages: {between}. A block: a norm and three branches with step size {co
 width, Cycle FC along the height, channel FC), {mixed} and projected; then a norm and a channel MLP with GELU; both with
 a residual connection. LayerNorm with ε 1e-5. [How the Cycle FC works](../how-it-works.md).
 
-{markdown_table(["picture", "multiply-adds, G"], costs)}
+{markdown_table(["image", "MACs, G"], costs)}
 
 Convolutions, linear layers and Cycle FCs are counted, as in the paper (`cyclemlp info NAME --input-size PIXELS`)."""
 
@@ -239,7 +237,7 @@ def _use(name: str, variant: Variant) -> str:
     make = f"{call}, num_classes=10)  # random weights, to be trained"
     if _loads(variant):
         make = f"{call}, pretrained=True)  # the authors' weights; they are fetched once"
-        purpose = """Classification into ImageNet's 1000 classes, the start of fine-tuning on other pictures, and the
+        purpose = """Classification into ImageNet's 1000 classes, the start of fine-tuning on other images, and the
 backbone of segmentation and detection models, in research and in products whose terms the weights allow (below)."""
     elif variant.inferred:
         purpose = f"""Training from random weights, and comparison with networks of Swin's shape.
@@ -247,7 +245,7 @@ backbone of segmentation and detection models, in research and in products whose
 assumption fails."""
     else:
         purpose = (
-            "Training from random weights in minutes on a processor: small pictures, demonstrations, tests."
+            "Training from random weights in minutes on a processor: small images, demonstrations, tests."
         )
     return f"""{purpose}
 
@@ -294,7 +292,7 @@ def _dense_rows(name: str) -> list[list[str]]:
 
 
 def _run_here(name: str, variant: Variant) -> str:
-    counted = """- Parameters and multiply-adds are counted from the architecture, and the parameters also in the
+    counted = """- Parameters and MACs are counted from the architecture, and the parameters also in the
   network that is built."""
     if not variant.from_paper:
         return f"""{counted}{SMALL_RUNS[name]}
@@ -327,12 +325,12 @@ binds weights trained on it is for you to settle ([weights.md](../weights.md#the
 
 
 def _limits(variant: Variant) -> str:
-    text = f"""- At least {variant.config.min_size} pixels in both directions; smaller pictures are refused.
-- A picture of another size than it was trained on is taken, but accuracy changes with the size: measure it
+    text = f"""- At least {variant.config.min_size} pixels in both directions; smaller images are refused.
+- An image of another size than it was trained on is taken, but accuracy changes with the size: measure it
   (`cyclemlp sweep`)."""
     if _loads(variant):
         text += """
-- It gives every picture one of the 1000 classes, also one that shows none of them, and nobody calibrated its
+- It gives every image one of the 1000 classes, also one that shows none of them, and nobody calibrated its
   probabilities.
 - ImageNet's photographs and labels are no sample of the world. Bias was not examined here; do not decide about people
   with it."""

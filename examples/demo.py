@@ -23,7 +23,7 @@ from cyclemlp.report import format_duration, format_table, plot_confusion, plot_
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "digits.yaml"
 EXPECTED_TOP1 = 97.0  # % of the held-out fifth; seeds 0 to 2 reached more, see docs/training.md
-SHEET_PICTURES = 48
+SHEET_IMAGES = 48
 
 
 def main() -> int:
@@ -59,7 +59,7 @@ def draw(output: Path, digits: Digits, classes: list[str], result: EvaluationRes
     predicted = logits.argmax(axis=1)
     matrix = confusion_matrix(result.labels, predicted, len(classes))
     plot_confusion(matrix, classes, output / "confusion.png", title="Held-out digits")
-    shown = np.argsort(predicted == result.labels, kind="stable")[:SHEET_PICTURES]
+    shown = np.argsort(predicted == result.labels, kind="stable")[:SHEET_IMAGES]
     plot_predictions(
         [digits[int(result.indices[i])].image for i in shown],
         [classes[predicted[i]] for i in shown],
@@ -78,7 +78,7 @@ def tell(output: Path, config: str, result: EvaluationResult, seconds: float) ->
         ("checkpoint_…/", "the last ones, to go on from"),
         ("curves.png", "loss, accuracy and learning rate by epoch"),
         ("confusion.png", "which digits are taken for which"),
-        ("predictions.png", "pictures, what the network said, and the truth"),
+        ("predictions.png", "images, what the network said, and the truth"),
         ("log.jsonl", "figures of every epoch"),
         ("recipe.yaml, README.md", "how to make this again"),
     ]
@@ -95,7 +95,7 @@ try next:
   {command} eval {output} --data digits
   {command} predict {output} {output / "digit.png"}
   {command} train --config {config} --model cyclemlp_micro --set data.preprocessing.input_size=32 --epochs 10
-  {command} train --model cyclemlp_micro --data YOUR/PICTURES --val-data YOUR/OTHERS   # one folder a class
+  {command} train --model cyclemlp_micro --data YOUR/IMAGES --val-data YOUR/OTHERS   # one folder a class
   {command} info
 """)
 

@@ -25,7 +25,7 @@ from PIL import Image
 import cyclemlp
 from cyclemlp.cli.main import main as command_line
 from cyclemlp.data.scenes import Scene, SceneOptions, Scenes
-from cyclemlp.report import draw_detections, format_duration, format_table, overlay_masks, picture_sheet
+from cyclemlp.report import draw_detections, format_duration, format_table, image_sheet, overlay_masks
 
 ROOT = Path(__file__).resolve().parents[1]
 #: A quarter of the area of the scenes that `cyclemlp data scenes` composes by itself.
@@ -113,7 +113,7 @@ DEMOS = {
 
 
 class Drawing(NamedTuple):
-    """What draws a held-out scene: `truth(picture, scene)` and, by what the model sees, `found(picture, its file)`."""
+    """What draws a held-out scene: `truth(image, scene)` and, by what the model sees, `found(image, its file)`."""
 
     truth: Callable[[Image.Image, Scene], Image.Image]
     found: Callable[[Image.Image, Path], Image.Image]
@@ -227,15 +227,15 @@ def quiet(text: str) -> None:
 def draw_sheet(options: SceneOptions, folder: Path, path: Path, drawing: Drawing) -> None:
     """Held-out scenes as they were composed, and beside each what the model sees in it."""
     scenes = Scenes(options, "val")
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     captions: list[str] = []
     for i, line in enumerate((folder / "val.txt").read_text(encoding="utf-8").splitlines()[:SHEET_SCENES]):
         file = folder / line.split()[0]
-        with Image.open(file) as image:
-            picture = image.convert("RGB")
-        pictures += [drawing.truth(picture, scenes[i]), drawing.found(picture, file)]
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+        images += [drawing.truth(image, scenes[i]), drawing.found(image, file)]
         captions += [f"{file.name}: the truth", "found"]
-    picture_sheet(pictures, captions=captions, columns=4).save(path)
+    image_sheet(images, captions=captions, columns=4).save(path)
 
 
 def tell(demo: Demo, output: Path, scenes: Path, config: str, figure: float, seconds: float) -> None:
@@ -254,7 +254,7 @@ try next:
   {command} eval --weights {output}                      # class by class
   {command} predict {scenes / "images" / "val_0001.jpg"} --weights {output} --output {output / "seen"}
   {command} train --config {config} --data YOUR/SCENES   # larger ones, of: cyclemlp data scenes --output YOUR/SCENES
-  {command} train --config configs/{demo.name}/own_data.yaml   # your own pictures: see its head
+  {command} train --config configs/{demo.name}/own_data.yaml   # your own images: see its head
 """)
 
 

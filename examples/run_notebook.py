@@ -1,6 +1,6 @@
 """Runs a notebook from its first cell to its last and writes its outputs into it, for readers who do not run it.
 
-    python examples/run_notebook.py                  examples/from_pictures_to_service.ipynb, in its own folder
+    python examples/run_notebook.py                  examples/from_images_to_service.ipynb, in its own folder
     python examples/run_notebook.py OTHER.ipynb
 
 `jupyter execute --inplace` does nearly the same, but it also writes the time of each cell, so that no two are equal.
@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).with_name("from_pictures_to_service.ipynb")
+NOTEBOOK = Path(__file__).with_name("from_images_to_service.ipynb")
 
 
 def run(path: Path, folder: Path | None = None) -> nbformat.NotebookNode:

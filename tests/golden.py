@@ -1,4 +1,4 @@
-"""The formula behind the golden figures: parameters and pictures from names and seeds."""
+"""The formula behind the golden figures: parameters and images from names and seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def param(name: str, shape: tuple[int, ...], salt: int) -> np.ndarray:
 
 
 def image(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    """A picture, float32 `[B, 3, H, W]`."""
+    """An image, float32 `[B, 3, H, W]`."""
     return np.random.default_rng([seed]).standard_normal(shape).astype(np.float32)
 
 

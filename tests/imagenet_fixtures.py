@@ -1,6 +1,6 @@
 """A stand-in for ImageNet, laid out exactly as it is downloaded, unpacked and listed, and models that know it.
 
-There are 1000 classes with one training picture each, and twelve validation pictures. A picture is 32 pixels of one
+There are 1000 classes with one training image each, and twelve validation images. An image is 32 pixels of one
 colour. The devkit numbers the classes in an order that is not the sorted one.
 """
 
@@ -20,9 +20,9 @@ import cyclemlp
 from cyclemlp.data import imagenet_class_map
 
 IDS = sorted(imagenet_class_map())
-#: Classes of the validation pictures 1, 2, …; no two are the same.
+#: Classes of the validation images 1, 2, …; no two are the same.
 VALIDATION = (417, 3, 999, 0, 88, 650, 12, 731, 274, 561, 940, 126)
-#: Of these numbers of pictures the models give the right class second, and of those not among the first five.
+#: Of these numbers of images the models give the right class second, and of those not among the first five.
 SECOND, WRONG = (2, 7), (10,)
 TOP1, TOP5 = 100 * 9 / 12, 100 * 11 / 12
 #: The devkit's number of class 0, 1, …
@@ -32,7 +32,7 @@ TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
 @cache
-def picture(number: int) -> bytes:
+def image(number: int) -> bytes:
     """A JPEG file of one colour."""
     colour = tuple(np.random.default_rng(number).integers(0, 256, 3).tolist())
     file = io.BytesIO()
@@ -44,14 +44,14 @@ def validation_name(number: int) -> str:
     return f"ILSVRC2012_val_{number:08d}.JPEG"
 
 
-def validation_pictures() -> dict[str, bytes]:
-    """Name → content of the validation pictures."""
-    return {validation_name(n): picture(5000 + n) for n in range(1, len(VALIDATION) + 1)}
+def validation_images() -> dict[str, bytes]:
+    """Name → content of the validation images."""
+    return {validation_name(n): image(5000 + n) for n in range(1, len(VALIDATION) + 1)}
 
 
-def training_pictures() -> dict[str, bytes]:
+def training_images() -> dict[str, bytes]:
     """`n01440764/n01440764_10.JPEG` → content."""
-    return {f"{i}/{i}_{number % 90}.JPEG": picture(number) for number, i in enumerate(IDS)}
+    return {f"{i}/{i}_{number % 90}.JPEG": image(number) for number, i in enumerate(IDS)}
 
 
 def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
@@ -76,8 +76,8 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 def training_tars() -> dict[str, bytes]:
     """The members of the training tar, in no order."""
-    pictures = sorted(training_pictures().items(), key=lambda item: item[0][::-1])
-    return {f"{name.split('/')[0]}.tar": tar_of({name.split("/")[1]: content}) for name, content in pictures}
+    images = sorted(training_images().items(), key=lambda item: item[0][::-1])
+    return {f"{name.split('/')[0]}.tar": tar_of({name.split("/")[1]: content}) for name, content in images}
 
 
 def meta_mat(numbers: list[int] | None = None, ids: list[str] | None = None) -> bytes:
@@ -136,25 +136,25 @@ def build(folder: Path) -> Path:
     for form in ("tar", "folders", "list", "flat"):
         (folder / form).mkdir(parents=True)
     write_tar(folder / "tar/ILSVRC2012_img_train.tar", training_tars())
-    backwards = dict(reversed(validation_pictures().items()))
+    backwards = dict(reversed(validation_images().items()))
     write_tar(folder / "tar/ILSVRC2012_img_val.tar", backwards)
     write_tar(folder / f"tar/{DEVKIT}.tar.gz", devkit_files(), "w:gz")
 
-    write_files(folder / "folders/train", training_pictures())
-    of_class = dict(zip(validation_pictures(), VALIDATION, strict=True))
+    write_files(folder / "folders/train", training_images())
+    of_class = dict(zip(validation_images(), VALIDATION, strict=True))
     write_files(
-        folder / "folders/val", {f"{IDS[of_class[n]]}/{n}": c for n, c in validation_pictures().items()}
+        folder / "folders/val", {f"{IDS[of_class[n]]}/{n}": c for n, c in validation_images().items()}
     )
 
     (folder / "list/train").symlink_to(folder / "folders/train")
-    write_files(folder / "list/val", validation_pictures())
-    lines = (f"train/{name} {IDS.index(name.split('/')[0])}\n" for name in training_pictures())
+    write_files(folder / "list/val", validation_images())
+    lines = (f"train/{name} {IDS.index(name.split('/')[0])}\n" for name in training_images())
     (folder / "list/train_list.txt").write_text("".join(lines))
     (folder / "list/val_list.txt").write_text(
         "".join(f"val/{name} {label}\n" for name, label in of_class.items())
     )
 
-    write_files(folder / "flat/val", validation_pictures())
+    write_files(folder / "flat/val", validation_images())
     write_files(folder / "flat", devkit_files())
     return folder
 
@@ -163,7 +163,7 @@ def write_knowing_model(name: str, path: Path) -> Path:
     """Weights of a network whose top-1 and top-5 on the stand-in are `TOP1` and `TOP5`, to the digit.
 
     It is the variant as it is initialised, which gives every colour features of its own; the head holds those of
-    each validation picture beside the class that it is to answer: the nearest features win.
+    each validation image beside the class that it is to answer: the nearest features win.
     """
     paddle.seed(3)
     model = cyclemlp.create_model(name)
@@ -171,7 +171,7 @@ def write_knowing_model(name: str, path: Path) -> Path:
     size = model.metadata.preprocessing.input_size
     mean, std = np.asarray(model.metadata.preprocessing.mean), np.asarray(model.metadata.preprocessing.std)
     pixels = [
-        np.asarray(Image.open(io.BytesIO(content)))[0, 0] / 255 for content in validation_pictures().values()
+        np.asarray(Image.open(io.BytesIO(content)))[0, 0] / 255 for content in validation_images().values()
     ]
     with paddle.no_grad():
         colours = paddle.to_tensor(((np.stack(pixels) - mean) / std).astype("float32"))

@@ -1,4 +1,4 @@
-"""A few tiny pictures with masks in PaddleSeg's format, and a configuration that learns them in seconds."""
+"""A few tiny images with masks in PaddleSeg's format, and a configuration that learns them in seconds."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ CLASSES = ["background", "square", "bar"]
 
 
 def write_data(folder: Path, count: int = 4, size: tuple[int, int] = (48, 64)) -> Path:
-    """`count` pictures of `size` (height, width): an orange square and a blue bar on grey noise; train.txt, val.txt."""
+    """`count` images of `size` (height, width): an orange square and a blue bar on grey noise; train.txt, val.txt."""
     draw = np.random.default_rng(5)
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     lines = []
     for i in range(count):
-        picture = draw.integers(90, 140, (*size, 3), dtype=np.uint8)
+        image = draw.integers(90, 140, (*size, 3), dtype=np.uint8)
         mask = np.zeros(size, np.uint8)
         top, left = 4 + 3 * i, 6 + 4 * i
-        picture[top : top + 18, left : left + 18] = (230, 130, 20)
+        image[top : top + 18, left : left + 18] = (230, 130, 20)
         mask[top : top + 18, left : left + 18] = 1
-        picture[-12:-4, :] = (20, 60, 220)
+        image[-12:-4, :] = (20, 60, 220)
         mask[-12:-4, :] = 2
         mask[0] = 255
-        Image.fromarray(picture).save(folder / f"images/{i}.png")
+        Image.fromarray(image).save(folder / f"images/{i}.png")
         Image.fromarray(mask).save(folder / f"labels/{i}.png")
         lines.append(f"images/{i}.png labels/{i}.png\n")
     for name in ("train.txt", "val.txt"):
@@ -36,7 +36,7 @@ def write_data(folder: Path, count: int = 4, size: tuple[int, int] = (48, 64)) -
 
 
 def config_values(data: Path) -> dict[str, Any]:
-    """Of a configuration that trains the smallest CycleMLP on all pictures of `data` in every step."""
+    """Of a configuration that trains the smallest CycleMLP on all images of `data` in every step."""
     normalise = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     dataset = {"type": "Dataset", "dataset_root": str(data), "num_classes": 3, "transforms": [normalise]}
     return {

@@ -54,8 +54,8 @@ def test_what_is_missing_is_run_and_all_of_it_is_reported(tmp_path):
     assert first.returncode == 0, first.stderr
     results = tmp_path / "out" / "results.jsonl"
     records = [json.loads(line) for line in results.read_text().splitlines()]
-    arms = [(record["branches"], record["step_size"]) for record in records]
-    assert arms == [("hc", 3), ("wc", 3), ("hw", 3), ("hwc", 3), ("hwc", 1), ("hwc", 5), ("hwc", 7)]
+    variants = [(record["branches"], record["step_size"]) for record in records]
+    assert variants == [("hc", 3), ("wc", 3), ("hw", 3), ("hwc", 3), ("hwc", 1), ("hwc", 5), ("hwc", 7)]
 
     # As if it had been broken off after the third run, in the middle of a line.
     lines = results.read_text().splitlines(keepends=True)

@@ -15,9 +15,9 @@ from seg_fixtures import config_values, write_config, write_data
 
 import cyclemlp
 import cyclemlp.dense
-from cyclemlp.data import PictureFiles, evaluation_transform
+from cyclemlp.data import ImageFiles, evaluation_transform
+from cyclemlp.data.images import EncodedImage, pil_open
 from cyclemlp.data.loader import build_loader
-from cyclemlp.data.pictures import PictureFile, open_image
 from cyclemlp.data.transforms import training_transform
 from cyclemlp.dense.images import decode_image, read_image
 from cyclemlp.dense.loading import CheckedLoader
@@ -39,7 +39,7 @@ def store(path: Path, orientation: int, size: tuple[int, int] = (64, 48)) -> Pat
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(noise).resize((width, height)).save(path, exif=exif)
-    with open_image(path) as image:
+    with pil_open(path) as image:
         shown = ImageOps.exif_transpose(image).convert("RGB")
     assert shown.size == size
     shown.save(upright_of(path))
@@ -73,11 +73,11 @@ def test_each_reader_sees_the_upright_image(photographs: list[Path]) -> None:
             "det from content": np.asarray(decode_image(content, path.name)),
             "PaddleSeg": seg.Compose([])({"img": str(path)})["img"].transpose(1, 2, 0),
             "PaddleDetection": Decode().apply({"im_file": str(path)})["image"],
-            "classification, whole": np.asarray(PictureFile(path, "here").upright_part((0, 0, 64, 48), 3)),
+            "classification, whole": np.asarray(EncodedImage(path, "here").upright_part((0, 0, 64, 48), 3)),
         }
         for reader, pixels in found.items():
             assert np.array_equal(pixels, upright), (path.name, reader)
-        assert PictureFile(path, "here").upright_size == (64, 48)
+        assert EncodedImage(path, "here").upright_size == (64, 48)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -85,7 +85,7 @@ def test_batches_of_training_and_evaluation(photographs: list[Path], training: b
     transform = training_transform(TURNED) if training else evaluation_transform(TURNED)
     batches = []
     for paths in (photographs, [upright_of(path) for path in photographs]):
-        loader = build_loader(PictureFiles(paths), transform, batch_size=len(paths), num_workers=0, seed=3)
+        loader = build_loader(ImageFiles(paths), transform, batch_size=len(paths), num_workers=0, seed=3)
         batches.append(next(iter(loader)).images)
     assert np.array_equal(*batches)
 
@@ -94,9 +94,9 @@ def test_the_service_decodes_them_upright(photographs: list[Path]) -> None:
     async def decode() -> None:
         async with Decoders(1, Limits(), 3, turned=True) as decoders:
             for path in photographs:
-                picture = await decoders.decode(path.read_bytes(), path.name)
-                assert np.array_equal(np.asarray(picture.decode()), np.asarray(Image.open(upright_of(path))))
-                assert picture.size == picture.upright_size == (64, 48)
+                image = await decoders.decode(path.read_bytes(), path.name)
+                assert np.array_equal(np.asarray(image.decode()), np.asarray(Image.open(upright_of(path))))
+                assert image.size == image.upright_size == (64, 48)
 
     asyncio.run(decode())
 

@@ -79,8 +79,8 @@ def walk_through(name, tmp_path, **overrides):
     eager = cyclemlp.load_model(tmp_path / "m.safetensors")
     eager.eval()
     for shape in ((2, 3, size, size), (1, 3, size + 5, size + 2)):
-        picture = paddle.randn(shape)
-        np.testing.assert_allclose(traced(picture).numpy(), eager(picture).numpy(), rtol=0, atol=1e-5)
+        image = paddle.randn(shape)
+        np.testing.assert_allclose(traced(image).numpy(), eager(image).numpy(), rtol=0, atol=1e-5)
 
 
 def test_the_seeds_names_and_unknown_ones():
@@ -162,11 +162,11 @@ def test_only_head_and_input_are_adapted(tmp_path):
 
     grey = cyclemlp.create_model(NANO, num_classes=4, in_chans=1)
     assert "patch_embed" in str(cyclemlp.load_weights(grey, path))
-    picture = paddle.randn([1, 1, 32, 32])
+    grey_input = paddle.randn([1, 1, 32, 32])
     grey.eval()
     model.eval()
     np.testing.assert_allclose(
-        grey(picture).numpy(), model(picture.expand([1, 3, 32, 32])).numpy(), atol=1e-5
+        grey(grey_input).numpy(), model(grey_input.expand([1, 3, 32, 32])).numpy(), atol=1e-5
     )
 
     other = cyclemlp.create_model(NANO, num_classes=4, embed_dims=(24, 48, 72, 100))

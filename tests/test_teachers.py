@@ -173,9 +173,9 @@ class Means(nn.Layer):
         return images.mean(axis=[2, 3])
 
 
-def test_pictures_are_renormalised():
+def test_images_are_renormalised():
     student = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.125))
-    teacher = Teacher("means", Means(), Preprocessing(), num_classes=3, pictures=student)
+    teacher = Teacher("means", Means(), Preprocessing(), num_classes=3, images=student)
     images = np.broadcast_to(np.array([0.5, 1.0, -2.0], np.float32).reshape(1, 3, 1, 1), (2, 3, 4, 4))
     # Pixels: 0.5 · 0.5 + 0.5 = 0.75, 1 · 0.25 + 0.4 = 0.65, −2 · 0.125 + 0.3 = 0.05. By ImageNet's mean and deviation:
     # (0.75 − 0.485) / 0.229, (0.65 − 0.456) / 0.224, (0.05 − 0.406) / 0.225
@@ -184,19 +184,19 @@ def test_pictures_are_renormalised():
 
 
 def test_greyscale_becomes_three_equal_channels():
-    teacher = Teacher("means", Means(), Preprocessing(), num_classes=3, pictures=GREY)
+    teacher = Teacher("means", Means(), Preprocessing(), num_classes=3, images=GREY)
     # A pixel of 1 · 0.25 + 0.5 = 0.75 in each channel: (0.75 − 0.485) / 0.229, (… − 0.456) / 0.224, (… − 0.406) / 0.225
     by_hand = [[1.1572052, 1.3125000, 1.5288889]]
     np.testing.assert_allclose(teacher(paddle.ones([1, 1, 4, 4])).numpy(), by_hand, rtol=1e-6)
     assert teacher(paddle.ones([1, 1, 4, 4], dtype="float16")).dtype == paddle.float32
 
 
-def test_pictures_that_are_right_already_are_not_touched():
+def test_images_that_are_right_already_are_not_touched():
     seen = []
     network = Means()
     network.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
     other_size = replace(Preprocessing(), input_size=192)
-    teacher = Teacher("means", network, Preprocessing(), num_classes=3, pictures=other_size)
+    teacher = Teacher("means", network, Preprocessing(), num_classes=3, images=other_size)
     images = paddle.randn([1, 3, 4, 4])
     teacher(images)
     assert seen[0] is images
@@ -208,12 +208,12 @@ def test_what_is_said_of_a_teacher(tmp_path):
     cyclemlp.save_model(network, tmp_path / "m.safetensors")
     student = replace(Preprocessing(), input_size=48, mean=(0.5,) * 3)
     path = str(tmp_path / "m.safetensors")
-    summary = create_teacher(path, num_classes=5, pictures=student, classes=list("vwxyz")).summary
+    summary = create_teacher(path, num_classes=5, images=student, classes=list("vwxyz")).summary
     assert f"tensors loaded from {path}" in summary
     assert "made for 32×32 pixels, gets 48×48" in summary
     assert "renormalised to its mean (0.485, 0.456, 0.406)" in summary
     assert "class names are not the student's (a, b, c …)" in summary
-    same = create_teacher(path, num_classes=5, pictures=network.metadata.preprocessing, classes=list("abcde"))
+    same = create_teacher(path, num_classes=5, images=network.metadata.preprocessing, classes=list("abcde"))
     assert "\n" not in same.summary
 
 
@@ -334,11 +334,11 @@ def test_the_same_classes_in_another_order(tmp_path):
 
 
 def test_colour_is_not_made_grey():
-    with pytest.raises(ModelError, match="pictures of 3 channels and the teacher lenet of 1"):
-        Teacher("lenet", nn.Identity(), GREY, num_classes=10, pictures=Preprocessing())
+    with pytest.raises(ModelError, match="images of 3 channels and the teacher lenet of 1"):
+        Teacher("lenet", nn.Identity(), GREY, num_classes=10, images=Preprocessing())
 
 
 def test_a_network_that_gives_no_logits():
     teacher = Teacher("identity", nn.Identity(), Preprocessing(), num_classes=10)
-    with pytest.raises(ModelError, match=r"gives \[2, 3, 8, 8\] for 2 pictures; expected \[2, 10\]"):
+    with pytest.raises(ModelError, match=r"gives \[2, 3, 8, 8\] for 2 images; expected \[2, 10\]"):
         teacher(paddle.zeros([2, 3, 8, 8]))

@@ -31,11 +31,11 @@ class Case:
     Attributes:
         model: what was asked for: a variant's name, or a path.
         runtime, precision: of `WAYS`.
-        height, width: of the pictures, in pixels.
-        batch: pictures at once.
+        height, width: of the images, in pixels.
+        batch: images at once.
         threads: of the runtime.
         overrides: values of the architecture that differ from the variant's.
-        size: height and width as they are shown, and as the keys of `Model.multiply_adds` are.
+        size: height and width as they are shown, and as the keys of `Model.macs` are.
     """
 
     model: str
@@ -58,15 +58,15 @@ class Model:
 
     Attributes:
         name: of the architecture.
-        multiply_adds: by "height×width", of one picture; empty if the architecture is not known.
+        macs: by "height×width", of one image; empty if the architecture is not known.
         published_top1_percent: ImageNet top-1 in the paper, for a variant with 1000 classes.
-        min_size: least side of a picture, in pixels.
+        min_size: least side of an image, in pixels.
         files: precision and format, as "float32 onnx", → the folder to run; none for `NETWORK`. What OpenVINO runs is
             called onnx, whichever of the two it is.
     """
 
     name: str
-    multiply_adds: dict[str, int]
+    macs: dict[str, int]
     published_top1_percent: float | None
     min_size: int
     files: dict[str, str]
@@ -77,10 +77,10 @@ class Machine:
     """What the machine can do.
 
     Attributes:
-        multiply_adds_per_second: of NumPy's product of two float32 matrices of `matrix_side`, at best.
+        macs_per_second: of NumPy's product of two float32 matrices of `matrix_side`, at best.
     """
 
-    multiply_adds_per_second: float
+    macs_per_second: float
     matrix_side: int
     threads: int
 
@@ -92,7 +92,7 @@ def prepare(
     folder: Path,
     overrides: Mapping[str, Any] | None = None,
 ) -> Model:
-    """Export a model in the forms that some runtimes need, and count its multiply-adds.
+    """Export a model in the forms that some runtimes need, and count its MACs.
 
     Args:
         model: a variant's name (it gets random weights), a run folder, a weight file or an exported model.
@@ -119,7 +119,7 @@ def measure(case: Case, model: Model, seconds: float) -> dict[str, Any]:
     """Run a case for some seconds, after warming up.
 
     Returns:
-        `pictures_per_second`, `latency_p50_ms`, `latency_p95_ms` of a batch, `runs`, `peak_memory_mib` of the whole
+        `images_per_second`, `latency_p50_ms`, `latency_p95_ms` of a batch, `runs`, `peak_memory_mib` of the whole
         process; or `error`, in words.
     """
     form = "paddle" if case.runtime == "paddle" else "onnx"  # OpenVINO reads ONNX

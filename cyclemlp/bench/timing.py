@@ -20,7 +20,7 @@ def time_batches(run: Callable[[Any], Any], images: Any, seconds: float) -> dict
         images: the batch, [B, C, H, W].
 
     Returns:
-        `pictures_per_second`; `latency_p50_ms`, `latency_p95_ms` of a batch; `runs`.
+        `images_per_second`; `latency_p50_ms`, `latency_p95_ms` of a batch; `runs`.
     """
     for _ in range(WARM_UP_RUNS):
         run(images)
@@ -32,7 +32,7 @@ def time_batches(run: Callable[[Any], Any], images: Any, seconds: float) -> dict
         times.append(time.perf_counter() - begun)
     p50, p95 = np.percentile(times, [50, 95])
     return {
-        "pictures_per_second": images.shape[0] * len(times) / sum(times),
+        "images_per_second": images.shape[0] * len(times) / sum(times),
         "latency_p50_ms": 1000 * float(p50),
         "latency_p95_ms": 1000 * float(p95),
         "runs": len(times),

@@ -16,7 +16,7 @@ from cyclemlp.bench.timing import time_batches
 from cyclemlp.errors import CycleMLPError, ModelError
 
 MATRIX_SIDE = 2048
-CALIBRATION_PICTURES = 4
+CALIBRATION_IMAGES = 4
 
 
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
@@ -41,15 +41,15 @@ def _export(given: str, ways: list[tuple[str, str]], request: dict[str, Any]) ->
         if runtime == "network" or name in files:
             continue
         folder = Path(request["folder"]) / f"{Path(given).name} {name}".replace(" ", "-")
-        # Its speed does not depend on what the pictures show.
+        # Its speed does not depend on what the images show.
         shape = (
-            CALIBRATION_PICTURES,
+            CALIBRATION_IMAGES,
             preprocessing.channels,
             preprocessing.input_height,
             preprocessing.input_width,
         )
-        pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        export_model(model, folder, form, calibration=[pictures] if precision == "int8" else None)
+        images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        export_model(model, folder, form, calibration=[images] if precision == "int8" else None)
         files[name] = str(folder)
     if "float32 onnx" in files:
         files["bfloat16 onnx"] = files["float32 onnx"]
@@ -94,16 +94,14 @@ def _open(given: str, overrides: dict[str, Any]) -> Any:
 
 
 def _facts(name: str, config: Any, sizes: list[tuple[int, int]]) -> dict[str, Any]:
-    from cyclemlp.network import multiply_adds
+    from cyclemlp.network import count_macs
     from cyclemlp.network.variants import VARIANTS
 
     variant = VARIANTS.get(name)
     whole = config is not None and config.num_classes == 1000
     return {
         "name": name,
-        "multiply_adds": {}
-        if config is None
-        else {f"{h}×{w}": multiply_adds(config, h, w) for h, w in sizes},
+        "macs": {} if config is None else {f"{h}×{w}": count_macs(config, h, w) for h, w in sizes},
         # Of an inferred variant it is not known whether the published accuracy is this network's.
         "published_top1_percent": variant.top1_published
         if variant and whole and not variant.inferred
@@ -154,7 +152,7 @@ def machine(request: dict[str, Any]) -> dict[str, Any]:
         np.matmul(a, b, out=out)
         best = min(best, time.perf_counter() - begun)
     return {
-        "multiply_adds_per_second": MATRIX_SIDE**3 / best,
+        "macs_per_second": MATRIX_SIDE**3 / best,
         "matrix_side": MATRIX_SIDE,
         "threads": request["threads"],
     }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   cyclemlp bench
-      cyclemlp_b1 at 224², one picture and eight, in every runtime that is installed
+      cyclemlp_b1 at 224², one image and eight, in every runtime that is installed
   cyclemlp bench cyclemlp_b1 cyclemlp_b2 cyclemlp_b3 --runtime openvino --batch 8 --output bench
       bench/bench.csv, .json and .png: speed against published accuracy
   cyclemlp bench runs/pets exported/pets_int8 --size 224 384 512x1024 --batch 1
@@ -42,11 +42,11 @@ COLUMNS = {
     "precision": "precision",
     "size": "size",
     "batch": "batch",
-    "pictures_per_second": "pictures/s",
+    "images_per_second": "images/s",
     "latency_p50_ms": "p50, ms",
     "latency_p95_ms": "p95, ms",
     "peak_memory_mib": "peak memory, MiB",
-    "giga_multiply_adds": "multiply-adds, G",
+    "giga_macs": "MACs, G",
     "share_of_peak_percent": "of peak, %",
 }
 
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             "version": __version__,
             "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
             "threads": threads,
-            "matrix_product_peak_giga_multiply_adds_per_second": machine.multiply_adds_per_second / 1e9,
+            "matrix_product_peak_giga_macs_per_second": machine.macs_per_second / 1e9,
             "seconds_a_case": args.seconds,
         }
         try:
@@ -168,28 +168,26 @@ def _words(case: Case, model: Model) -> str:
 
 
 def _row(case: Case, model: Model, machine: Machine, measured: dict[str, Any]) -> dict[str, Any]:
-    cost = model.multiply_adds.get(case.size)
-    speed = measured.get("pictures_per_second")
+    cost = model.macs.get(case.size)
+    speed = measured.get("images_per_second")
     return {
         **asdict(case),
         "name": model.name,
         "size": case.size,
         "published_top1_percent": model.published_top1_percent,
-        "giga_multiply_adds": None if cost is None else cost / 1e9,
-        "share_of_peak_percent": (
-            100 * cost * speed / machine.multiply_adds_per_second if cost and speed else None
-        ),
+        "giga_macs": None if cost is None else cost / 1e9,
+        "share_of_peak_percent": (100 * cost * speed / machine.macs_per_second if cost and speed else None),
         **measured,
     }
 
 
 def _table(rows: list[dict[str, Any]], machine: Machine) -> str:
     cells = [[row.get(key) for key in COLUMNS] for row in rows]
-    peak = machine.multiply_adds_per_second / 1e9
+    peak = machine.macs_per_second / 1e9
     return (
         format_table(list(COLUMNS.values()), cells)
         + f"\n{machine.threads} threads; latency is that of a batch; memory is that of the whole process. Peak: "
-        f"{peak:.1f} G multiply-adds/s, NumPy's product of float32 matrices of side {machine.matrix_side}."
+        f"{peak:.1f} G MACs/s, NumPy's product of float32 matrices of side {machine.matrix_side}."
     )
 
 

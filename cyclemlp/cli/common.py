@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from cyclemlp.data import Source
     from cyclemlp.data.sources import Files
 
-#: Below this many pictures, starting worker processes costs more time than they save.
-FEW_PICTURES = 512
+#: Below this many images, starting worker processes costs more time than they save.
+FEW_IMAGES = 512
 MOST_WORKERS = 8
 
 #: For the end of a command's help.
-DATA_HELP = """where the pictures come from:
+DATA_HELP = """where the images come from:
   --data digits            scikit-learn's 1797 scanned handwritten digits, a fixed fifth of them for evaluation
-  --data DIR               a folder with one folder of pictures a class: DIR/cat/1.jpg, DIR/dog/7.png
+  --data DIR               a folder with one folder of images a class: DIR/cat/1.jpg, DIR/dog/7.png
   --data DIR               the same below DIR/train and DIR/val (or validation, test …)
-  --list FILE              a text file with a line `name label` a picture: `images/1.jpg 0`, or a CSV file with a head
+  --list FILE              a text file with a line `name label` an image: `images/1.jpg 0`, or a CSV file with a head
                            `image,label`; names are relative to --data, or without it to the file's own folder
   --data FILE.tar          either of them in a tar, read without unpacking; also a tar with one tar a class
   --data DIR               ImageNet as it is downloaded, unpacked or listed: ILSVRC2012_img_train.tar, …_img_val.tar and
@@ -111,10 +111,10 @@ def add_optional_positional(group: argparse._ArgumentGroup, name: str, **describ
     group.add_argument(name, **described).required = False
 
 
-def take_model_word_as_picture(args: argparse.Namespace, pictures: str) -> None:
-    """With --model there is no MODEL: the word that was taken for it is the first of `args.<pictures>`."""
+def take_model_word_as_image(args: argparse.Namespace, images: str) -> None:
+    """With --model there is no MODEL: the word that was taken for it is the first of `args.<images>`."""
     if args.model is not None and args.model_or_file is not None:
-        setattr(args, pictures, [args.model_or_file, *(getattr(args, pictures) or [])])
+        setattr(args, images, [args.model_or_file, *(getattr(args, images) or [])])
         args.model_or_file = None
 
 
@@ -122,19 +122,19 @@ def take_model_word_as_picture(args: argparse.Namespace, pictures: str) -> None:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--data`, `--list`, `--class-map`: which pictures."""
-    group = parser.add_argument_group("pictures")
+    """`--data`, `--list`, `--class-map`: which images."""
+    group = parser.add_argument_group("images")
     group.add_argument(
         "--data",
         metavar="digits|DIR|TAR",
-        help="the bundled digits, or a folder or tar: one folder of pictures a class, or with --list any (default with "
+        help="the bundled digits, or a folder or tar: one folder of images a class, or with --list any (default with "
         "--list: the list's own folder)",
     )
     group.add_argument(
         "--list",
         type=Path,
         metavar="FILE",
-        help="text file with a line `name label` a picture, or a CSV file with columns image and label; names are "
+        help="text file with a line `name label` an image, or a CSV file with columns image and label; names are "
         "relative to --data",
     )
     add_class_map_argument(group)
@@ -167,14 +167,14 @@ def add_running_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -
         type=whole_number(1),
         default=batch_size,
         metavar="N",
-        help="pictures in one step (default: %(default)s); less if memory runs out",
+        help="images in one step (default: %(default)s); less if memory runs out",
     )
     group.add_argument(
         "--workers",
         type=whole_number(0),
         metavar="N",
-        help="processes that read pictures, 0 for none "
-        f"(default: with a GPU and {FEW_PICTURES} pictures or more one a core, at most {MOST_WORKERS}, else 0)",
+        help="processes that read images, 0 for none "
+        f"(default: with a GPU and {FEW_IMAGES} images or more one a core, at most {MOST_WORKERS}, else 0)",
     )
     group.add_argument(
         "--device",
@@ -189,7 +189,7 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: 
     Args:
         input_size: without it, the command has sizes of its own.
     """
-    group = parser.add_argument_group("preparation of the pictures (default: as the model's file says)")
+    group = parser.add_argument_group("preparation of the images (default: as the model's file says)")
     parser.set_defaults(input_size=None)
     if input_size:
         group.add_argument(
@@ -204,7 +204,7 @@ def add_preprocessing_arguments(parser: argparse.ArgumentParser, *, input_size: 
         metavar="SHARE",
         help="the input's height and width divided by the least ones of the image after resizing, e.g. 0.875",
     )
-    group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how pictures are resized")
+    group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how images are resized")
     add_exif_argument(group)
 
 
@@ -295,7 +295,7 @@ def open_source(
     class_map: str | None = None,
     names: Sequence[str] | None = None,
 ) -> Source:
-    """The pictures that `--data`, `--list` and `--class-map` select.
+    """The images that `--data`, `--list` and `--class-map` select.
 
     Args:
         data: "digits", a folder (`./digits` for a folder of that name), or a tar; None with a list for its own folder.
@@ -309,7 +309,7 @@ def open_source(
     Raises:
         DataError, ConfigError: with what to mend.
     """
-    from cyclemlp.data import Digits, ListFile, TarListFile, is_tar, open_pictures
+    from cyclemlp.data import Digits, ListFile, TarListFile, is_tar, open_images
 
     mapping = open_class_map(class_map)
     data = data_folder(data, list_path)
@@ -326,7 +326,7 @@ def open_source(
             data, list_path, mode=mode, num_classes=num_classes, class_map=mapping, names=names
         )
     else:
-        source = open_pictures(data, mode, class_map=mapping, num_classes=num_classes)
+        source = open_images(data, mode, class_map=mapping, num_classes=num_classes)
     if mapping is not None and names is not None and source.num_classes == len(names):
         source.classes = list(names)  # the map says which class is which; its words are no other names
     return source
@@ -335,7 +335,7 @@ def open_source(
 def data_folder(data: str | None, list_path: Path | None) -> str:
     """`--data`, or else the list's own folder. Raises ConfigError without either."""
     if data is None and list_path is None:
-        raise ConfigError("no pictures are named: give --data digits, --data DIR or --list FILE")
+        raise ConfigError("no images are named: give --data digits, --data DIR or --list FILE")
     return str(Path(list_path or "").parent) if data is None else data
 
 
@@ -375,7 +375,7 @@ def choose_workers(workers: int | None, source: Source, device: str | None = Non
     """
     if workers is not None:
         return workers
-    if len(source) < FEW_PICTURES or (device is not None and not device.startswith("gpu")):
+    if len(source) < FEW_IMAGES or (device is not None and not device.startswith("gpu")):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     runs = int(os.environ.get("PADDLE_LOCAL_SIZE") or 1)  # of Paddle's launcher: they share the cores
@@ -551,7 +551,7 @@ def open_labelled_source(
     mode: str = "val",
     class_map: str | None = None,
 ) -> Source:
-    """Pictures whose labels are the model's classes.
+    """Images whose labels are the model's classes.
 
     They are paired by name where both know names, see `pair_classes`.
 
@@ -568,9 +568,9 @@ def open_labelled_source(
     if data != "digits":
         way_out += ", or give --class-map FILE with a line `name number` a class"
     if source.num_classes is None:
-        raise DataError(f"{place}: the pictures have no labels; a list needs lines `name label`")
+        raise DataError(f"{place}: the images have no labels; a list needs lines `name label`")
     paired = pair_classes(
-        source, own, count, what=f"the pictures of {place}", whose="the model", way_out=way_out
+        source, own, count, what=f"the images of {place}", whose="the model", way_out=way_out
     )
     if (
         isinstance(source, ListFile)

@@ -1,4 +1,4 @@
-"""`cyclemlp compare`: two evaluations on the same pictures, told apart by a paired test."""
+"""`cyclemlp compare`: two evaluations on the same images, told apart by a paired test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cyclemlp.data import Source
     from cyclemlp.evaluation.comparison import Comparison, RecordedEvaluation
 
-#: Pictures on a sheet.
+#: Images on a sheet.
 MOST_DRAWN = 32
 
 EXAMPLES = """examples:
@@ -24,9 +24,9 @@ EXAMPLES = """examples:
   cyclemlp compare results/a results/b
       which is better, and whether that may be chance
   cyclemlp compare results/a results/b --output results/a-b --sheet
-      also compare.json, differences.csv, and sheets of the pictures that only one gets right
+      also compare.json, differences.csv, and sheets of the images that only one gets right
 
-The test is McNemar's, exact; the intervals are the paired bootstrap's. Pictures are matched by their names; if one of
+The test is McNemar's, exact; the intervals are the paired bootstrap's. Images are matched by their names; if one of
 the two evaluations has others, it is an error. Exit code: 0 done; 2 something to mend in what was asked.
 """
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sheet",
         action="store_true",
-        help=f"also draw at most {MOST_DRAWN} pictures each that only A and only B gets right: only_a.png, only_b.png",
+        help=f"also draw at most {MOST_DRAWN} images each that only A and only B gets right: only_a.png, only_b.png",
     )
     group.add_argument(
         "--json", action="store_true", help="print the figures as JSON on stdout, and nothing else there"
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{letter:<11} {side.folder}: {side.facts.get('model')}, {side.facts.get('weights')}")
         print(f"{'':<11} top-1 {side.facts['top1']:.3f} %, loss {side.losses.mean():.4f}")
     print(
-        f"pictures    {len(found.order):,}: both right {found.both_right:,}, only A {len(found.only_a):,}, "
+        f"images    {len(found.order):,}: both right {found.both_right:,}, only A {len(found.only_a):,}, "
         f"only B {len(found.only_b):,}, both wrong {found.both_wrong:,}"
     )
     print(f"top-1       B − A {found.difference:+.3f} points   {_interval(found.difference_interval, 2)}")
@@ -90,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
     print(textwrap.fill(found.meaning(), 100, initial_indent="meaning     ", subsequent_indent=" " * 12))
     if a.facts.get("data") != b.facts.get("data"):
         print(
-            f"note        A's pictures are of {a.facts.get('data')}, B's of {b.facts.get('data')}: they have the same "
-            "names and labels; that they are the same pictures was not checked"
+            f"note        A's images are of {a.facts.get('data')}, B's of {b.facts.get('data')}: they have the same "
+            "names and labels; that they are the same images was not checked"
         )
     if written:
         print(f"written     {', '.join(map(str, written))}")
@@ -104,7 +104,7 @@ def _check(args: argparse.Namespace) -> None:
     for option in ("data", "list", "class_map"):
         if getattr(args, option) is not None and not args.sheet:
             raise ConfigError(
-                f"--{option.replace('_', '-')} says where the pictures for --sheet are; without it, it has no effect"
+                f"--{option.replace('_', '-')} says where the images for --sheet are; without it, it has no effect"
             )
     if args.class_map and args.data is None and args.list is None:
         raise ConfigError("--class-map goes with --data or --list")
@@ -127,10 +127,10 @@ def _draw_sheets(
     b: RecordedEvaluation,
     found: Comparison,
 ) -> list[Path]:
-    from cyclemlp.evaluation.report_files import sheet_picture
+    from cyclemlp.evaluation.report_files import sheet_image
     from cyclemlp.report.evaluation_plots import plot_differences
 
-    source = _open_pictures(args, a)
+    source = _open_images(args, a)
     places = {source.name(index): index for index in range(len(source))}
     written = []
     for who, positions in (("a", found.only_a), ("b", found.only_b)):
@@ -142,12 +142,12 @@ def _draw_sheets(
         lost = next((a.names[i] for i in shown if a.names[i] not in places), None)
         if lost is not None:
             raise DataError(
-                f"the picture {lost!r} is not in {args.data or a.facts.get('data')}; name where it is with --data and "
+                f"the image {lost!r} is not in {args.data or a.facts.get('data')}; name where it is with --data and "
                 "--list, as for `cyclemlp eval`"
             )
         matching = found.order[shown].tolist()
         plot_differences(
-            [sheet_picture(source, places[a.names[i]]) for i in shown],
+            [sheet_image(source, places[a.names[i]]) for i in shown],
             [a.true_names[i] for i in shown],
             [(a.predicted_names[i], float(a.probability[i])) for i in shown],
             [(b.predicted_names[j], float(b.probability[j])) for j in matching],
@@ -158,14 +158,14 @@ def _draw_sheets(
     return written
 
 
-def _open_pictures(args: argparse.Namespace, a: RecordedEvaluation) -> Source:
-    """The pictures as --data says, else as A's evaluation found them."""
+def _open_images(args: argparse.Namespace, a: RecordedEvaluation) -> Source:
+    """The images as --data says, else as A's evaluation found them."""
     data, listed, class_map = args.data, args.list, args.class_map
     if data is None and listed is None:
         data, class_map = a.facts.get("data"), a.facts.get("class_map")
         listed = None if a.facts.get("list") is None else Path(a.facts["list"])
     if data is None and listed is None:
         raise ConfigError(
-            f"{a.folder / 'eval.json'} does not say where the pictures are; name them with --data"
+            f"{a.folder / 'eval.json'} does not say where the images are; name them with --data"
         )
     return common.open_source(data, listed, mode="val", class_map=class_map)

@@ -25,7 +25,7 @@ from cyclemlp.cli.common import (
     write_text,
 )
 from cyclemlp.errors import ConfigError
-from cyclemlp.report import Progress, draw_detections, format_table, overlay_masks, picture_sheet, progress
+from cyclemlp.report import Progress, draw_detections, format_table, image_sheet, overlay_masks, progress
 from cyclemlp.text import printable
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ MOST_IMAGES = 5  # that are named of a finding about many
 CLASS_MAP = "map_to_1000.txt"  # as the Paddle 2.1 reproduction calls it
 
 SCENES_EPILOG = """
-what it writes: pictures with masks, for PaddleSeg (images/, labels/, train.txt, val.txt, classes.txt), and the same
-pictures with boxes and masks in COCO's format, for PaddleDetection (annotations/instances_train.json, _val.json).
+what it writes: images with masks, for PaddleSeg (images/, labels/, train.txt, val.txt, classes.txt), and the same
+images with boxes and masks in COCO's format, for PaddleDetection (annotations/instances_train.json, _val.json).
 The digits are scikit-learn's scans: training scenes hold none of those in validation scenes. Later digits hide
 earlier ones, and masks and boxes are those of the visible parts.
 
 examples:
   the data of configs/seg/scenes.yaml and configs/det/scenes.yaml:
     cyclemlp data scenes
-  small scenes of three digits, and a picture of some of them:
+  small scenes of three digits, and an image of some of them:
     cyclemlp data scenes --output data/three --digits 0,1,2 --size 120x160 --max-size 80 --preview
   more objects in the scenes for training, from which more is learnt in the same time:
     cyclemlp data scenes --train 3000 --train-objects 7-14
@@ -77,9 +77,9 @@ IMAGENET_EPILOG = """
 what it reads: ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar with the devkit beside it, train/ and val/, or
 train_list.txt and val_list.txt; see docs/imagenet.md. Nothing is unpacked.
 
-what it writes: train_list.txt and val_list.txt, a line `path label` a picture, and map_to_1000.txt, a line
+what it writes: train_list.txt and val_list.txt, a line `path label` an image, and map_to_1000.txt, a line
 `wordnet-id label` a class. Labels are places in the sorted WordNet ids, 0 to 999. What can be compared is: ids in
-paths with labels, and the validation pictures' labels with the devkit's.
+paths with labels, and the validation images' labels with the devkit's.
 
 examples:
   cyclemlp data imagenet --imagenet ILSVRC2012 --output lists
@@ -272,13 +272,13 @@ def write_imagenet_lists(args: argparse.Namespace) -> int:
     """`cyclemlp data imagenet`; 0.
 
     Raises:
-        DataError: the pictures or labels are not as they should be.
+        DataError: the images or labels are not as they should be.
         ConfigError: there are lists already.
     """
     from cyclemlp.data.classes import imagenet_class_map
     from cyclemlp.data.imagenet import (
+        IMAGES,
         LISTS,
-        PICTURES,
         check_validation_labels,
         find_imagenet,
         list_lines,
@@ -301,14 +301,14 @@ def write_imagenet_lists(args: argparse.Namespace) -> int:
     for split in splits:
         place, source = open_imagenet(root, split)
         if place.form == "list":
-            source.file_sizes()  # whether every picture is there
+            source.file_sizes()  # whether every image is there
         labels = np.asarray([source.label(index) for index in range(len(source))])
         data, lines = list_lines(place, source, root)
         write_text(output / LISTS[split], "".join(lines))
         counts = np.unique(labels, return_counts=True)[1]
         rows.append([split, len(source), len(counts), f"{counts.min()}–{counts.max()}", str(place)])
-        if len(source) != PICTURES[split]:
-            notes.append(f"note: all of ImageNet has {PICTURES[split]:,} {split} pictures")
+        if len(source) != IMAGES[split]:
+            notes.append(f"note: all of ImageNet has {IMAGES[split]:,} {split} images")
         option = "--val-data" if split == "val" else "--data"
         commands.append(
             f"{option} {shlex.quote(str(data))} {'--val-list' if split == 'val' else '--list'} "
@@ -316,12 +316,12 @@ def write_imagenet_lists(args: argparse.Namespace) -> int:
         )
         if split == "val" and (compared := check_validation_labels(source, truth_folders(place.path))):
             notes.append(
-                f"the labels of {compared:,} validation pictures are those of the devkit's ground truth"
+                f"the labels of {compared:,} validation images are those of the devkit's ground truth"
             )
     write_text(
         output / CLASS_MAP, "".join(f"{word} {label}\n" for word, label in imagenet_class_map().items())
     )
-    print(format_table(["split", "pictures", "classes", "a class", "from"], rows))
+    print(format_table(["split", "images", "classes", "a class", "from"], rows))
     print(
         "\n".join(
             [
@@ -376,13 +376,13 @@ def preview(options: SceneOptions, path: Path) -> None:
     from cyclemlp.data.scenes import Scenes
 
     scenes, classes = Scenes(options, "train"), options.classes
-    pictures = []
+    images = []
     for scene in (scenes[i] for i in range(PREVIEW_SCENES)):
         boxes, labels = [one.box for one in scene.objects], [one.label for one in scene.objects]
         masks = np.stack([one.mask for one in scene.objects])
-        pictures.append(overlay_masks(scene.image, scene.mask, classes))
-        pictures.append(draw_detections(scene.image, boxes, labels, None, classes, masks))
-    picture_sheet(pictures, columns=4).save(path)
+        images.append(overlay_masks(scene.image, scene.mask, classes))
+        images.append(draw_detections(scene.image, boxes, labels, None, classes, masks))
+    image_sheet(images, columns=4).save(path)
 
 
 def _words(options: SceneOptions, train_objects: tuple[int, int] | None) -> str:

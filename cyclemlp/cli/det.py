@@ -31,7 +31,7 @@ EPILOG = """examples:
   cyclemlp det train   --config configs/det/bccd.yaml --output runs/bccd
   cyclemlp det train   --config configs/det/bccd.yaml --output runs/bccd --resume
   cyclemlp det eval    --weights runs/bccd
-  cyclemlp det predict --weights runs/bccd PICTURE_OR_FOLDER… --output runs/bccd/predictions
+  cyclemlp det predict --weights runs/bccd IMAGE_OR_FOLDER… --output runs/bccd/predictions
   cyclemlp det export  --weights runs/bccd --output exported/bccd
 """
 TRAIN_EPILOG = """examples:
@@ -118,7 +118,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=whole_number(1),
         metavar="N",
-        help="passes over the pictures; the learning-rate schedule is stretched to them",
+        help="passes over the images; the learning-rate schedule is stretched to them",
     )
     parser.add_argument(
         "--max-minutes",
@@ -158,7 +158,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture files of any size, and folders"
+        "images", nargs="+", metavar="IMAGE|FOLDER", help="image files of any size, and folders"
     )
     _add_weights(parser)
     parser.set_defaults(data=None)
@@ -170,7 +170,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="objects of a lower score are left out (default: %(default)s)",
     )
-    parser.add_argument("--no-pictures", action="store_true", help="write predictions.json and .csv only")
+    parser.add_argument("--no-images", action="store_true", help="write predictions.json and .csv only")
     _add_device(parser)
     _add_reporting(parser)
 
@@ -293,7 +293,7 @@ def _eval(args: argparse.Namespace) -> int:
     if args.json:
         content = {
             "weights": str(weights),
-            "pictures": figures.pictures,
+            "images": figures.images,
             **figures.values,
             "per_class": figures.per_class,
         }
@@ -307,14 +307,14 @@ def _eval(args: argparse.Namespace) -> int:
     others = [(k.replace("_", " "), v) for k, v in figures.values.items() if k not in columns]
     print("\n" + format_table(["figure", "value"], others))
     print(
-        f"\n{figures.pictures} pictures; every find is in {output}/bbox.json"
+        f"\n{figures.images} images; every find is in {output}/bbox.json"
         + (" and mask.json" if "mask" in kinds else "")
     )
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from cyclemlp.data import PictureFiles
+    from cyclemlp.data import ImageFiles
     from cyclemlp.dense.det.engine import engine, find_categories, find_weights
     from cyclemlp.dense.det.predict import Detector, predict_files
 
@@ -322,27 +322,27 @@ def _predict(args: argparse.Namespace) -> int:
         raise ConfigError(f"--threshold is {args.threshold}; give a score from 0 to 1")
     config, weights = _config(args), find_weights(args.weights)
     categories = find_categories(config, weights)
-    pictures = PictureFiles(args.pictures)
+    images = ImageFiles(args.images)
     device = choose_device(args.device)
     output = output_folder(args.output or weights.parent / "predictions")
     assert output is not None
     with engine(_say()):
         detector = Detector(config, weights, device=device)
-        with _bar(args, "predict", len(pictures), "picture") as bar:
+        with _bar(args, "predict", len(images), "image") as bar:
             counts = predict_files(
                 detector,
                 categories,
-                [pictures.path(i) for i in range(len(pictures))],
+                [images.path(i) for i in range(len(images))],
                 output,
                 threshold=args.threshold,
-                draw=not args.no_pictures,
+                draw=not args.no_images,
                 on_file=lambda: bar.update(1),
             )
     if args.json:
-        print_json({"output": str(output), "pictures": len(pictures), "objects": counts})
+        print_json({"output": str(output), "images": len(images), "objects": counts})
     else:
         print(format_table(["class", "objects"], list(counts.items())))
-        print(f"\n{len(pictures)} pictures, {sum(counts.values())} objects; everything is in {output}")
+        print(f"\n{len(images)} images, {sum(counts.values())} objects; everything is in {output}")
     return 0
 
 
@@ -437,6 +437,6 @@ COMMANDS: dict[
         _train,
     ),
     "eval": ("measure COCO's average precision of a trained detector", _add_eval, _eval),
-    "predict": ("find objects in pictures, and draw them", _add_predict, _predict),
+    "predict": ("find objects in images, and draw them", _add_predict, _predict),
     "export": ("write a trained detector for Paddle Inference or ONNX Runtime", _add_export, _export),
 }

@@ -1,4 +1,4 @@
-"""`cyclemlp eval`: top-k, loss and speed of a model on labelled pictures, and a report on what it gets wrong."""
+"""`cyclemlp eval`: top-k, loss and speed of a model on labelled images, and a report on what it gets wrong."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ examples:
   cyclemlp eval runs/digits --data digits
       the run that `cyclemlp train` left in runs/digits, on the digits it was not trained on
   cyclemlp eval runs/pets --data pets --list pets/val.txt --output results/pets --predictions
-      a list file; also writes results/pets/eval.json and, a line a picture, eval.csv
+      a list file; also writes results/pets/eval.json and, a line an image, eval.csv
   cyclemlp eval runs/pets --data pets --list pets/val.txt --output results/pets --report --topk 1 3 10
-      also results/pets/report.md with tables and pictures: confusions, classes, calibration, the worst mistakes
+      also results/pets/report.md with tables and images: confusions, classes, calibration, the worst mistakes
   cyclemlp eval --model cyclemlp_b1 --weights CycleMLP_B1.pth --data imagenet/val --list val.txt
       published weights on ImageNet: expect top-1 78.8
   cyclemlp eval --model cyclemlp_b1 --pretrained --data imagenet/val --json
@@ -53,12 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--predictions",
         action="store_true",
-        help="also write what each picture was taken for, to DIR/eval.csv",
+        help="also write what each image was taken for, to DIR/eval.csv",
     )
     group.add_argument(
         "--report",
         action="store_true",
-        help="also write DIR/report.md with tables and pictures: confusions, accuracy by class, calibration, the most "
+        help="also write DIR/report.md with tables and images: confusions, accuracy by class, calibration, the most "
         "confident mistakes; with it comes --predictions",
     )
     group.add_argument(
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             world_size=world.size,
         )
         own = None
-        if loader.pictures:
+        if loader.images:
             own = evaluate(classify, loader, topk=args.topk, keep=keep, progress=world.is_first)
         result = merge_results(world.gather(own))
         if not world.is_first:
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         common.print_json(report, indent=2)
         return 0
     print(f"model     {report['model']}, {report['weights']}")
-    print(f"pictures  {result.images:,} of {report['data']}, {result.classes} classes")
+    print(f"images  {result.images:,} of {report['data']}, {result.classes} classes")
     print(
         f"prepared  {preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"
         + (", turned by EXIF" if preprocessing.exif == "apply" else "")
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"classes   {analysis.classes.mean:.3f} % on average   (95 % interval {low:.2f} to {high:.2f})")
         low, high = analysis.calibration.error_interval
         print(f"ECE       {analysis.calibration.error:.4f}   (95 % interval {low:.4f} to {high:.4f})")
-    print(f"speed     {result.images_per_second:.1f} pictures/s on {device}, reading included")
+    print(f"speed     {result.images_per_second:.1f} images/s on {device}, reading included")
     for note in result.notes:
         print(f"note      {note}")
     if written:

@@ -25,9 +25,9 @@ EXAMPLES = """examples:
   cyclemlp export --model cyclemlp_b1 --pretrained --format openvino --output exported/b1
       the published weights, for OpenVINO
   cyclemlp export runs/pets --with-maps --output exported/pets_maps
-      with a second output: for every class, where on the picture it was seen
+      with a second output: for every class, where on the image it was seen
   cyclemlp export runs/pets --int8 --calibration pets/train --output exported/pets_int8
-      weights and activations in 8 bits, with the ranges of values on 256 pictures of pets/train
+      weights and activations in 8 bits, with the ranges of values on 256 images of pets/train
   cyclemlp export runs/pets --features --output exported/pets_features
       normalised maps of the four stages instead of logits
 
@@ -63,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--int8", action="store_true", help="quantise; needs --calibration")
     group.add_argument(
         "--calibration",
-        metavar="digits|PICTURE|FOLDER",
-        help="pictures like those that the model will see, such as its training pictures",
+        metavar="digits|IMAGE|FOLDER",
+        help="images like those that the model will see, such as its training images",
     )
     group.add_argument(
-        "--calibration-pictures",
+        "--calibration-images",
         type=common.whole_number(1),
         default=256,
         metavar="N",
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and say what was written."""
     if args.int8 != bool(args.calibration):
-        raise ConfigError("--int8 and --calibration PICTURES go together")
+        raise ConfigError("--int8 and --calibration IMAGES go together")
     if args.features and args.with_maps:
         raise ConfigError("--with-maps is of a classifier's logits; --features gives none")
     os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle warns of its own way of tracing
@@ -120,13 +120,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _calibration(args: argparse.Namespace, model: Any) -> Iterator[np.ndarray]:
-    """Batches of the calibration pictures, prepared for the model."""
+    """Batches of the calibration images, prepared for the model."""
     import numpy as np
 
-    from cyclemlp.data import Digits, PictureFiles, evaluation_transform
+    from cyclemlp.data import Digits, ImageFiles, evaluation_transform
 
-    source = Digits("train") if args.calibration == "digits" else PictureFiles([args.calibration])
-    count = min(args.calibration_pictures, len(source))
+    source = Digits("train") if args.calibration == "digits" else ImageFiles([args.calibration])
+    count = min(args.calibration_images, len(source))
     transform = evaluation_transform(model.metadata.preprocessing)
     indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
     for start in range(0, count, 16):

@@ -21,7 +21,7 @@ INFERRED = "inferred; no published weights confirm it"
 EXAMPLES = """examples:
   cyclemlp info                              all variants, the versions to quote in a bug report, the tuning
   cyclemlp info cyclemlp_b1                  one variant: architecture, cost, what was published of it
-  cyclemlp info cyclemlp_b1 --input-size 384 its cost at another picture size
+  cyclemlp info cyclemlp_b1 --input-size 384 its cost at another image size
   cyclemlp info CycleMLP_B1.pth              a weight file: layout, tensors, metadata
   cyclemlp info w.pdparams --against cyclemlp_b2 --override num_classes=10
                                              every tensor of a weight file that does not fit
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-size",
         type=common.image_size,
         metavar="PIXELS|HxW",
-        help="size of the image for which to count multiply-adds: the side of a square, or height x width",
+        help="size of the image for which to count MACs: the side of a square, or height x width",
     )
     parser.add_argument(
         "--against",
@@ -104,7 +104,7 @@ def _model_facts(
     if facts["inferred"]:
         facts = {"name": facts["name"], "note": INFERRED, **facts}
     if input_size is not None:
-        from cyclemlp.network import CycleMLPConfig, multiply_adds
+        from cyclemlp.network import CycleMLPConfig, count_macs
 
         config = CycleMLPConfig(**facts["architecture"])
         height, width = sides(input_size)
@@ -112,7 +112,7 @@ def _model_facts(
             raise ModelError(
                 f"--input-size is {size_words(input_size)}; {name} needs at least {config.min_size} pixels"
             )
-        facts |= {"input_size": input_size, "multiply_adds": multiply_adds(config, height, width)}
+        facts |= {"input_size": input_size, "macs": count_macs(config, height, width)}
     return facts
 
 
@@ -130,13 +130,13 @@ def _models_text(models: list[dict[str, Any]]) -> str:
             [
                 facts["name"],
                 f"{facts['parameters'] / 1e6:.2f}",
-                f"{facts['multiply_adds'] / 1e9:.3f}",
+                f"{facts['macs'] / 1e9:.3f}",
                 size_words(facts["input_size"], "²"),
                 "–" if published["top1_percent"] is None else f"{published['top1_percent']:.1f}",
                 _weights_text(facts),
             ]
         )
-    header = ["model", "parameters, M", "multiply-adds, G", "at", "top-1 %, published", "published weights"]
+    header = ["model", "parameters, M", "MACs, G", "at", "top-1 %, published", "published weights"]
     return format_table(header, rows)
 
 

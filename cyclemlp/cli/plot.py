@@ -1,4 +1,4 @@
-"""`cyclemlp plot`: curves of one or several training runs in one picture."""
+"""`cyclemlp plot`: curves of one or several training runs in one figure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMS = (".png", ".svg", ".pdf")
 
 EXAMPLES = """examples:
   cyclemlp plot runs/digits                        loss, accuracy and learning rate; writes runs/digits/curves.png
-  cyclemlp plot runs/b1 runs/b2 --output both.pdf  two runs in one picture, a colour a run
+  cyclemlp plot runs/b1 runs/b2 --output both.pdf  two runs in one figure, a colour a run
   cyclemlp plot runs/*                             all of them, to curves.png in this folder
 
 A run may still be going on: what its log.jsonl holds is drawn.
@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the picture, .png, .svg or .pdf (default: curves.png, of one run in its folder, of several here)",
+        help="the figure, .png, .svg or .pdf (default: curves.png, of one run in its folder, of several here)",
     )
     parser.add_argument(
-        "--title", metavar="WORDS", help="over the picture (default: the name of a single run)"
+        "--title", metavar="WORDS", help="over the figure (default: the name of a single run)"
     )
 
 

@@ -1,4 +1,4 @@
-"""`cyclemlp predict`: what is on a picture."""
+"""`cyclemlp predict`: what is on an image."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from cyclemlp.data import Failure, Source
     from cyclemlp.evaluation import Prediction
 
-USAGE = """cyclemlp predict MODEL PICTURE|FOLDER … [options]
+USAGE = """cyclemlp predict MODEL IMAGE|FOLDER … [options]
        cyclemlp predict MODEL --data DIR --list FILE [options]
-       cyclemlp predict --model NAME (--weights FILE | --pretrained) PICTURE|FOLDER … [options]"""
+       cyclemlp predict --model NAME (--weights FILE | --pretrained) IMAGE|FOLDER … [options]"""
 
 EXAMPLES = """examples:
   cyclemlp predict runs/pets cat.jpg dog.png
-      what a run of `cyclemlp train` says about two pictures
+      what a run of `cyclemlp train` says about two images
   cyclemlp predict --model cyclemlp_b1 --pretrained holiday/ --top 3 --output results
-      every picture below holiday/, with ImageNet's classes; writes results/predictions.csv and .json
+      every image below holiday/, with ImageNet's classes; writes results/predictions.csv and .json
   cyclemlp predict runs/pets --data pets --list pets/test.txt --output results --skip-bad
-      a list, one name a line (spaces are part of it); goes on where a picture cannot be read
+      a list, one name a line (spaces are part of it); goes on where an image cannot be read
   cyclemlp predict runs/pets --data pets --list pets/val.txt --list-mode val
       a list with lines `name label`: the true class is shown beside the predicted ones
-  cyclemlp predict runs/pets pictures.tar --output results
-      every picture in a tar, which is not unpacked
+  cyclemlp predict runs/pets images.tar --output results
+      every image in a tar, which is not unpacked
   cyclemlp predict runs/digits --data digits
       the held-out digits
   cyclemlp predict exported/pets holiday/ --runtime openvino --precision bfloat16
       a model that `cyclemlp export` wrote, in OpenVINO
 
-Exit code: 0 done; 1 pictures were skipped, or the model gives no finite numbers; 2 something to mend in what was asked.
+Exit code: 0 done; 1 images were skipped, or the model gives no finite numbers; 2 something to mend in what was asked.
 """
-#: With --output, more pictures than this are not all printed.
+#: With --output, more images than this are not all printed.
 MOST_SHOWN = 20
 
 
@@ -46,13 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.usage, parser.epilog = USAGE, EXAMPLES
     common.add_model_arguments(parser)
-    group = parser.add_argument_group("pictures")
+    group = parser.add_argument_group("images")
     common.add_optional_positional(
         group,
-        "pictures",
+        "images",
         nargs="+",
-        metavar="PICTURE|FOLDER|TAR",
-        help="picture files, and folders to look through; or a tar, read without unpacking",
+        metavar="IMAGE|FOLDER|TAR",
+        help="image files, and folders to look through; or a tar, read without unpacking",
     )
     group.add_argument(
         "--data",
@@ -60,19 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the bundled digits, the folder or tar of --list's names, or a tar with one folder a class",
     )
     group.add_argument(
-        "--list", type=Path, metavar="FILE", help="text file with one picture a line, relative to --data"
+        "--list", type=Path, metavar="FILE", help="text file with one image a line, relative to --data"
     )
     group.add_argument(
         "--list-mode",
         choices=("test", "val"),
         default="test",
-        help="test: the whole line is the name (default); val: the last word is the picture's class",
+        help="test: the whole line is the name (default); val: the last word is the image's class",
     )
     common.add_class_map_argument(group)
     group.add_argument(
         "--skip-bad",
         action="store_true",
-        help="leave out pictures that cannot be read, instead of stopping at the first",
+        help="leave out images that cannot be read, instead of stopping at the first",
     )
     common.add_preprocessing_arguments(parser)
     common.add_running_arguments(parser, batch_size=32)
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=common.whole_number(1),
         default=5,
         metavar="K",
-        help="classes a picture (default: %(default)s)",
+        help="classes an image (default: %(default)s)",
     )
     common.add_classes_argument(group)
     group.add_argument(
@@ -94,8 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    common.take_model_word_as_picture(args, "pictures")
-    _check_pictures(args)
+    common.take_model_word_as_image(args, "images")
+    _check_images(args)
     with common.plain_warnings("predict"):
         return _predict(args)
 
@@ -154,40 +154,40 @@ def _predict(args: argparse.Namespace) -> int:
         else:
             _print_table(shown, classes)
             if count > len(shown):
-                print(f"… and {count - len(shown):,} more pictures")
+                print(f"… and {count - len(shown):,} more images")
         if files is not None:
             written = " and ".join(str(path) for path in (files.paths if complete else files.partial_paths))
-            common.message(f"cyclemlp predict: {count:,} pictures written to {written}")
+            common.message(f"cyclemlp predict: {count:,} images written to {written}")
     if failures:
-        common.message(f"cyclemlp predict: {len(failures):,} of {len(source):,} pictures were skipped")
+        common.message(f"cyclemlp predict: {len(failures):,} of {len(source):,} images were skipped")
     return 1 if failures else 0
 
 
-def _check_pictures(args: argparse.Namespace) -> None:
+def _check_images(args: argparse.Namespace) -> None:
     from cyclemlp.data import is_tar
 
-    if args.pictures and (args.data or args.list):
-        raise ConfigError("give either pictures and folders, or --data with --list, not both")
+    if args.images and (args.data or args.list):
+        raise ConfigError("give either images and folders, or --data with --list, not both")
     if args.data and args.data != "digits" and not args.list and not is_tar(args.data):
         raise ConfigError(
-            f"--data {args.data} needs --list FILE; for every picture below a folder just name the folder"
+            f"--data {args.data} needs --list FILE; for every image below a folder just name the folder"
         )
-    if not args.pictures and not args.data and not args.list:
-        raise ConfigError("no pictures are named; give files, folders, or --list FILE")
+    if not args.images and not args.data and not args.list:
+        raise ConfigError("no images are named; give files, folders, or --list FILE")
     if args.class_map and (not args.list or args.list_mode == "test"):
         raise ConfigError("--class-map has an effect on a list with labels only: --list FILE --list-mode val")
 
 
 def _open_source(args: argparse.Namespace, model: Any) -> Source:
-    from cyclemlp.data import PictureFiles, TarPictures, is_tar
+    from cyclemlp.data import ImageFiles, TarImages, is_tar
 
-    if args.pictures:
-        tars = [path for path in args.pictures if is_tar(path)]
+    if args.images:
+        tars = [path for path in args.images if is_tar(path)]
         if not tars:
-            return PictureFiles(args.pictures)
-        if len(args.pictures) > 1:
-            raise ConfigError(f"{tars[0]} is a tar; name it alone, and other pictures in a run of their own")
-        return TarPictures(tars[0])
+            return ImageFiles(args.images)
+        if len(args.images) > 1:
+            raise ConfigError(f"{tars[0]} is a tar; name it alone, and other images in a run of their own")
+        return TarImages(tars[0])
     if args.list and args.list_mode == "test":
         return common.open_source(args.data, args.list, mode="test")
     return common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
@@ -199,10 +199,10 @@ def _print_table(predictions: Sequence[Prediction], classes: Sequence[str]) -> N
     rows = []
     labelled = any(prediction.label is not None for prediction in predictions)
     for prediction in predictions:
-        picture, true = prediction.name, "" if prediction.label is None else classes[prediction.label]
+        image, true = prediction.name, "" if prediction.label is None else classes[prediction.label]
         for index, probability in zip(prediction.indices, prediction.probabilities, strict=True):
-            rows.append([picture, *([true] if labelled else []), classes[index], f"{probability:7.2%}"])
-            picture = true = ""
+            rows.append([image, *([true] if labelled else []), classes[index], f"{probability:7.2%}"])
+            image = true = ""
     if rows:
-        header = ["picture", *(["true class"] if labelled else []), "predicted class", "probability"]
+        header = ["image", *(["true class"] if labelled else []), "predicted class", "probability"]
         print(format_table(header, rows))

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = """which weights: every file in DIR that is called as the published ones are, whoever converted it:
   CycleMLP_B1.pth, paddle_CycleMLP_B1.pdparams, cyclemlp_b1.safetensors …
-which pictures: ImageNet's 50,000 for validation, as they are downloaded (ILSVRC2012_img_val.tar and
+which images: ImageNet's 50,000 for validation, as they are downloaded (ILSVRC2012_img_val.tar and
   ILSVRC2012_devkit_t12.tar.gz), in val/ with a folder a class or none, or listed in val_list.txt; see docs/imagenet.md
 
-It writes OUTPUT/reproduce.md and reproduce.json after each model, and OUTPUT/pictures/ as it goes. The same command
-goes on where it was stopped; what a changed weight file, picture or label is about is measured anew.
+It writes OUTPUT/reproduce.md and reproduce.json after each model, and OUTPUT/images/ as it goes. The same command
+goes on where it was stopped; what a changed weight file, image or label is about is measured anew.
 
 examples:
   cyclemlp reproduce --weights weights --imagenet ILSVRC2012
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, required=True, metavar="DIR", help="folder with the weight files, or one file"
     )
     parser.add_argument(
-        "--imagenet", required=True, metavar="DIR|TAR", help="where ImageNet's validation pictures are"
+        "--imagenet", required=True, metavar="DIR|TAR", help="where ImageNet's validation images are"
     )
     parser.add_argument(
         "--models",
@@ -95,23 +95,23 @@ class Case(NamedTuple):
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from cyclemlp.data.imagenet import PICTURES, fingerprint, open_imagenet
+    from cyclemlp.data.imagenet import IMAGES, fingerprint, open_imagenet
     from cyclemlp.models import describe_model
 
     files = find_weights(args.weights, args.models)
     output = common.output_folder(args.output)
     assert output is not None
-    common.output_folder(output / "pictures")
+    common.output_folder(output / "images")
     device = common.choose_device(args.device)
     place, source = open_imagenet(args.imagenet, "val")
-    print(f"pictures  {len(source):,} in {place}", file=sys.stderr)
+    print(f"images  {len(source):,} in {place}", file=sys.stderr)
     preprocessing = describe_model("cyclemlp_b1")[1].preprocessing  # the protocol is the same for all
     facts = {
-        "pictures": f"{len(source):,} in {place}"
+        "images": f"{len(source):,} in {place}"
         + (
             ""
-            if len(source) == PICTURES["val"]
-            else f": NOT the {PICTURES['val']:,} of ImageNet's validation set"
+            if len(source) == IMAGES["val"]
+            else f": NOT the {IMAGES['val']:,} of ImageNet's validation set"
         ),
         "protocol": f"{preprocessing.resize_text}, {preprocessing.interpolation}, {preprocessing.crop_text}",
         "device": device,
@@ -178,7 +178,7 @@ def _measure(
     data: str,
     output: Path,
 ) -> Row:
-    from cyclemlp.evaluation.reproduction import Figures, PictureLog, Row, evaluate_logged
+    from cyclemlp.evaluation.reproduction import Figures, ImageLog, Row, evaluate_logged
     from cyclemlp.models import model_info
     from cyclemlp.weights import file_sha256
 
@@ -194,14 +194,14 @@ def _measure(
         "runtime": case.runtime,
     }
     words = f"{case.model}, {case.path.name}" + (f", {case.runtime}" if case.runtime != NETWORK else "")
-    path = output / "pictures" / f"{case.path.name}.{case.runtime}.jsonl"
-    with PictureLog(path, json.loads(json.dumps(identity)), len(source)) as log:
+    path = output / "images" / f"{case.path.name}.{case.runtime}.jsonl"
+    with ImageLog(path, json.loads(json.dumps(identity)), len(source)) as log:
         if log.changed:
             common.message(f"{words}: measured anew, for its {', '.join(log.changed)} changed")
         elif log.done:
             common.message(
                 f"{words}: "
-                + ("known" if log.complete else f"goes on after {log.done:,} of {len(source):,} pictures")
+                + ("known" if log.complete else f"goes on after {log.done:,} of {len(source):,} images")
             )
         else:
             common.message(f"{words}: begins")

@@ -30,14 +30,14 @@ EXAMPLES = """examples:
   cyclemlp robustness --model cyclemlp_b1 --weights CycleMLP_B1.pth --imagenet-c imagenet-c --output results/b1
       error by corruption and severity, mean corruption error; writes robustness.json, .md and .png there
   cyclemlp robustness --model cyclemlp_b1 --weights CycleMLP_B1.pth --data imagenet --real real.json
-      the validation pictures by ReaL's labels and by their own
+      the validation images by ReaL's labels and by their own
   cyclemlp robustness runs/digits --data digits --corrupt gaussian_noise blur --severity 1 3 5
-      corruptions made here, of any labelled pictures; a group's name stands for its corruptions
+      corruptions made here, of any labelled images; a group's name stands for its corruptions
 
 Every set is checked before anything is measured. What was done is written after each set.
 Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
 """
-#: The pictures of ImageNet-C have this many pixels a side, and its corruptions are meant for them.
+#: The images of ImageNet-C have this many pixels a side, and its corruptions are meant for them.
 IMAGENET_C_PIXELS = 224
 
 
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--real",
         type=Path,
         metavar="FILE",
-        help="ReaL's real.json: reassessed labels of ImageNet's validation pictures, which --data names",
+        help="ReaL's real.json: reassessed labels of ImageNet's validation images, which --data names",
     )
     group.add_argument(
         "--partial",
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure what is there of an incomplete set, and say so in the results, instead of refusing it",
     )
     common.add_data_arguments(parser)
-    group = parser.add_argument_group("corruptions made here, of the pictures that --data names")
+    group = parser.add_argument_group("corruptions made here, of the images that --data names")
     group.add_argument(
         "--corrupt",
         nargs="+",
@@ -106,7 +106,7 @@ class _Job:
     """One evaluation to do, and where its result goes."""
 
     title: str
-    pictures: int
+    images: int
     loader: Callable[[], Loader]
     classes: Sequence[int]  # the model's, among which it chooses
     record: Callable[[EvaluationResult], None]
@@ -158,13 +158,13 @@ def _measure(args: argparse.Namespace) -> int:
         )
 
     plan = _Plan(args, common.choose_preprocessing(model.metadata.preprocessing, args), load)
-    pictures = 0
+    images = 0
     if args.data is not None or args.list is not None:
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         if args.real is not None:
             real = read_real_labels(args.real, partial=args.partial)
             numbers = validation_numbers(source, len(real), partial=args.partial)
-            pictures = len(numbers)
+            images = len(numbers)
         else:
             _plan_clean(plan, source, range(common.model_class_count(model)))
     _plan_published(plan)
@@ -176,7 +176,7 @@ def _measure(args: argparse.Namespace) -> int:
         "partial": args.partial,
         "seed": (args.seed or 0) if corruptions else None,
     }
-    total = pictures + sum(job.pictures for job in plan.jobs)
+    total = images + sum(job.images for job in plan.jobs)
     bar: Progress[Any] = Progress(desc="robustness", total=total, unit="image")
     with bar:
         counted = counting(classify, bar)
@@ -215,7 +215,7 @@ def _check(args: argparse.Namespace) -> None:
         )
     for option in ("real", "corrupt", "class_map"):
         if getattr(args, option) is not None and args.data is None and args.list is None:
-            raise ConfigError(f"--{option.replace('_', '-')} needs --data or --list, which name the pictures")
+            raise ConfigError(f"--{option.replace('_', '-')} needs --data or --list, which name the images")
     for option in ("severity", "seed"):
         if getattr(args, option) is not None and args.corrupt is None:
             raise ConfigError(
@@ -250,7 +250,7 @@ def _check_classes(args: argparse.Namespace, model: Any) -> None:
     if count != len(imagenet_class_map()):
         raise ConfigError(
             f"--{asked.replace('_', '-')} is for models of ImageNet's 1000 classes, and this one has {count}; "
-            "--corrupt works with any labelled pictures"
+            "--corrupt works with any labelled images"
         )
     names = model.metadata.classes
     if names and names not in (imagenet_classes(), list(imagenet_class_map())):
@@ -270,7 +270,7 @@ def _evaluation(plan: _Plan) -> Any:
 
 
 def _plan_clean(plan: _Plan, source: Source, classes: Sequence[int]) -> None:
-    """The pictures of `--data` as they are."""
+    """The images of `--data` as they are."""
     from cyclemlp.evaluation.robustness import SetResult
 
     def record(result: EvaluationResult) -> None:
@@ -352,7 +352,7 @@ def _plan_imagenet_c(plan: _Plan) -> None:
 def _plan_corruptions(
     plan: _Plan, source: Source, classes: Sequence[int], corruptions: Sequence[str]
 ) -> None:
-    """The pictures of `--data`, corrupted here."""
+    """The images of `--data`, corrupted here."""
     from cyclemlp.data.robustness import SEVERITIES, CorruptionTransform
     from cyclemlp.evaluation.robustness import CorruptionResult
 
@@ -406,13 +406,13 @@ def _write(output: Path, report: dict[str, Any], plan: _Plan, *, complete: bool)
     for result in plan.corruptions:
         plot_severities(
             result.by_group(),
-            output / _picture(result),
+            output / _image(result),
             clean_error=clean,
             title=f"{result.title}: {report['model']}, {report['weights']}",
         )
 
 
-def _picture(result: CorruptionResult) -> str:
+def _image(result: CorruptionResult) -> str:
     return "robustness_imagenet_c.png" if result.published else "robustness.png"
 
 
@@ -434,6 +434,6 @@ def _print(report: dict[str, Any], plan: _Plan, output: Path | None) -> None:
     for note in all_notes(plan.sets, plan.corruptions):
         print(f"note      {note}")
     if output is not None:
-        pictures = [_picture(result) for result in plan.corruptions]
-        names = ["robustness.json", "robustness.md", *pictures]
+        images = [_image(result) for result in plan.corruptions]
+        names = ["robustness.json", "robustness.md", *images]
         print("written   " + ", ".join(str(output / name) for name in names))

@@ -25,7 +25,7 @@ from cyclemlp.text import printable_output
 DOCS = "docs/migrating-from-the-seed.md lists what is different from the seed, and why."
 LIST_MODES = ("train", "val", "test")
 
-#: The seed resized validation pictures to 256/224 of the input's side and took the centre, except tiny ones.
+#: The seed resized validation images to 256/224 of the input's side and took the centre, except tiny ones.
 CROP_PCT, TINY_PIXELS = 0.875, 32
 
 #: What a training run of the seed or of ours leaves in its folder.
@@ -66,8 +66,8 @@ def training_parser() -> argparse.ArgumentParser:
     """The flags of `train.py`, with the seed's defaults."""
     parser = _parser("train.py", "Train a CycleMLP. `cyclemlp train` is the same with the paper's recipe.")
     group = _Group(parser, "training")
-    group.add("--batch-size", 64, whole_number(1), "pictures a step, on each device")
-    group.add("--epochs", 300, whole_number(1), "passes over the pictures")
+    group.add("--batch-size", 64, whole_number(1), "images a step, on each device")
+    group.add("--epochs", 300, whole_number(1), "passes over the images")
     group.add("--start_epoch", 0, whole_number(0), "number of the first epoch; nothing is loaded by it")
     group.add("--output_dir", "./output", str, "folder of the results; a run in it goes to its previous-1")
     group.add("--is_distributed", False, truth, "one of several processes of paddle.distributed.launch")
@@ -87,7 +87,7 @@ def training_parser() -> argparse.ArgumentParser:
         _one_of("--sched", "CosineAnnealingDecay", "cosine"),
         "CosineAnnealingDecay, the only one",
     )
-    group.add("--lr", 5e-4, float, "learning rate for 512 pictures: times batch size · devices / 512")
+    group.add("--lr", 5e-4, float, "learning rate for 512 images: times batch size · devices / 512")
     group.add("--t-max", 300, whole_number(1), "epoch at which the cosine arrives at --eta-min")
     group.add("--eta-min", 0.0, float, "lowest learning rate")
     group.add("--last-epoch", -1, whole_number(-1), "epoch of the cosine that was the last before this run")
@@ -102,7 +102,7 @@ def training_parser() -> argparse.ArgumentParser:
     group.add("--cutmix-minmax", None, float, "sides of cutmix's rectangle, instead of its α", nargs=2)
     group.add("--mixup-prob", 1.0, float, "probability of mixing at all")
     group.add("--mixup-switch-prob", 0.5, float, "probability of cutmix where both are on")
-    group.add("--mixup-mode", "batch", str, "one draw a batch, pair or picture", ("batch", "pair", "elem"))
+    group.add("--mixup-mode", "batch", str, "one draw a batch, pair or image", ("batch", "pair", "elem"))
     group = _Group(parser, "distillation and fine-tuning")
     group.add("--teacher-model", "RegNetX_4GF", str, "the teacher's name")
     group.add("--teacher-pretrained", None, str, "the teacher's weights")
@@ -110,9 +110,9 @@ def training_parser() -> argparse.ArgumentParser:
     group.add("--distillation-alpha", 0.5, float, "its share of the loss")
     group.add("--distillation-tau", 1.0, float, "temperature of soft distillation")
     group.add("--finetune", "", str, "weights to begin with; a head of another size starts anew")
-    group = _Group(parser, "pictures")
-    _add_pictures(group, "train")
-    _add_pictures(group, "val")
+    group = _Group(parser, "images")
+    _add_images(group, "train")
+    _add_images(group, "val")
     _add_workers(group)
     return parser
 
@@ -125,7 +125,7 @@ def evaluation_parser() -> argparse.ArgumentParser:
 
 def prediction_parser() -> argparse.ArgumentParser:
     """The flags of `predict.py`, with the seed's defaults."""
-    parser = _parser("predict.py", "Classify pictures. `cyclemlp predict` is the same with more.")
+    parser = _parser("predict.py", "Classify images. `cyclemlp predict` is the same with more.")
     return _add_using(parser, "test")
 
 
@@ -187,7 +187,7 @@ def _parser(program: str, text: str) -> argparse.ArgumentParser:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     group = _Group(parser, "model")
     group.add("--model", "CycleMLP_B1", str, "a variant, see `cyclemlp info`")
-    group.add("--input-size", 224, whole_number(1), "side of the picture, in pixels")
+    group.add("--input-size", 224, whole_number(1), "side of the image, in pixels")
     group.add("--drop", 0.0, float, "dropout before the head, in training")
     group.add("--drop-path", 0.1, float, "stochastic depth of the last block, in training")
     group.add("--num-classes", 1000, whole_number(1), "number of classes")
@@ -197,30 +197,30 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_using(parser: argparse.ArgumentParser, part: str) -> argparse.ArgumentParser:
     """What `eval.py` and `predict.py` share."""
     _add_model(parser)
-    group = _Group(parser, "pictures")
-    _add_pictures(group, part)
+    group = _Group(parser, "images")
+    _add_images(group, part)
     _add_workers(group)
     _add_interpolation(group)
-    group.add("--batch-size", 64, whole_number(1), "pictures in one step")
+    group.add("--batch-size", 64, whole_number(1), "images in one step")
     group.add("--output_dir", "./output", str, "folder of the results; '' for none")
     return parser
 
 
-def _add_pictures(group: _Group, part: str) -> None:
-    group.add(f"--{part}-data-dir", "./", str, "folder of the pictures")
+def _add_images(group: _Group, part: str) -> None:
+    group.add(f"--{part}-data-dir", "./", str, "folder of the images")
     group.add(
-        f"--{part}-txt-path", f"./{part}.txt", str, "list: a line `name label` a picture, or just `name`"
+        f"--{part}-txt-path", f"./{part}.txt", str, "list: a line `name label` an image, or just `name`"
     )
     group.add(f"--{part}-data-mode", part, str, "whether its lines have labels: test has none", LIST_MODES)
 
 
 def _add_workers(group: _Group) -> None:
-    group.add("--num_workers", None, whole_number(0), "processes that read pictures; chosen if not given")
+    group.add("--num_workers", None, whole_number(0), "processes that read images; chosen if not given")
 
 
 def _add_interpolation(group: _Group) -> None:
     ways = (*INTERPOLATIONS, "random")
-    group.add("--train-interpolation", "bicubic", str, "how pictures are resized", ways)
+    group.add("--train-interpolation", "bicubic", str, "how images are resized", ways)
 
 
 def _one_of(flag: str, *names: str) -> Callable[[str], str]:

@@ -48,7 +48,7 @@ examples:
   how good is its best model, and what does it see?
     cyclemlp seg eval --weights runs/mine
     cyclemlp seg predict photos/ --weights runs/mine --output seen
-  pictures much larger than in training, by a sliding window:
+  images much larger than in training, by a sliding window:
     cyclemlp seg predict map.png --weights runs/mine --window 512
   for another program, with ONNX Runtime:
     cyclemlp seg export --weights runs/mine --output exported/
@@ -63,7 +63,7 @@ ACTIONS = {
     "check": "look for mistakes in the data that a configuration names, and count its classes",
     "train": "train by PaddleSeg's own loop and leave a run's folder",
     "eval": "measure mean IoU and the IoU of each class",
-    "predict": "segment pictures of any size: masks, and overlays with a legend",
+    "predict": "segment images of any size: masks, and overlays with a legend",
     "export": "write a trained model for ONNX Runtime, OpenVINO or Paddle Inference, and compare its results",
 }
 #: Errors and warnings of `check` beyond this many are counted only; --json has all.
@@ -110,12 +110,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_config(parser, required=False)
     group = parser.add_argument_group("training")
     group.add_argument("--iters", type=whole_number(1), metavar="N", help="steps, and of the schedule")
-    group.add_argument(
-        "--batch-size", type=whole_number(1), metavar="N", help="pictures a step on each device"
-    )
+    group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step on each device")
     group.add_argument("--lr", type=finite_number, metavar="RATE", help="highest learning rate")
     group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random")
-    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
+    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read images")
     group.add_argument(
         "--save-interval",
         type=whole_number(1),
@@ -177,7 +175,7 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         nargs="+",
         metavar="PIXELS",
-        help="slide a window of this side, or of this width and height, over the picture",
+        help="slide a window of this side, or of this width and height, over the image",
     )
     group.add_argument(
         "--stride",
@@ -187,9 +185,9 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
         help="by how much it moves (default: two thirds of it)",
     )
     group.add_argument(
-        "--scales", type=finite_number, nargs="+", metavar="S", help="look at the picture at these scales"
+        "--scales", type=finite_number, nargs="+", metavar="S", help="look at the image at these scales"
     )
-    group.add_argument("--flip", action="store_true", help="look at the mirrored picture too")
+    group.add_argument("--flip", action="store_true", help="look at the mirrored image too")
     group.add_argument("--device", metavar="cpu|gpu|gpu:N", help="where to compute")
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
@@ -202,7 +200,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE|FOLDER", help="what to segment")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="what to segment")
     _add_weights(parser)
     _add_inference(parser)
     parser.add_argument(
@@ -211,9 +209,9 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where masks/ and overlays/ go (default: predictions in the run's folder)",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be read")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
     parser.add_argument(
-        "--json", action="store_true", help="print each picture's class shares as JSON, all else on stderr"
+        "--json", action="store_true", help="print each image's class shares as JSON, all else on stderr"
     )
 
 
@@ -237,7 +235,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="for pictures of this size only (default: any size)",
+        help="for images of this size only (default: any size)",
     )
     parser.add_argument("--force", action="store_true", help="replace an exported model that is there")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
@@ -382,12 +380,12 @@ def _check(args: argparse.Namespace) -> int:
 
 def _check_text(report: PartReport, classes: list[str]) -> str:
     facts = report.to_dict(classes)
-    rows = [[row["name"], f"{100 * row['pixel_share']:.2f}", row["pictures"]] for row in facts["classes"]]
+    rows = [[row["name"], f"{100 * row['pixel_share']:.2f}", row["images"]] for row in facts["classes"]]
     widths, heights = [size[0] for size in report.sizes], [size[1] for size in report.sizes]
     sizes = f", {min(widths)}×{min(heights)} to {max(widths)}×{max(heights)} pixels" if widths else ""
-    head = f"{report.name} ({report.source}): {report.pictures} good pairs{sizes}"
+    head = f"{report.name} ({report.source}): {report.images} good pairs{sizes}"
     rows.append(["(ignored)", f"{100 * facts['ignored_share']:.2f}", None])
-    return f"{head}\n{format_table(['class', '% of pixels', 'pictures'], rows)}\n"
+    return f"{head}\n{format_table(['class', '% of pixels', 'images'], rows)}\n"
 
 
 def _print_some(kind: str, findings: list[str]) -> None:
@@ -401,7 +399,7 @@ def _print_some(kind: str, findings: list[str]) -> None:
 
 
 def _open(args: argparse.Namespace) -> tuple[SegConfig, Inference]:
-    """The configuration, typed or the run's own, and how pictures go through the model."""
+    """The configuration, typed or the run's own, and how images go through the model."""
     choose_device(args.device)
     from cyclemlp.dense.seg.inference import Inference
 
@@ -461,14 +459,14 @@ def _eval(args: argparse.Namespace) -> int:
     print(format_table(["class", "IoU %", "precision %", "recall %", "pixels in the labels"], rows))
     print(
         f"mean IoU {100 * result.mean_iou:.2f} %, pixel accuracy {100 * result.pixel_accuracy:.2f} %, "
-        f"kappa {result.kappa:.4f}, of {result.pictures} pictures; {how}"
+        f"kappa {result.kappa:.4f}, of {result.images} images; {how}"
     )
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
     config, how = _open(args)
-    from cyclemlp.data import PictureFiles
+    from cyclemlp.data import ImageFiles
     from cyclemlp.dense.seg import run_folder
     from cyclemlp.dense.seg.inference import Predictor
     from cyclemlp.report import progress
@@ -476,9 +474,9 @@ def _predict(args: argparse.Namespace) -> int:
     say, run = speaker(args), run_folder.run_of(args.weights)
     output = output_folder(args.output or (run or Path()) / run_folder.PREDICTIONS)
     assert output is not None
-    files = PictureFiles(args.pictures)
+    files = ImageFiles(args.images)
     paths = [Path(files.name(index)) for index in range(len(files))]
-    names = _output_names(paths, args.pictures)
+    names = _output_names(paths, args.images)
     predict = Predictor(config, args.weights, how, say=say)
     results, bad = [], 0
     for path, name in zip(
@@ -493,14 +491,12 @@ def _predict(args: argparse.Namespace) -> int:
             bad += 1
     if args.json:
         print_json({"classes": predict.classes, "predictions": results})
-    say(
-        f"{len(results)} pictures: masks (a palette PNG whose values are the classes) and overlays in {output}"
-    )
+    say(f"{len(results)} images: masks (a palette PNG whose values are the classes) and overlays in {output}")
     return 1 if bad else 0
 
 
 def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> dict[str, Any]:
-    """Write the mask and the overlay of a picture; its class shares as JSON values."""
+    """Write the mask and the overlay of an image; its class shares as JSON values."""
     import numpy as np
     from PIL import Image
 
@@ -518,11 +514,11 @@ def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> di
     overlay_masks(read_image(path), mask, predict.classes, ignore=None).save(places["overlay"])
     counts = np.bincount(mask.ravel(), minlength=len(predict.classes)) / mask.size
     shares = {label: float(share) for label, share in zip(predict.classes, counts, strict=True) if share}
-    return {"picture": str(path), **{kind: str(place) for kind, place in places.items()}, "shares": shares}
+    return {"image": str(path), **{kind: str(place) for kind, place in places.items()}, "shares": shares}
 
 
 def _output_names(paths: list[Path], given: list[Path]) -> list[Path]:
-    """A PNG's name for each picture: as below the folder that was given, made different where two are the same."""
+    """A PNG's name for each image: as below the folder that was given, made different where two are the same."""
     folders = [folder for folder in given if folder.is_dir()]
     names: list[Path] = []
     for path in paths:
@@ -531,7 +527,7 @@ def _output_names(paths: list[Path], given: list[Path]) -> list[Path]:
         stems = (name.with_suffix(".png"), name.with_name(f"{name.name}.png"))
         free = next((stem for stem in stems if stem not in names), None)
         if free is None:
-            raise ConfigError(f"two pictures would get the name {stems[1]}: segment them in two commands")
+            raise ConfigError(f"two images would get the name {stems[1]}: segment them in two commands")
         names.append(free)
     return names
 

@@ -25,9 +25,9 @@ EXAMPLES = """examples:
       a run's best model: exported for ONNX Runtime on the way, with class maps; the page is http://127.0.0.1:8000/
   cyclemlp serve exported/b1 --runtime openvino --precision bfloat16 --port 8080
       what `cyclemlp export` wrote (--with-maps: the page shows where the network looked)
-  curl -F picture=@cat.jpg http://127.0.0.1:8000/predict
+  curl -F image=@cat.jpg http://127.0.0.1:8000/predict
   curl -T cat.jpg -X POST 'http://127.0.0.1:8000/predict?top=3'
-      a picture in, JSON out; /openapi.json describes it, /health and /metrics are for machines
+      an image in, JSON out; /openapi.json describes it, /health and /metrics are for machines
 
 Exit code: 0 ended by Ctrl-C or SIGTERM, with every running request answered; 2 something to mend in what was asked.
 """
@@ -71,14 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=common.whole_number(1),
         default=_LIMITS.batch,
         metavar="N",
-        help="most pictures that the network gets at once (default: %(default)s)",
+        help="most images that the network gets at once (default: %(default)s)",
     )
     group.add_argument(
         "--max-wait",
         type=common.finite_number,
         default=1000 * _LIMITS.wait_seconds,
         metavar="MS",
-        help="milliseconds that a picture waits for others, while others are on their way (default: %(default)g)",
+        help="milliseconds that an image waits for others, while others are on their way (default: %(default)g)",
     )
     group = parser.add_argument_group("limits")
     group.add_argument(
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=common.finite_number,
         default=_LIMITS.pixels / 1e6,
         metavar="MP",
-        help="of one picture, as its header says, else 413 (default: %(default)g)",
+        help="of one image, as its header says, else 413 (default: %(default)g)",
     )
     group.add_argument(
         "--read-timeout",
@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=common.whole_number(1),
         default=_LIMITS.queue,
         metavar="N",
-        help="pictures under way; one more is told to come again, 503 (default: %(default)s)",
+        help="images under way; one more is told to come again, 503 (default: %(default)s)",
     )
     group.add_argument(
         "--max-memory",

@@ -1,4 +1,4 @@
-"""`cyclemlp show-data`: what a recipe does to pictures and labels, to be looked at before it is paid for."""
+"""`cyclemlp show-data`: what a recipe does to images and labels, to be looked at before it is paid for."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 EPILOG = f"""
 {DATA_HELP}
-the pictures are those of the training run with the same recipe: the batch number --step of epoch --epoch, after
+the images are those of the training run with the same recipe: the batch number --step of epoch --epoch, after
 crop, augmentation, erasing, mixup and cutmix. Under each stand the two greatest shares of its label, and the rest,
 which label smoothing spreads over all classes. What the recipe does is printed in words.
 
 examples:
-  what the paper's recipe makes of your pictures:
+  what the paper's recipe makes of your images:
     cyclemlp show-data --data photos/train --output batch.png
   the digits' own recipe, the third batch of the second epoch:
     cyclemlp show-data --config configs/digits.yaml --epoch 2 --step 3
@@ -42,13 +42,13 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `cyclemlp show-data`: those of `train` that decide about pictures, and what to draw."""
+    """Arguments of `cyclemlp show-data`: those of `train` that decide about images, and what to draw."""
     parser.epilog = EPILOG
     parser.set_defaults(**dict.fromkeys(KEYS), pretrained=False, resume=None, override=[])
     parser.add_argument("--config", metavar="FILE", help="recipe, a YAML file such as configs/digits.yaml")
-    group = parser.add_argument_group("pictures")
-    group.add_argument("--data", metavar="digits|DIR|TAR", help="training pictures, see below")
-    group.add_argument("--list", metavar="FILE", help="text file with a line `name label` a picture")
+    group = parser.add_argument_group("images")
+    group.add_argument("--data", metavar="digits|DIR|TAR", help="training images, see below")
+    group.add_argument("--list", metavar="FILE", help="text file with a line `name label` an image")
     add_class_map_argument(group)
     group.add_argument("--classes", metavar="FILE|imagenet", help="names of the classes, one a line")
     add_exif_argument(group)
@@ -56,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model", metavar="NAME", help="the variant whose input is shown (default: cyclemlp_b1)"
     )
-    group.add_argument(
-        "--batch-size", type=whole_number(1), metavar="N", help="pictures a step (default: 128)"
-    )
+    group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step (default: 128)")
     group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random (default: 0)")
     group.add_argument(
         "--set",
@@ -77,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which batch of it (default: %(default)s)",
     )
     group.add_argument(
-        "--pictures",
+        "--images",
         type=whole_number(1),
         default=32,
         metavar="N",
@@ -113,16 +111,16 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     batch = next(iter(loader))
     mixed = mixup(batch.images, batch.labels, step_generator(recipe.run.seed, epoch, step))
     images, targets = (tensor.numpy() for tensor in mixed)
-    count = min(args.pictures, len(images))
+    count = min(args.images, len(images))
     heading = f"epoch {args.epoch}, step {args.step}: {count} of a batch of {len(images)}"
     words = [
-        f"pictures  {loader.transform}",
+        f"images  {loader.transform}",
         f"batch     {mixup}, label smoothing {recipe.loss.label_smoothing:g}",
     ]
     if augment.repeats > 1:
-        words[1] += f", each picture {augment.repeats} times"
+        words[1] += f", each image {augment.repeats} times"
     path = plot_samples(
-        [to_picture(image, preprocessing) for image in images[:count]],
+        [to_image(image, preprocessing) for image in images[:count]],
         [caption(target, names) for target in targets[:count]],
         args.output,
         title="\n".join([heading, *words]),
@@ -132,7 +130,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
 
 
 def input_of(recipe: Recipe) -> Preprocessing:
-    """How training with this recipe prepares pictures: as `training.setup.build_model` decides it, without a model."""
+    """How training with this recipe prepares images: as `training.setup.build_model` decides it, without a model."""
     from cyclemlp import model_info
     from cyclemlp.weights import read_weights
 
@@ -142,7 +140,7 @@ def input_of(recipe: Recipe) -> Preprocessing:
     return replace(Preprocessing.from_dict(facts), **recipe.data.preprocessing)
 
 
-def to_picture(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def to_image(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Normalised float32 [C, H, W] back to [H, W, C] in [0, 1]; what lies outside (erased noise) is cut off."""
     mean, std = (np.asarray(values, dtype=np.float32) for values in (preprocessing.mean, preprocessing.std))
     return np.clip(image.transpose(1, 2, 0) * std + mean, 0, 1)

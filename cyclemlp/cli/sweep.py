@@ -29,7 +29,7 @@ examples:
   cyclemlp sweep runs/digits --data digits --sizes 12 16 20 24 32
   cyclemlp sweep exported/pets --data pets --runtime openvino --threads 2 --crop-pct 1.0
 
-At each size the shorter side is first resized to size / crop share, and every picture is evaluated. Speed is that of
+At each size the shorter side is first resized to size / crop share, and every image is evaluated. Speed is that of
 the network alone, by the median time of a batch, measured after each evaluation. The files are written after each size.
 Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
 """
@@ -40,8 +40,8 @@ COLUMNS = {
     "top1_interval": "95 % interval",
     "top5": "top-5, %",
     "loss": "loss",
-    "pictures_per_second": "pictures/s",
-    "multiply_adds": "multiply-adds",
+    "images_per_second": "images/s",
+    "macs": "MACs",
 }
 
 
@@ -162,7 +162,7 @@ def _measure(
     from cyclemlp.bench import time_batches
     from cyclemlp.data import build_loader, evaluation_transform
     from cyclemlp.evaluation import accuracy_intervals, evaluate
-    from cyclemlp.network import multiply_adds
+    from cyclemlp.network import count_macs
 
     height, width = preprocessing.input_height, preprocessing.input_width
     loader = build_loader(
@@ -175,7 +175,7 @@ def _measure(
     result = evaluate(classify, loader)
     loader.close()  # its processes would take the network's time
     batch = min(args.batch_size, len(source))
-    # The time does not depend on what the pictures show.
+    # The time does not depend on what the images show.
     images: Any = np.random.default_rng(0).standard_normal(
         (batch, preprocessing.channels, height, width), dtype=np.float32
     )
@@ -192,10 +192,10 @@ def _measure(
         "top5": result.top5,
         "loss": result.loss,
         "images": result.images,
-        "multiply_adds": None if config is None else multiply_adds(config, height, width),
+        "macs": None if config is None else count_macs(config, height, width),
         "timed_batch": batch,
         # By the median: a size has few seconds, and what else the machine does in one of them must not bend the curve.
-        "pictures_per_second": 1000 * batch / timed["latency_p50_ms"],
+        "images_per_second": 1000 * batch / timed["latency_p50_ms"],
         **{key: timed[key] for key in ("latency_p50_ms", "latency_p95_ms", "runs")},
     }
 
@@ -217,27 +217,26 @@ def _write(output: Path, report: dict[str, Any], rows: list[dict[str, Any]]) -> 
     write_csv(output / "sweep.csv", header, ([row[key] for key in header] for row in flat))
 
 
-def _draw(path: Path, rows: list[dict[str, Any]], own: Size, model: str, pictures: int) -> None:
+def _draw(path: Path, rows: list[dict[str, Any]], own: Size, model: str, images: int) -> None:
     from cyclemlp.report.evaluation_plots import plot_sweep
 
     sizes, top1, intervals, speeds, costs = (
-        [row[key] for row in rows]
-        for key in ("size", "top1", "top1_interval", "pictures_per_second", "multiply_adds")
+        [row[key] for row in rows] for key in ("size", "top1", "top1_interval", "images_per_second", "macs")
     )
     plot_sweep(
         *([mean_side(size) for size in sizes], top1, intervals, speeds, costs),
         path,
         own_size=mean_side(own),
         labels=[size_words(size) for size in sizes],
-        title=f"{model} by input size · {pictures:,} pictures each; dashed: the size in its file, {size_words(own)}",
+        title=f"{model} by input size · {images:,} images each; dashed: the size in its file, {size_words(own)}",
     )
 
 
-def _print(rows: list[dict[str, Any]], report: dict[str, Any], own: Size, pictures: int) -> None:
+def _print(rows: list[dict[str, Any]], report: dict[str, Any], own: Size, images: int) -> None:
     from cyclemlp.report import format_table
 
     print(f"model     {report['model']}, {report['weights']}; the size in its file is {size_words(own)}")
-    print(f"pictures  {pictures:,} of {report['data']}, all of them at each size")
+    print(f"images  {images:,} of {report['data']}, all of them at each size")
     print(f"speed     the network alone on {report['device']}, batches of {rows[0]['timed_batch']}\n")
     shown = [
         {

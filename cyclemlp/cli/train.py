@@ -46,7 +46,7 @@ EPILOG = f"""
 what is trained is decided by the recipe file, then by the flags, then by --set; `--show-recipe` prints the
 outcome, with every key that --set knows, and does nothing.
 
-without a file it is the paper's recipe for ImageNet, whole. For fewer pictures or from published weights begin with
+without a file it is the paper's recipe for ImageNet, whole. For fewer images or from published weights begin with
 one of configs/finetune/.
 
 the output folder holds recipe.yaml, log.jsonl (a line an epoch), checkpoint_…/ (to go on from), best.safetensors
@@ -56,14 +56,14 @@ README.md. Ctrl-C saves before it stops.
 examples:
   handwritten digits, two minutes on two cores:
     cyclemlp train --config configs/digits.yaml --output runs/digits
-  your own pictures, one folder a class below photos/train and photos/val, from random weights:
+  your own images, one folder a class below photos/train and photos/val, from random weights:
     cyclemlp train --model cyclemlp_micro --data photos --epochs 50
   the same from the published ImageNet weights:
     cyclemlp train --config configs/finetune/own_folder.yaml --pretrained --data photos/train --val-data photos/val
   ImageNet as in the paper, on 8 GPUs:
     python -m paddle.distributed.launch "$(command -v cyclemlp)" train --config configs/imagenet/cyclemlp_b1.yaml \\
         --data ILSVRC2012/train --val-data ILSVRC2012/val
-  pictures named in text files:
+  images named in text files:
     cyclemlp train --data photos --list train.txt --val-list val.txt --classes names.txt
   go on with a run that was stopped:
     cyclemlp train --resume runs/digits
@@ -113,13 +113,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--freeze", type=whole_number(0), metavar="N", help="stages, from the first, that keep their weights"
     )
 
-    group = parser.add_argument_group("pictures")
-    group.add_argument("--data", metavar="digits|DIR|TAR", help="training pictures, see below")
+    group = parser.add_argument_group("images")
+    group.add_argument("--data", metavar="digits|DIR|TAR", help="training images, see below")
     group.add_argument(
-        "--list", metavar="FILE", help="text file with a line `name label` a picture, or a CSV file"
+        "--list", metavar="FILE", help="text file with a line `name label` an image, or a CSV file"
     )
     group.add_argument(
-        "--val-data", metavar="DIR|TAR", help="pictures to evaluate each epoch (default: the val/ of --data)"
+        "--val-data", metavar="DIR|TAR", help="images to evaluate each epoch (default: the val/ of --data)"
     )
     group.add_argument("--val-list", metavar="FILE", help="their list")
     add_class_map_argument(group)
@@ -136,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model's own, 224 for the paper's)",
     )
     add_exif_argument(group)
-    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
+    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read images")
     group.add_argument(
         "--skip-bad",
         action="store_true",
@@ -150,13 +150,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("training")
     group.add_argument(
-        "--epochs", type=whole_number(1), metavar="N", help="passes over the pictures (default: 300)"
+        "--epochs", type=whole_number(1), metavar="N", help="passes over the images (default: 300)"
     )
     group.add_argument(
         "--batch-size",
         type=whole_number(1),
         metavar="N",
-        help="pictures a step on each device (default: 128)",
+        help="images a step on each device (default: 128)",
     )
     group.add_argument(
         "--accumulate",
@@ -168,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lr",
         type=finite_number,
         metavar="RATE",
-        help="highest learning rate, for a batch of 512 pictures: it is scaled to the batch size, unless "
+        help="highest learning rate, for a batch of 512 images: it is scaled to the batch size, unless "
         "`--set optimizer.lr_for_batch=null` (default: 5e-4)",
     )
     group.add_argument(
@@ -241,7 +241,7 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     if args.pretrained:
         flags["model.weights"] = "published"
     if args.data is not None or args.list is not None:
-        # Another training set: what the file says of lists and validation pictures is about the old one.
+        # Another training set: what the file says of lists and validation images is about the old one.
         flags = {**dict.fromkeys(("data.train", "data.train_list", "data.val", "data.val_list")), **flags}
     flags |= {f"model.overrides.{key}": value for key, value in model_overrides(args.override).items()}
     return recipe.updated(flags, where="command line").updated(parse_assignments(args.set), where="--set")
@@ -282,7 +282,7 @@ def _train(
 
     say = speaker(args, is_first=world.is_first)
     if val_source is None:
-        say("no validation pictures (--val-data, --val-list): the last model is kept as the best")
+        say("no validation images (--val-data, --val-list): the last model is kept as the best")
     look_at = None if args.no_check and not args.skip_bad else functools.partial(check_sources, args)
     result = result_or_exit_code(
         "cyclemlp train",
@@ -320,16 +320,16 @@ def _train(
 
 
 def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Source | None]:
-    """Training and validation pictures; labels that have no class are errors with their line.
+    """Training and validation images; labels that have no class are errors with their line.
 
     Raises:
-        ConfigError: no training pictures are named.
+        ConfigError: no training images are named.
         DataError: from reading the lists or folders.
     """
     data = recipe.data
     if data.train is None and data.train_list is None:
         raise ConfigError(
-            "no pictures are named: give --data digits, --data DIR, --list FILE, or data.train in the recipe"
+            "no images are named: give --data digits, --data DIR, --list FILE, or data.train in the recipe"
         )
     from cyclemlp.data import find_split
 
@@ -343,7 +343,7 @@ def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Sou
     )
     if data.num_classes not in (None, train_source.num_classes):
         raise ConfigError(
-            f"data.num_classes is {data.num_classes}, but the pictures have {train_source.num_classes} classes; "
+            f"data.num_classes is {data.num_classes}, but the images have {train_source.num_classes} classes; "
             "it is for lists without --classes"
         )
     has_parts = (

@@ -1,18 +1,18 @@
-"""Pictures: where they come from, how they become a network's input, how they are read in batches."""
+"""Images: where they come from, how they become a network's input, how they are read in batches."""
 
 from cyclemlp.data.augment import parse_auto_augment
 from cyclemlp.data.check import DataReport, Finding, check_data
 from cyclemlp.data.classes import imagenet_class_map, imagenet_classes, read_class_map, read_class_names
 from cyclemlp.data.digits import Digits
-from cyclemlp.data.folders import ImageFolder, PictureFiles, find_split
-from cyclemlp.data.imagenet import find_imagenet, open_imagenet, open_pictures
+from cyclemlp.data.folders import ImageFiles, ImageFolder, find_split
+from cyclemlp.data.imagenet import find_imagenet, open_imagenet, open_images
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.loader import Batch, Failure, Loader, build_loader
 from cyclemlp.data.mixup import Mixup, step_generator
 from cyclemlp.data.pairing import View, pair_classes
 from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
 from cyclemlp.data.sources import Sample, Source
-from cyclemlp.data.tars import TarFolders, TarListFile, TarPictures, is_tar
+from cyclemlp.data.tars import TarFolders, TarImages, TarListFile, is_tar
 from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
 
 __all__ = [
@@ -21,18 +21,18 @@ __all__ = [
     "Digits",
     "Failure",
     "Finding",
+    "ImageFiles",
     "ImageFolder",
     "ListFile",
     "Loader",
     "Mixup",
-    "PictureFiles",
     "Sample",
     "SceneOptions",
     "Scenes",
     "Source",
     "TarFolders",
+    "TarImages",
     "TarListFile",
-    "TarPictures",
     "Transform",
     "View",
     "build_loader",
@@ -44,7 +44,7 @@ __all__ = [
     "imagenet_classes",
     "is_tar",
     "open_imagenet",
-    "open_pictures",
+    "open_images",
     "pair_classes",
     "parse_auto_augment",
     "read_class_map",

@@ -1,7 +1,7 @@
-"""What training does to a picture beyond crop and mirror: RandAugment, AutoAugment, colour jitter, random erasing.
+"""What training does to an image beyond crop and mirror: RandAugment, AutoAugment, colour jitter, random erasing.
 
-Each is a callable of (picture, NumPy generator) and takes every random choice from the generator. The first three
-work on Pillow pictures, RGB or greyscale ("L"), and leave their argument as it was; erasing works on the normalised
+Each is a callable of (image, NumPy generator) and takes every random choice from the generator. The first three
+work on Pillow images, RGB or greyscale ("L"), and leave their argument as it was; erasing works on the normalised
 array. Levels, ranges and probabilities are those of the pytorch-image-models library (timm 0.4.5), with which the
 authors trained.
 
@@ -30,7 +30,7 @@ MAX_LEVEL = 10
 ERASING_MODES = ("pixel", "rand", "const")
 ERASING_TRIES = 10
 
-# ---- operations: (picture, amount, colour of what comes from outside, resampling) → picture
+# ---- operations: (image, amount, colour of what comes from outside, resampling) → image
 
 
 def _affine(image: Image.Image, matrix: Sequence[float], fill: Fill, resampling: int) -> Image.Image:
@@ -93,7 +93,7 @@ SIGNED: dict[str, Amount] = {
 WITHOUT: dict[str, Amount] = dict.fromkeys(("AutoContrast", "Equalize", "Invert"), lambda level, sign: 0.0)
 ENHANCEMENTS = ("Color", "Contrast", "Brightness", "Sharpness")
 
-#: A higher level changes the picture more: `inc1`.
+#: A higher level changes the image more: `inc1`.
 RISING: dict[str, Amount] = {
     **WITHOUT,
     **SIGNED,
@@ -173,10 +173,10 @@ class AutoAugmentSpec:
     Attributes:
         policy: "rand" (RandAugment) or "original" (AutoAugment's for ImageNet).
         m: magnitude, from 0 to 10 (RandAugment).
-        n: operations a picture (RandAugment).
+        n: operations an image (RandAugment).
         p: probability of each of them (RandAugment).
         mstd: standard deviation of the Gaussian noise on every operation's level; levels stay in [0, 10].
-        inc: whether a higher level changes the picture more in every operation (RandAugment).
+        inc: whether a higher level changes the image more in every operation (RandAugment).
     """
 
     policy: str = "rand"
@@ -198,7 +198,7 @@ def parse_auto_augment(text: str) -> AutoAugmentSpec:
     """Read `rand` or `original` and options behind dashes, in timm's grammar.
 
     `rand-m9-mstd0.5-inc1`, the paper's, is RandAugment of magnitude 9 with noise 0.5 and rising severities. Options
-    of `rand`: m (magnitude, 0 to 10), n (operations a picture), p (probability of each), mstd (noise), inc (0 or 1;
+    of `rand`: m (magnitude, 0 to 10), n (operations an image), p (probability of each), mstd (noise), inc (0 or 1;
     timm takes inc0 for 1); of `original`: mstd.
 
     Raises:
@@ -242,7 +242,7 @@ class AutoAugment:
 
     Args:
         spec: the word, or what `parse_auto_augment` made of it.
-        fill: colour of what a geometric operation takes from outside the picture: one number for greyscale, three
+        fill: colour of what a geometric operation takes from outside the image: one number for greyscale, three
             for RGB, from 0 to 255.
         resampling: Pillow filters of the geometric operations; where there are several one is drawn each time.
 
@@ -256,7 +256,7 @@ class AutoAugment:
         self._amounts = PAPER if self.spec.policy == "original" else RISING if self.spec.inc else MIXED
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """The picture after the operations that were drawn."""
+        """The image after the operations that were drawn."""
         for name, probability, level in self._steps(rng):
             if rng.random() < probability:
                 image = self._apply(image, name, level, rng)
@@ -299,7 +299,7 @@ class ColorJitter:
         self.strength = strength
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """The jittered picture."""
+        """The jittered image."""
         low, high = max(0.0, 1 - self.strength), 1 + self.strength
         for i in rng.permutation(len(self.OPERATIONS)):
             image = OPERATIONS[self.OPERATIONS[i]](image, rng.uniform(low, high), 0, 0)
@@ -310,7 +310,7 @@ class ColorJitter:
 
 
 class Patch(NamedTuple):
-    """A rectangle of a picture, in pixels, and what is put there: float32 [C, height, width] or [C, 1, 1]."""
+    """A rectangle of an image, in pixels, and what is put there: float32 [C, height, width] or [C, 1, 1]."""
 
     top: int
     left: int
@@ -319,7 +319,7 @@ class Patch(NamedTuple):
     pixels: np.ndarray
 
     def paste(self, image: Any) -> None:
-        """Into a normalised picture, NumPy array or Paddle tensor [C, H, W], in place."""
+        """Into a normalised image, NumPy array or Paddle tensor [C, H, W], in place."""
         pixels: Any = self.pixels
         if not isinstance(image, np.ndarray):
             import paddle
@@ -329,13 +329,13 @@ class Patch(NamedTuple):
 
 
 class RandomErasing:
-    """With some probability, replaces rectangles of a normalised picture.
+    """With some probability, replaces rectangles of a normalised image.
 
     Args:
         probability: of doing anything.
         mode: "pixel", standard normal noise, new for each number; "rand", one normal colour for the rectangle;
             "const", 0, which after normalisation is the mean colour.
-        area: least and greatest share of the picture's area, of all rectangles together.
+        area: least and greatest share of the image's area, of all rectangles together.
         ratio: least and greatest height / width.
         count: most rectangles; how many is drawn from 1 to it.
 
@@ -375,7 +375,7 @@ class RandomErasing:
         return image
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> list[Patch]:
-        """What is to be put into a picture of `shape` [C, H, W]; most often nothing."""
+        """What is to be put into an image of `shape` [C, H, W]; most often nothing."""
         if rng.random() >= self.probability:
             return []
         channels, height, width = shape

@@ -1,4 +1,4 @@
-"""Real pictures that need no download: scikit-learn's handwritten digits."""
+"""Real images that need no download: scikit-learn's handwritten digits."""
 
 from __future__ import annotations
 

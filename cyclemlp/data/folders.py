@@ -1,4 +1,4 @@
-"""Pictures found in folders: one folder a class, or any files and folders without labels."""
+"""Images found in folders: one folder a class, or any files and folders without labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cyclemlp.data.classes import PathLike
-from cyclemlp.data.pictures import EXTENSIONS
+from cyclemlp.data.images import EXTENSIONS
 from cyclemlp.data.sources import Files, Names, existing_folder, map_classes
 from cyclemlp.errors import DataError
 
@@ -26,18 +26,18 @@ EVALUATION_FOLDERS = ("val", "validation", "valid", "eval", "dev", "test", "test
 
 
 class ImageFolder(Files):
-    """A folder with one folder of pictures a class; classes are numbered in sorted order of the folders' names.
+    """A folder with one folder of images a class; classes are numbered in sorted order of the folders' names.
 
-    Pictures are found by their extension (`EXTENSIONS`, in any case), at any depth below the class's folder, and
+    Images are found by their extension (`EXTENSIONS`, in any case), at any depth below the class's folder, and
     sorted. What starts with a dot is ignored.
 
     Args:
         root: the folder of folders.
         class_map: folder name → class, instead of the sorted order; every folder must be in it.
-        allow_empty: a class folder without pictures is a class all the same; else it is an error.
+        allow_empty: a class folder without images is a class all the same; else it is an error.
 
     Raises:
-        DataError: no such folder, no class folders in it, a class without pictures, or not in the map.
+        DataError: no such folder, no class folders in it, a class without images, or not in the map.
 
     Warns:
         UserWarning: once, if files are passed over because of their extension or place.
@@ -55,15 +55,15 @@ class ImageFolder(Files):
         folders = [entry.name for entry in entries if entry.is_dir()]
         if not folders:
             raise DataError(
-                f"{self.root}: holds no folders; expected one folder of pictures a class, e.g. "
-                f"{self.root / 'cat' / '1.jpg'}. Pictures named in a list file need --list"
+                f"{self.root}: holds no folders; expected one folder of images a class, e.g. "
+                f"{self.root / 'cat' / '1.jpg'}. Images named in a list file need --list"
             )
         passed = Counter({"outside the class folders": len(entries) - len(folders)})
         indices, self.classes, self.num_classes = number_classes(self.root, folders, class_map)
         names: list[str] = []
         labels = array("q")
         for folder in folders:
-            found = pictures_below(self.root / folder, passed, allow_empty=allow_empty)
+            found = images_below(self.root / folder, passed, allow_empty=allow_empty)
             names += (f"{folder}/{name}" for name in found)
             labels.extend([indices[folder]] * len(found))
         self._names, self._labels = Names.of(names), np.asarray(labels, dtype=np.int64)
@@ -109,14 +109,14 @@ def _holds_folders(folder: Path) -> bool:
     return False
 
 
-class PictureFiles(Files):
-    """Pictures without labels: files, and all pictures below folders.
+class ImageFiles(Files):
+    """Images without labels: files, and all images below folders.
 
     Args:
         paths: files, taken whatever their extension, and folders.
 
     Raises:
-        DataError: a path does not exist, a folder holds no pictures, or nothing is given.
+        DataError: a path does not exist, a folder holds no images, or nothing is given.
 
     Warns:
         UserWarning: for each folder in which files are passed over.
@@ -128,21 +128,21 @@ class PictureFiles(Files):
         for path in (os.fspath(path) for path in paths):
             if Path(path).is_dir():
                 passed: Counter[str] = Counter()
-                names += (str(Path(path, name)) for name in pictures_below(Path(path), passed))
+                names += (str(Path(path, name)) for name in images_below(Path(path), passed))
                 warn_of_passed_over(Path(path), passed)
             elif Path(path).is_file():
                 names.append(path)
             elif Path(path).exists():
-                raise DataError(f"{path}: is a FIFO or a device; expected a picture or a folder of them")
+                raise DataError(f"{path}: is a FIFO or a device; expected an image or a folder of them")
             else:
-                raise DataError(f"{path}: there is no such picture or folder")
+                raise DataError(f"{path}: there is no such image or folder")
         if not names:
-            raise DataError("no picture is given")
+            raise DataError("no image is given")
         self._names = Names.of(names)
 
 
-def pictures_below(folder: Path, passed: Counter[str], *, allow_empty: bool = False) -> list[str]:
-    """Sorted paths, relative to `folder`, of the pictures below it; other files are counted in `passed`.
+def images_below(folder: Path, passed: Counter[str], *, allow_empty: bool = False) -> list[str]:
+    """Sorted paths, relative to `folder`, of the images below it; other files are counted in `passed`.
 
     Raises:
         DataError: there are none and `allow_empty` is not set, or a folder cannot be read.
@@ -152,7 +152,7 @@ def pictures_below(folder: Path, passed: Counter[str], *, allow_empty: bool = Fa
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
     if not found and not allow_empty:
-        raise DataError(f"{folder}: holds no pictures ({', '.join(sorted(EXTENSIONS))})")
+        raise DataError(f"{folder}: holds no images ({', '.join(sorted(EXTENSIONS))})")
     return found
 
 
@@ -200,10 +200,8 @@ def number_classes(
 
 
 def warn_of_passed_over(root: Path, passed: Counter[str]) -> None:
-    """One warning, to who made the source, of how many files of which kind it does not take for pictures."""
+    """One warning, to who made the source, of how many files of which kind it does not take for images."""
     passed = +passed
     if passed:
         kinds = ", ".join(f"{count} {kind}" for kind, count in passed.most_common())
-        warnings.warn(
-            f"{root}: passed over {passed.total()} files that are no pictures: {kinds}", stacklevel=3
-        )
+        warnings.warn(f"{root}: passed over {passed.total()} files that are no images: {kinds}", stacklevel=3)

@@ -4,7 +4,7 @@ Four forms of a split are known, and looked for in this order:
 
 - tar: `ILSVRC2012_img_train.tar`, a tar of 1000 tars, and `ILSVRC2012_img_val.tar`, whose labels are in the devkit;
 - folders: `train/n01440764/…` and `val/n01440764/…`;
-- list: `train_list.txt` and `val_list.txt`, a line `path label` a picture, as the Paddle 2.1 reproduction reads them;
+- list: `train_list.txt` and `val_list.txt`, a line `path label` an image, as the Paddle 2.1 reproduction reads them;
 - flat: `val/ILSVRC2012_val_00000001.JPEG` …, with labels as for the tar.
 
 The devkit numbers the classes in an order of its own, 1 to 1000. Networks are trained on the sorted WordNet ids, 0 to
@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cyclemlp.data.classes import PathLike, imagenet_class_map
-from cyclemlp.data.folders import ImageFolder, find_split, pictures_below, warn_of_passed_over
+from cyclemlp.data.folders import ImageFolder, find_split, images_below, warn_of_passed_over
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.sources import Files, Names, existing_folder, map_classes
 from cyclemlp.data.tars import Tar, TarFiles, TarFolders, is_tar
@@ -38,10 +38,10 @@ from cyclemlp.errors import DataError, MissingDependencyError
 Form = Literal["tar", "folders", "list", "flat"]
 
 CLASSES = 1000
-#: Pictures of the whole sets.
-PICTURES = {"train": 1_281_167, "val": 50_000}
+#: Images of the whole sets.
+IMAGES = {"train": 1_281_167, "val": 50_000}
 TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
-#: Where the pictures of a split are unpacked to; the last are those of the copy on Kaggle.
+#: Where the images of a split are unpacked to; the last are those of the copy on Kaggle.
 FOLDERS = {
     "train": ("train", "ILSVRC2012_img_train", "Data/CLS-LOC/train", "ILSVRC/Data/CLS-LOC/train"),
     "val": ("val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val"),
@@ -66,7 +66,7 @@ class Place:
     Attributes:
         split: "train" or "val".
         form: of the four at the head of this module.
-        path: the tar, or the folder that the pictures' names are relative to.
+        path: the tar, or the folder that the images' names are relative to.
     """
 
     split: str
@@ -74,7 +74,7 @@ class Place:
     path: Path
 
     def open(self, class_map: Mapping[str, int] | None = None, num_classes: int | None = None) -> Files:
-        """The pictures.
+        """The images.
 
         Args:
             class_map: WordNet id → class; None numbers folders in sorted order, which for all of ImageNet is the
@@ -148,10 +148,10 @@ def _form(folder: Path) -> Literal["folders", "flat"] | None:
     return None
 
 
-def open_pictures(
+def open_images(
     root: PathLike, split: str, *, class_map: Mapping[str, int] | None = None, num_classes: int | None = None
 ) -> Files:
-    """Labelled pictures in a folder of classes, in a tar, in a folder with ImageNet in any of its forms, or in a
+    """Labelled images in a folder of classes, in a tar, in a folder with ImageNet in any of its forms, or in a
     part of a folder with train/ and val/ (see `find_split`).
 
     Args:
@@ -173,11 +173,11 @@ def open_imagenet(root: PathLike, split: str) -> tuple[Place, Files]:
     """A split of ImageNet with its 1000 classes, numbered as the published networks number them.
 
     Returns:
-        Where it was found, and its pictures.
+        Where it was found, and its images.
 
     Raises:
         DataError: nothing is found, or it is not ImageNet: another number of classes, a folder that is none of the
-            1000, no training picture of a class, a label in a list that is not the class in the picture's path.
+            1000, no training image of a class, a label in a list that is not the class in the image's path.
         MissingDependencyError: as `Place.open`.
     """
     root = Path(root)
@@ -186,7 +186,7 @@ def open_imagenet(root: PathLike, split: str) -> tuple[Place, Files]:
     place = find_imagenet(root, split)
     if place is None:
         raise DataError(
-            f"{root}: holds nothing that is ImageNet's {split} pictures; expected {TARS[split]}, a folder "
+            f"{root}: holds nothing that is ImageNet's {split} images; expected {TARS[split]}, a folder "
             f"{FOLDERS[split][0]}/ with a folder such as n01440764/ a class, or {LISTS[split]}"
             + (
                 f", or val/ILSVRC2012_val_00000001.JPEG … with the devkit ({DEVKIT}.tar.gz)"
@@ -202,7 +202,7 @@ def open_imagenet(root: PathLike, split: str) -> tuple[Place, Files]:
         missing = [wordnet_id for wordnet_id, index in ids.items() if index not in labels]
         if missing:
             raise DataError(
-                f"{place.path}: has no pictures of {len(missing)} of ImageNet's {CLASSES} classes: "
+                f"{place.path}: has no images of {len(missing)} of ImageNet's {CLASSES} classes: "
                 f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
             )
     return place, source
@@ -220,10 +220,10 @@ def _check_paths(source: Files, ids: Mapping[str, int]) -> None:
 
 
 def check_validation_labels(source: Files, folders: Sequence[Path]) -> int:
-    """Compare the labels of pictures called `ILSVRC2012_val_00000001.JPEG` … with the ground truth.
+    """Compare the labels of images called `ILSVRC2012_val_00000001.JPEG` … with the ground truth.
 
     Args:
-        source: the pictures; others among them are passed over.
+        source: the images; others among them are passed over.
         folders: where the ground truth is looked for.
 
     Returns:
@@ -264,10 +264,10 @@ def list_lines(place: Place, source: Files, root: Path) -> tuple[Path, Iterator[
 
 
 def fingerprint(source: Files) -> str:
-    """SHA-256 of the pictures' names, labels and sizes in bytes, by which another set of pictures is known.
+    """SHA-256 of the images' names, labels and sizes in bytes, by which another set of images is known.
 
     Raises:
-        DataError: a picture's file cannot be found.
+        DataError: an image's file cannot be found.
     """
     digest = hashlib.sha256()
     for index in range(len(source)):
@@ -278,26 +278,26 @@ def fingerprint(source: Files) -> str:
     return digest.hexdigest()
 
 
-# ---- validation pictures whose labels are in the devkit
+# ---- validation images whose labels are in the devkit
 
 
 class ValidationFolder(Files):
     """`ILSVRC2012_val_00000001.JPEG` … in one folder, in their order, labelled by the devkit.
 
-    The devkit is looked for beside the pictures and beside their folder: `ILSVRC2012_devkit_t12.tar.gz`, or its files.
+    The devkit is looked for beside the images and beside their folder: `ILSVRC2012_devkit_t12.tar.gz`, or its files.
 
     Args:
         root: the folder.
         class_map: WordNet id → class; None: `imagenet_class_map`.
 
     Raises:
-        DataError: a picture is missing, or there is one too many; from the ground truth.
+        DataError: an image is missing, or there is one too many; from the ground truth.
     """
 
     def __init__(self, root: PathLike, *, class_map: Mapping[str, int] | None = None) -> None:
         self.root = existing_folder(root)
         passed: Counter[str] = Counter()
-        names = Names.of(pictures_below(self.root, passed))
+        names = Names.of(images_below(self.root, passed))
         truth = read_ground_truth(truth_folders(self.root))
         order, self._labels, self.classes = _label(names, truth, self.root, class_map)
         self.num_classes, self._names = len(self.classes or []) or None, names.take(order)
@@ -309,7 +309,7 @@ class ValidationTar(TarFiles):
 
     def __init__(self, path: PathLike, *, class_map: Mapping[str, int] | None = None) -> None:
         tar = Tar(path)
-        members, passed = tar.pictures()
+        members, passed = tar.images()
         truth = read_ground_truth(truth_folders(tar.path))
         order, self._labels, self.classes = _label(tar.names.take(members), truth, tar.path, class_map)
         self.num_classes = len(self.classes or []) or None
@@ -325,7 +325,7 @@ def _is_validation_tar(path: Path) -> bool:
 def _label(
     names: Names, truth: GroundTruth, place: Path, class_map: Mapping[str, int] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
-    """The order of the pictures by number, int64 [N]; their labels in this order, int64 [N]; the classes' names."""
+    """The order of the images by number, int64 [N]; their labels in this order, int64 [N]; the classes' names."""
     ids = imagenet_class_map() if class_map is None else class_map
     count = len(truth.wordnet_ids)
     where = np.full(count, -1, dtype=np.int64)
@@ -334,14 +334,14 @@ def _label(
         number = int(match[1]) if match else 0
         if not 1 <= number <= count or where[number - 1] >= 0:
             raise DataError(
-                f"{place}: {names[index]!r} is not one of the {count} pictures of {truth.place}, or there twice; "
+                f"{place}: {names[index]!r} is not one of the {count} images of {truth.place}, or there twice; "
                 f"expected ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
             )
         where[number - 1] = index
     missing = np.flatnonzero(where < 0)
     if len(missing):
         raise DataError(
-            f"{place}: holds {len(names)} pictures, and {truth.place} has {count} lines; "
+            f"{place}: holds {len(names)} images, and {truth.place} has {count} lines; "
             f"ILSVRC2012_val_{missing[0] + 1:08d}.JPEG is missing"
             + (f", and {len(missing) - 1} others" if len(missing) > 1 else "")
         )
@@ -355,10 +355,10 @@ def _label(
 
 
 class GroundTruth(NamedTuple):
-    """What the validation pictures show.
+    """What the validation images show.
 
     Attributes:
-        wordnet_ids: of picture 1, 2, …
+        wordnet_ids: of image 1, 2, …
         place: the file, for messages.
     """
 
@@ -367,7 +367,7 @@ class GroundTruth(NamedTuple):
 
 
 def truth_folders(path: Path) -> list[Path]:
-    """Where the ground truth of the pictures in a folder or tar is looked for: beside it, then, if it is a link, beside
+    """Where the ground truth of the images in a folder or tar is looked for: beside it, then, if it is a link, beside
     what that leads to."""
     if is_tar(path):
         return [path.absolute().parent, path.resolve().parent]
@@ -381,7 +381,7 @@ class _Found(NamedTuple):
 
 
 def read_ground_truth(folders: Sequence[Path]) -> GroundTruth:
-    """Labels of the validation pictures: from the devkit, packed or unpacked, or from Kaggle's `LOC_val_solution.csv`.
+    """Labels of the validation images: from the devkit, packed or unpacked, or from Kaggle's `LOC_val_solution.csv`.
 
     Args:
         folders: where they are looked for, in this order.
@@ -395,7 +395,7 @@ def read_ground_truth(folders: Sequence[Path]) -> GroundTruth:
     places = ", ".join(map(str, folders[:2]))
     if truth is None:
         raise DataError(
-            f"no labels of the validation pictures are found beside them ({places}); expected {DEVKIT}.tar.gz, which "
+            f"no labels of the validation images are found beside them ({places}); expected {DEVKIT}.tar.gz, which "
             f"holds {GROUND_TRUTH} and {META}, or these files"
         )
     if truth.place.endswith(KAGGLE_TRUTH):
@@ -493,7 +493,7 @@ def _read_kaggle(truth: _Found) -> list[str]:
         found[int(match[1])] = words[0]
     for number in range(1, len(found) + 1):
         if number not in found:
-            raise DataError(f"{truth.place}: has {len(found)} pictures, but not ILSVRC2012_val_{number:08d}")
+            raise DataError(f"{truth.place}: has {len(found)} images, but not ILSVRC2012_val_{number:08d}")
     if not found:
         raise DataError(f"{truth.place}: is empty")
     return [found[number] for number in sorted(found)]

@@ -1,4 +1,4 @@
-"""Pictures named in a text file, as the seed project names them."""
+"""Images named in a text file, as the seed project names them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from cyclemlp.data.classes import PathLike, read_text
+from cyclemlp.data.images import EXTENSIONS
 from cyclemlp.data.pairing import unique_numbers
-from cyclemlp.data.pictures import EXTENSIONS
 from cyclemlp.data.sources import Files, Names, Sample, existing_folder, map_classes
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.text import shown
@@ -282,7 +282,7 @@ class ListFile(Files):
         first, second = min(pairs, key=lambda pair: pair[1])
         text = (
             f"{self.location(second)}: {self.name(second)!r} was already named in line {self._lines[first]}; "
-            f"in all {len(pairs)} lines repeat a name and count as pictures of their own"
+            f"in all {len(pairs)} lines repeat a name and count as images of their own"
         )
         other = sum(self.label(a) != self.label(b) for a, b in pairs)
         warnings.warn(text + (f"; {other} of them with another label" if other else ""), stacklevel=3)

@@ -1,7 +1,7 @@
-"""Batches of pictures, read here or by worker processes; the same pictures whichever it is.
+"""Batches of images, read here or by worker processes; the same images whichever it is.
 
-Everything random is a function of (seed, epoch, sample): the order of an epoch of (seed, epoch), what happens to a
-picture of (seed, epoch, its index, which of its repetitions). So the number of workers or of ranks, the batch size
+Everything random is a function of (seed, epoch, sample): the order of an epoch of (seed, epoch), what happens to an
+image of (seed, epoch, its index, which of its repetitions). So the number of workers or of ranks, the batch size
 of another run, a resume in a later epoch or in the middle of one change nothing.
 
 Worker processes are `paddle.io.DataLoader`'s. Without workers Paddle is not needed.
@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cyclemlp.data.images import named, orientation
 from cyclemlp.data.memory import BatchMemory
 from cyclemlp.data.order import SAMPLE, EpochOrder, Key
-from cyclemlp.data.pictures import named, orientation
 from cyclemlp.data.sources import Source
 from cyclemlp.data.transforms import Begun, Finish, Left, Transform
 from cyclemlp.errors import ConfigError, DataError
@@ -40,12 +40,12 @@ PREFETCH = 2  # batches under way for each worker, Paddle's own default
 
 
 class Batch(NamedTuple):
-    """Some pictures. B pictures, C channels, H height, W width.
+    """Some images. B images, C channels, H height, W width.
 
     Attributes:
         images: float32 [B, C, H, W], a NumPy array, or a Paddle tensor where the loader was built so.
         labels: int64 [B], likewise; None where the source has no labels.
-        indices: int64 [B], a NumPy array: the pictures' places in the source.
+        indices: int64 [B], a NumPy array: the images' places in the source.
     """
 
     images: Any
@@ -55,13 +55,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be read.
+    """An image that could not be read.
 
     Attributes:
         index: its place in the source.
         name: its name there.
         message: what went wrong, with file and line.
-        traceback: of an error that is not the picture's fault, but the program's; else None.
+        traceback: of an error that is not the image's fault, but the program's; else None.
     """
 
     index: int
@@ -91,26 +91,26 @@ def build_loader(
     tensors: bool = False,
     on_failure: Callable[[Failure], None] | None = None,
 ) -> Loader:
-    """A loader of `source`'s pictures through `transform`.
+    """A loader of `source`'s images through `transform`.
 
     Args:
-        source: where the pictures come from.
-        transform: from a picture and a NumPy generator to float32 [C, H, W].
-        batch_size: pictures a batch on each rank; the last one may have fewer.
-        shuffle: a new order each epoch, and the same number of pictures on every rank, for training. Without it
-            every picture is read exactly once, by one of the ranks, for evaluation. See `EpochOrder`.
-        drop_last: leave out a last batch with fewer pictures. If it is the only one it is kept, with a warning.
+        source: where the images come from.
+        transform: from an image and a NumPy generator to float32 [C, H, W].
+        batch_size: images a batch on each rank; the last one may have fewer.
+        shuffle: a new order each epoch, and the same number of images on every rank, for training. Without it
+            every image is read exactly once, by one of the ranks, for evaluation. See `EpochOrder`.
+        drop_last: leave out a last batch with fewer images. If it is the only one it is kept, with a warning.
         num_workers: processes that read; 0 reads here. They live as long as the loader.
         seed: of order and transform, from 0.
         rank, world_size: this process's number, and how many share an epoch.
-        repeats: how often a picture that is shown comes in its epoch, augmented anew each time (repeated
-            augmentation; needs `shuffle`). The epoch stays as long: it shows fewer different pictures.
+        repeats: how often an image that is shown comes in its epoch, augmented anew each time (repeated
+            augmentation; needs `shuffle`). The epoch stays as long: it shows fewer different images.
         tensors: give images and labels as Paddle tensors on the current device instead of NumPy arrays.
-        on_failure: called for each picture that cannot be read, which is then left out of its batch; None raises.
+        on_failure: called for each image that cannot be read, which is then left out of its batch; None raises.
 
     Raises:
         ConfigError: an impossible number.
-        DataError: while iterating, for a picture that cannot be read, or if a worker process dies.
+        DataError: while iterating, for an image that cannot be read, or if a worker process dies.
     """
     if num_workers < 0:
         raise ConfigError(f"num_workers is {num_workers}; give a whole number from 0")
@@ -160,9 +160,9 @@ class Loader:
         return len(self._keys)
 
     @property
-    def pictures(self) -> int:
-        """Number of pictures that this rank reads in an epoch, repetitions included."""
-        return self._keys.pictures
+    def images(self) -> int:
+        """Number of images that this rank reads in an epoch, repetitions included."""
+        return self._keys.images
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Let the next iteration read epoch `epoch`, from 0, beginning with its batch `first_batch`.
@@ -203,7 +203,7 @@ class Loader:
             complete = True
         except SystemError as error:  # what Paddle's queue raises once its threads have ended
             raise DataError(
-                "a process that reads pictures ended without a word; perhaps memory ran out (it is then in `dmesg`). "
+                "a process that reads images ended without a word; perhaps memory ran out (it is then in `dmesg`). "
                 "Use fewer workers, or none (`--workers 0`)"
             ) from error
         finally:
@@ -302,17 +302,17 @@ def iterate_without_signals(start: Callable[[], Iterator[Any]]) -> Iterator[Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch: the pictures that were read, in its order, those that could not be, and what is left
-    to do in each of the former; and the name of a picture that is stored turned, and was read so."""
+    """What became of a batch: the images that were read, in its order, those that could not be, and what is left
+    to do in each of the former; and the name of an image that is stored turned, and was read so."""
 
     indices: list[int]
     failures: list[Failure]
     left: list[Left]
-    turned: list[str] = field(default_factory=list)  # the first picture whose EXIF orientation was ignored
+    turned: list[str] = field(default_factory=list)  # the first image whose EXIF orientation was ignored
 
 
 class _Reader:
-    """Reads the pictures of a batch; runs here or in a worker process. Never raises for a picture."""
+    """Reads the images of a batch; runs here or in a worker process. Never raises for an image."""
 
     def __init__(self, source: Source, transform: Transform, seed: int) -> None:
         self.source, self.transform, self.seed = source, transform, seed
@@ -323,7 +323,7 @@ class _Reader:
         self._memory: np.ndarray | None = None
 
     def read(self, keys: list[Key]) -> tuple[np.ndarray | None, np.ndarray | None, Outcome]:
-        """(images, labels, outcome); images None if every picture failed."""
+        """(images, labels, outcome); images None if every image failed."""
         labels: list[int | None] = []
         outcome = Outcome([], [], [])
         images: np.ndarray | None = None
@@ -355,7 +355,7 @@ class _Reader:
         return images[: len(labels)], numbers, outcome
 
     def _room(self, count: int, image: np.ndarray) -> np.ndarray:
-        """An array for `count` pictures like this one."""
+        """An array for `count` images like this one."""
         shape, dtype = (count, *image.shape), image.dtype
         if not self.reuses_memory:
             return np.empty(shape, dtype=dtype)
@@ -370,7 +370,7 @@ class _Reader:
             outcome.turned.append(self.source.name(index))
 
     def _read_one(self, key: Key, outcome: Outcome) -> tuple[Begun, int | None]:
-        """A picture to be finished, or finished (by a transform that is not of our own), and its label."""
+        """An image to be finished, or finished (by a transform that is not of our own), and its label."""
         index, transform = key[1], self.transform
         rng = np.random.default_rng([SAMPLE, self.seed, *key])
         begin_file, open_file = getattr(transform, "begin_file", None), getattr(self.source, "file", None)
@@ -386,7 +386,7 @@ class _Reader:
             if self.finish is None:
                 return Begun(transform(sample.image, rng), Left()), sample.label
             return transform.begin(sample.image, rng), sample.label  # type: ignore[attr-defined]
-        except DataError as error:  # a transform does not know the picture's place
+        except DataError as error:  # a transform does not know the image's place
             raise DataError(
                 f"{named(self.source.location(index), self.source.name(index))}: {error}"
             ) from error

@@ -1,14 +1,14 @@
-"""Mixup and cutmix: pictures of a batch mixed with one another, and their labels with them.
+"""Mixup and cutmix: images of a batch mixed with one another, and their labels with them.
 
     mixup    Zhang et al. 2017, arXiv 1710.09412
     cutmix   Yun et al. 2019, arXiv 1905.04899
 
-Both are one formula. Picture i meets its partner, picture B − 1 − i, with a weight for every pixel: mixup's is the
+Both are one formula. Image i meets its partner, image B − 1 − i, with a weight for every pixel: mixup's is the
 same number λ everywhere, cutmix's is 0 in a rectangle and 1 outside:
 
-    picture = weight · own + (1 − weight) · partner's,   target = λ · own + (1 − λ) · partner's
+    image = weight · own + (1 − weight) · partner's,   target = λ · own + (1 − λ) · partner's
 
-where λ is the mean of the weight. Shapes: B pictures, C channels, H height, W width, K classes.
+where λ is the mean of the weight. Shapes: B images, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def step_generator(seed: int, epoch: int, step: int, rank: int = 0) -> np.random
 class Mixup:
     """(images, labels, generator) → (mixed images, soft targets).
 
-    With neither mixup nor cutmix, or `prob` 0, the pictures stay as they are and the targets are smoothed labels.
+    With neither mixup nor cutmix, or `prob` 0, the images stay as they are and the targets are smoothed labels.
 
     Args:
         num_classes: K.
         mixup_alpha: λ ~ Beta(alpha, alpha); 0 is no mixup.
         cutmix_alpha: the same for cutmix, whose rectangle has the area 1 − λ; 0 is no cutmix.
-        cutmix_minmax: least and greatest side of the rectangle, as shares of the picture's; drawn uniformly instead
+        cutmix_minmax: least and greatest side of the rectangle, as shares of the image's; drawn uniformly instead
             of from Beta, and turns cutmix on.
         prob: probability of mixing at all.
         switch_prob: probability of cutmix where both are on.
-        mode: how often is drawn: "batch", once for all; "pair", once for two pictures that are each other's partner;
-            "elem", for every picture.
+        mode: how often is drawn: "batch", once for all; "pair", once for two images that are each other's partner;
+            "elem", for every image.
         label_smoothing: share of each label that is spread over all classes. The loss must not smooth again.
 
     Raises:
@@ -83,7 +83,7 @@ class Mixup:
         self.active = prob > 0 and (mixup_alpha > 0 or self._cutmix)  # whether it ever mixes
 
     def __call__(self, images: Any, labels: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-        """Mix a batch. In a batch of odd size the middle picture is its own partner, so it stays as it is.
+        """Mix a batch. In a batch of odd size the middle image is its own partner, so it stays as it is.
 
         Args:
             images: float32 [B, C, H, W], NumPy array or Paddle tensor; not changed.
@@ -114,7 +114,7 @@ class Mixup:
         return hit.astype("float32") * (on - off) + off
 
     def _draw(self, batch: int, height: int, width: int, rng: np.random.Generator) -> tuple[Any, Any]:
-        """Weight of the own picture, float32 [B or 1, 1, H or 1, W or 1], and its mean λ, float32 [B or 1]."""
+        """Weight of the own image, float32 [B or 1, 1, H or 1, W or 1], and its mean λ, float32 [B or 1]."""
         if self.mode == "batch":
             weight, lam = self._draw_one(height, width, rng)
             return weight[None, None], np.asarray([lam], dtype=np.float32)

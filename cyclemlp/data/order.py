@@ -1,4 +1,4 @@
-"""Which pictures an epoch shows, in which order, in which batch, on which rank."""
+"""Which images an epoch shows, in which order, in which batch, on which rank."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from cyclemlp.errors import ConfigError
 # First words of the seeds, so that no two uses draw the same numbers. `mixup.STEP` is the third.
 ORDER, SAMPLE = 1, 2
 
-Key = tuple[
-    int, int, int
-]  # epoch, index, copy: all that a picture's augmentation depends on, beside the seed
+Key = tuple[int, int, int]  # epoch, index, copy: all that an image's augmentation depends on, beside the seed
 
 
 class EpochOrder:
@@ -24,13 +22,13 @@ class EpochOrder:
     rank r has every world_size-th from the r-th on: so several ranks together read what one rank with the whole
     batch would.
 
-    * Shuffled, for training: every rank has as many steps, and in each step as many pictures. Where the last
+    * Shuffled, for training: every rank has as many steps, and in each step as many images. Where the last
       batch's number does not divide by the ranks, it is filled up from the epoch's beginning.
-    * In order, for evaluation: every picture exactly once, nothing is filled up. Ranks may differ by one batch.
-    * With `repeats` (Hoffer et al. 2020, arXiv 1901.09335; the authors' 3) a picture comes that often in a row, each
+    * In order, for evaluation: every image exactly once, nothing is filled up. Ranks may differ by one batch.
+    * With `repeats` (Hoffer et al. 2020, arXiv 1901.09335; the authors' 3) an image comes that often in a row, each
       time augmented anew, on different ranks where there are several. An epoch still has as many places as there
-      are pictures, so it shows a third of them, another third in the next: as the authors', whose epoch is
-      the same rounded down to a multiple of 256 (and empty for fewer pictures, which this one is not).
+      are images, so it shows a third of them, another third in the next: as the authors', whose epoch is
+      the same rounded down to a multiple of 256 (and empty for fewer images, which this one is not).
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class EpochOrder:
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank is {rank}; of {world_size} ranks it must be from 0 to {world_size - 1}")
         if repeats > 1 and not shuffle:
-            raise ConfigError(f"repeats is {repeats}; only shuffled pictures, for training, can be repeated")
+            raise ConfigError(f"repeats is {repeats}; only shuffled images, for training, can be repeated")
         self.size, self.batch_size, self.seed, self.repeats = size, batch_size, seed, repeats
         self.shuffle, self.rank, self.world_size = shuffle, rank, world_size
         self.epoch = self.first_batch = 0
@@ -68,7 +66,7 @@ class EpochOrder:
         elif drop_last and size:
             ranks = f" ({world_size} ranks with {batch_size} each)" if world_size > 1 else ""
             warnings.warn(
-                f"{size} pictures are fewer than one batch of {together}{ranks}: the one smaller batch is kept",
+                f"{size} images are fewer than one batch of {together}{ranks}: the one smaller batch is kept",
                 stacklevel=3,
             )
         if shuffle:
@@ -80,8 +78,8 @@ class EpochOrder:
         return whole + (rest > self.rank)
 
     @property
-    def pictures(self) -> int:
-        """Number of this rank's pictures in an epoch."""
+    def images(self) -> int:
+        """Number of this rank's images in an epoch."""
         return len(range(self.rank, self._places, self.world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.data.classes import imagenet_class_map, imagenet_classes
-from cyclemlp.data.pictures import PictureFile
+from cyclemlp.data.images import EncodedImage
 from cyclemlp.data.sources import Sample, Source
 from cyclemlp.errors import DataError
 from cyclemlp.text import printable, shortened
@@ -64,8 +64,8 @@ class View:
         label = self.source.label(self._inner(index))
         return label if label is None or self._numbers is None else int(self._numbers[label])
 
-    def _file(self, index: int) -> PictureFile:
-        opened: PictureFile = self.source.file(self._inner(index))  # type: ignore[attr-defined]
+    def _file(self, index: int) -> EncodedImage:
+        opened: EncodedImage = self.source.file(self._inner(index))  # type: ignore[attr-defined]
         return opened
 
     def _inner(self, index: int) -> int:

@@ -30,12 +30,12 @@ else:
 
 
 def resampled(pixels: np.ndarray, size: Size, how: Image.Resampling) -> np.ndarray:
-    """A picture at another size.
+    """An image at another size.
 
     Args:
         pixels: uint8 [H, W, C], C 1 or 3; any strides.
         size: of the result.
-        how: Pillow's filter, which is made wider where the picture becomes smaller (antialiasing).
+        how: Pillow's filter, which is made wider where the image becomes smaller (antialiasing).
 
     Returns:
         uint8 [height, width, C] of that size, perhaps read-only; the very pixels if they have that size.
@@ -54,7 +54,7 @@ def resampled(pixels: np.ndarray, size: Size, how: Image.Resampling) -> np.ndarr
 
 
 def as_array(image: Image.Image) -> np.ndarray:
-    """uint8 [H, W, C] of a picture in mode "L" or "RGB"."""
+    """uint8 [H, W, C] of an image in mode "L" or "RGB"."""
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 

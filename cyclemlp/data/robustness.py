@@ -1,6 +1,6 @@
-"""Sets of pictures that tell how robust a classifier of ImageNet is, in their published layouts; and corruptions.
+"""Sets of images that tell how robust a classifier of ImageNet is, in their published layouts; and corruptions.
 
-| set | pictures | folders | classes | source |
+| set | images | folders | classes | source |
 |---|---|---|---|---|
 | ImageNet-V2, three selections | 10,000 each | 0 … 999: class numbers | 1000 | Recht et al. 2019, arXiv 1902.10811 |
 | ImageNet-A | 7,500 | WordNet ids | 200 | Hendrycks et al. 2021, arXiv 1907.07174 |
@@ -29,7 +29,7 @@ from PIL import Image
 from cyclemlp.data.classes import PathLike, imagenet_class_map, read_text
 from cyclemlp.data.folders import ImageFolder
 from cyclemlp.data.imagenet import VALIDATION_NAME
-from cyclemlp.data.pictures import to_channels
+from cyclemlp.data.images import to_channels
 from cyclemlp.data.resampling import as_array, as_image
 from cyclemlp.data.sources import Source, existing_folder
 from cyclemlp.data.tars import TarFolders, is_tar
@@ -38,7 +38,7 @@ from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
 from cyclemlp.preprocessing import Preprocessing, as_size
 
 IMAGENET_CLASSES = 1000
-VALIDATION_PICTURES = 50_000
+VALIDATION_IMAGES = 50_000
 SEVERITIES = (1, 2, 3, 4, 5)
 
 #: ImageNet-C's corruptions by group, in the order of the paper's table 1.
@@ -59,19 +59,19 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A set of pictures whose layout and size are published.
+    """A set of images whose layout and size are published.
 
     Attributes:
         title: its name.
         folders: names of the class folders, in the order of the labels that its source gives: 0, 1, 2 …
         classes: ImageNet's class, 0 to 999, of each folder. A model's logits are restricted to these.
-        pictures: how many there are.
+        images: how many there are.
     """
 
     title: str
     folders: tuple[str, ...]
     classes: tuple[int, ...]
-    pictures: int
+    images: int
 
     @property
     def restricted(self) -> bool:
@@ -85,7 +85,7 @@ class Opened:
 
     Attributes:
         published: what it should be.
-        source: its pictures; a label is a place in `published.classes`.
+        source: its images; a label is a place in `published.classes`.
         title: its name, with the selection of ImageNet-V2 or ImageNet-C's corruption and severity.
         missing: what it lacks, in words; empty if it is complete.
     """
@@ -97,13 +97,13 @@ class Opened:
 
 
 @functools.cache
-def _by_wordnet_id(title: str, pictures: int, letter: str | None = None) -> PublishedSet:
+def _by_wordnet_id(title: str, images: int, letter: str | None = None) -> PublishedSet:
     """A set with a folder a WordNet id: of all ImageNet, or of the ids with `letter` in the bundled table."""
     ids = imagenet_class_map()
     if letter is not None:
         text = resources.files("cyclemlp.data").joinpath("imagenet_subsets.txt").read_text(encoding="utf-8")
         ids = {name: ids[name] for name, letters in map(str.split, text.splitlines()) if letter in letters}
-    return PublishedSet(title, tuple(ids), tuple(ids.values()), pictures)
+    return PublishedSet(title, tuple(ids), tuple(ids.values()), images)
 
 
 def imagenet_v2() -> PublishedSet:
@@ -129,7 +129,7 @@ def imagenet_sketch() -> PublishedSet:
 
 def imagenet_c() -> PublishedSet:
     """ImageNet-C, one corruption in one severity."""
-    return _by_wordnet_id("ImageNet-C", VALIDATION_PICTURES)
+    return _by_wordnet_id("ImageNet-C", VALIDATION_IMAGES)
 
 
 #: ImageNet-V2's selections, and what is in the names of their folders.
@@ -143,13 +143,13 @@ V2_SELECTIONS = {
 def open_published(
     published: PublishedSet, path: PathLike, *, title: str | None = None, partial: bool = False
 ) -> Opened:
-    """A published set, checked: its class folders and the number of its pictures.
+    """A published set, checked: its class folders and the number of its images.
 
     Args:
         published: what is expected.
         path: the folder of class folders, or one that holds nothing but that folder, or a tar of either.
         title: what to call it; None: as `published` does.
-        partial: take a set that lacks class folders or pictures; the classes that the logits are restricted to
+        partial: take a set that lacks class folders or images; the classes that the logits are restricted to
             stay those published.
 
     Raises:
@@ -177,8 +177,8 @@ def open_published(
         _refuse(path, title, missing, partial)
     labels = {name: label for label, name in enumerate(published.folders)}
     source = (TarFolders if is_tar(path) else ImageFolder)(path, class_map=labels)
-    if len(source) != published.pictures:
-        missing.append(f"{len(source):,} pictures instead of {published.pictures:,}")
+    if len(source) != published.images:
+        missing.append(f"{len(source):,} images instead of {published.images:,}")
         _refuse(path, title, missing, partial)
     return Opened(published, source, title, tuple(missing))
 
@@ -227,7 +227,7 @@ class ImageNetC:
     """ImageNet-C as published: `gaussian_noise/3/n01440764/ILSVRC2012_val_00000293.JPEG`, perhaps below its group
     (`noise/gaussian_noise/…`).
 
-    Making one looks at every folder's names and counts nothing yet; `open` checks the pictures.
+    Making one looks at every folder's names and counts nothing yet; `open` checks the images.
 
     Args:
         root: the folder.
@@ -270,7 +270,7 @@ class ImageNetC:
             _refuse(self.root, imagenet_c().title, self.missing, partial)
 
     def open(self, corruption: str, severity: int) -> Opened:
-        """The pictures of one corruption in one severity. Raises DataError as `open_published`."""
+        """The images of one corruption in one severity. Raises DataError as `open_published`."""
         folder = self._folders[corruption] / str(severity)
         title = f"ImageNet-C, {corruption} {severity}"
         return open_published(imagenet_c(), folder, title=title, partial=self.partial)
@@ -309,18 +309,18 @@ def _some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
-# ---- ReaL: reassessed labels of the validation pictures
+# ---- ReaL: reassessed labels of the validation images
 
 
 def read_real_labels(path: PathLike, *, partial: bool = False) -> list[frozenset[int]]:
-    """The labels of `real.json`: of each validation picture the classes that are right; empty where none is.
+    """The labels of `real.json`: of each validation image the classes that are right; empty where none is.
 
     Args:
-        path: a JSON list of lists of class numbers, one a picture from ILSVRC2012_val_00000001 on.
-        partial: any number of pictures will do.
+        path: a JSON list of lists of class numbers, one an image from ILSVRC2012_val_00000001 on.
+        partial: any number of images will do.
 
     Raises:
-        DataError: not such a file; it names the entry, counted from 1 as the pictures are. Without `partial`: the
+        DataError: not such a file; it names the entry, counted from 1 as the images are. Without `partial`: the
             entries are not 50,000.
     """
     try:
@@ -336,24 +336,24 @@ def read_real_labels(path: PathLike, *, partial: bool = False) -> list[frozenset
             raise DataError(
                 f"{path}: entry {number} is {json.dumps(entry)[:60]}; expected a list of classes from 0 to 999"
             )
-    if len(entries) != VALIDATION_PICTURES and not partial:
+    if len(entries) != VALIDATION_IMAGES and not partial:
         raise DataError(
-            f"{path}: has {len(entries):,} entries; ReaL's real.json has one for each of the {VALIDATION_PICTURES:,} "
-            "validation pictures. Fetch it again, or give --partial to measure with what is there"
+            f"{path}: has {len(entries):,} entries; ReaL's real.json has one for each of the {VALIDATION_IMAGES:,} "
+            "validation images. Fetch it again, or give --partial to measure with what is there"
         )
     return [frozenset(entry) for entry in entries]
 
 
 def validation_numbers(source: Source, count: int, *, partial: bool = False) -> np.ndarray:
-    """Which of ImageNet's validation pictures each picture of a source is, by its name: int64 [N], from 1.
+    """Which of ImageNet's validation images each image of a source is, by its name: int64 [N], from 1.
 
     Args:
-        source: pictures named ILSVRC2012_val_00000001.JPEG and so on, in any folders and order.
+        source: images named ILSVRC2012_val_00000001.JPEG and so on, in any folders and order.
         count: how many there are.
         partial: some of them will do.
 
     Raises:
-        DataError: another name, a number above `count`, a picture twice, or some missing without `partial`.
+        DataError: another name, a number above `count`, an image twice, or some missing without `partial`.
     """
     numbers = np.zeros(len(source), dtype=np.int64)
     places: dict[int, int] = {}
@@ -362,7 +362,7 @@ def validation_numbers(source: Source, count: int, *, partial: bool = False) -> 
         number = int(match[1]) if match else 0
         if not 1 <= number <= count:
             raise DataError(
-                f"{source.location(index)}: {source.name(index)!r} is not one of the {count} pictures that the "
+                f"{source.location(index)}: {source.name(index)!r} is not one of the {count} images that the "
                 f"labels are for: ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
             )
         if number in places:
@@ -374,7 +374,7 @@ def validation_numbers(source: Source, count: int, *, partial: bool = False) -> 
     if len(places) < count and not partial:
         first = next(number for number in range(1, count + 1) if number not in places)
         raise DataError(
-            f"{len(places):,} of ImageNet's {count:,} validation pictures are there; ILSVRC2012_val_{first:08d}.JPEG "
+            f"{len(places):,} of ImageNet's {count:,} validation images are there; ILSVRC2012_val_{first:08d}.JPEG "
             "is missing. Complete them, or give --partial to measure what is there"
         )
     return numbers
@@ -384,16 +384,16 @@ def validation_numbers(source: Source, count: int, *, partial: bool = False) -> 
 
 
 class CentreCropTransform(EvaluationTransform):
-    """Crops the centre and normalises, without resizing: ImageNet-C's pictures are 224×224 already."""
+    """Crops the centre and normalises, without resizing: ImageNet-C's images are 224×224 already."""
 
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
-        """Raises DataError for a picture smaller than the crop."""
+        """Raises DataError for an image smaller than the crop."""
         p = self.preprocessing
         image = prepared(image, p)
         if image.width < p.input_width or image.height < p.input_height:
             raise DataError(
-                f"the picture is {image.width}×{image.height}, and the model takes {p.input_width}×{p.input_height}; "
-                f"ImageNet-C's pictures are not resized: give --input-size {min(image.size)}"
+                f"the image is {image.width}×{image.height}, and the model takes {p.input_width}×{p.input_height}; "
+                f"ImageNet-C's images are not resized: give --input-size {min(image.size)}"
             )
         image = center_crop(image, p.input_size)
         return Begun(as_array(image), Left())
@@ -403,7 +403,7 @@ class CorruptionTransform(EvaluationTransform):
     """Resizes, crops the centre, corrupts as ImageNet-C does, normalises.
 
     The library's corruptions need 32 pixels a side, and are meant for 224. Where the model takes fewer than 32,
-    pictures are prepared at the least multiple of its size that has 32, corrupted, and averaged down.
+    images are prepared at the least multiple of its size that has 32, corrupted, and averaged down.
 
     Args:
         preprocessing: as for evaluation.
@@ -441,7 +441,7 @@ class CorruptionTransform(EvaluationTransform):
 
 
 def corrupt(pixels: np.ndarray, corruption: str, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture, corrupted by imagecorruptions (Michaelis et al. 2019, arXiv 1907.07484; ImageNet-C's own code).
+    """An image, corrupted by imagecorruptions (Michaelis et al. 2019, arXiv 1907.07484; ImageNet-C's own code).
 
     Args:
         pixels: uint8 [H, W, C], C 1 or 3, H and W at least 32.

@@ -1,4 +1,4 @@
-"""Pictures to segment and to detect in that need no download: scanned digits set into scenes.
+"""Images to segment and to detect in that need no download: scanned digits set into scenes.
 
 The digits are scikit-learn's real scans, enlarged, turned, coloured and laid over each other on gradients, textures
 and scikit-learn's two photographs. Every scene is composed anew from its seed, split and number alone.
@@ -126,7 +126,7 @@ class SceneObject:
 
 
 class Scene(NamedTuple):
-    """A picture, uint8 [H, W, 3], and what is in it, the hindmost first."""
+    """An image, uint8 [H, W, 3], and what is in it, the hindmost first."""
 
     image: np.ndarray
     objects: list[SceneObject]
@@ -217,7 +217,7 @@ def write_scenes(
     force: bool = False,
     show_progress: bool = True,
 ) -> dict[str, Counter[str]]:
-    """Write scenes for PaddleSeg and, with the same pictures, in COCO's format for PaddleDetection.
+    """Write scenes for PaddleSeg and, with the same images, in COCO's format for PaddleDetection.
 
     images/train_0001.jpg …     the scenes
     labels/train_0001.png …     masks: 0 background, then the digits in the options' order; with a palette for people
@@ -312,10 +312,10 @@ def _annotations(folder: Path, split: str) -> Path:
 
 
 def _write_split(folder: Path, scenes: Scenes, count: int, show_progress: bool) -> Counter[str]:
-    """Pictures, masks, list and annotations of one split; the number of objects of each class."""
+    """Images, masks, list and annotations of one split; the number of objects of each class."""
     options, split = scenes.options, scenes.split
     digits = max(4, len(str(count)))
-    pictures: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     lines = []
     for i in progress(range(count), desc=f"{split} scenes", unit="scene", disable=not show_progress):
@@ -325,7 +325,7 @@ def _write_split(folder: Path, scenes: Scenes, count: int, show_progress: bool) 
         mask.putpalette(_mask_palette())
         mask.save(folder / LABELS / f"{stem}.png")
         lines.append(f"{IMAGES}/{stem}.jpg {LABELS}/{stem}.png\n")
-        pictures.append(
+        images.append(
             {"id": i + 1, "file_name": f"{stem}.jpg", "width": options.width, "height": options.height}
         )
         objects += [_annotation(one, i + 1, len(objects) + k) for k, one in enumerate(scene.objects, start=1)]
@@ -333,7 +333,7 @@ def _write_split(folder: Path, scenes: Scenes, count: int, show_progress: bool) 
     names = options.classes
     content = {
         "info": {"description": ORIGIN, "seed": options.seed},
-        "images": pictures,
+        "images": images,
         "annotations": objects,
         "categories": [
             {"id": label, "name": name, "supercategory": "digit"} for label, name in enumerate(names) if label
@@ -347,12 +347,12 @@ def _write_split(folder: Path, scenes: Scenes, count: int, show_progress: bool) 
     return found
 
 
-def _annotation(one: SceneObject, picture: int, number: int) -> dict[str, Any]:
+def _annotation(one: SceneObject, image: int, number: int) -> dict[str, Any]:
     """An object as COCO has it, and with it the scan, the whole digit's size, and the share that is visible."""
     x0, y0, x1, y1 = one.box
     return {
         "id": number,
-        "image_id": picture,
+        "image_id": image,
         "category_id": one.label,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": int(one.mask.sum()),

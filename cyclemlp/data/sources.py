@@ -1,6 +1,6 @@
-"""What a source of pictures is, and what the sources of files share.
+"""What a source of images is, and what the sources of files share.
 
-A source knows names, labels and places of its pictures and decodes one when asked. It is small and cheap to
+A source knows names, labels and places of its images and decodes one when asked. It is small and cheap to
 hand to worker processes: names are one block of bytes, numbers are NumPy arrays.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.classes import PathLike
-from cyclemlp.data.pictures import PictureFile, named
+from cyclemlp.data.images import EncodedImage, named
 from cyclemlp.errors import DataError
 
 
 class Sample(NamedTuple):
-    """One picture: its index in the source, the decoded picture in its own mode, its class or None."""
+    """One image: its index in the source, the decoded image in its own mode, its class or None."""
 
     index: int  # type: ignore[assignment]  # instead of tuple's method
     image: Image.Image
@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
 
 class Source(Protocol):
-    """What a loader needs of a collection of pictures."""
+    """What a loader needs of a collection of images."""
 
     @property
     def classes(self) -> list[str] | None:
@@ -42,10 +42,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample:
-        """Decode a picture. Raises DataError, with `location`, if that fails."""
+        """Decode an image. Raises DataError, with `location`, if that fails."""
 
     def name(self, index: int) -> str:
-        """What results call the picture."""
+        """What results call the image."""
 
     def location(self, index: int) -> str:
         """Where it was named, for messages: "val.txt:12" or its path."""
@@ -55,7 +55,7 @@ class Source(Protocol):
 
 
 class Names:
-    """Many strings in one block of bytes: the list of ImageNet's pictures as Python strings takes 150 MB, and
+    """Many strings in one block of bytes: the list of ImageNet's images as Python strings takes 150 MB, and
     every worker that touches a string copies the page it lies on."""
 
     def __init__(self, block: bytes, starts: Iterable[int], lengths: Iterable[int]) -> None:
@@ -109,36 +109,36 @@ class Files:
         index = range(len(self))[index]  # negative indices, IndexError
         return Sample(index, self.file(index).decode(), self.label(index))
 
-    def file(self, index: int) -> PictureFile:
-        """The picture's file, not decoded yet. Raises DataError as `__getitem__` does."""
-        return PictureFile(self.path(index), self.location(index))
+    def file(self, index: int) -> EncodedImage:
+        """The image's file, not decoded yet. Raises DataError as `__getitem__` does."""
+        return EncodedImage(self.path(index), self.location(index))
 
     def file_sizes(self) -> np.ndarray:
-        """Sizes of all pictures' files in bytes, int64. Raises DataError if there is no such file."""
+        """Sizes of all images' files in bytes, int64. Raises DataError if there is no such file."""
         sizes = np.empty(len(self), dtype=np.int64)
         for index in range(len(self)):
             try:
                 sizes[index] = self.path(index).stat().st_size
             except OSError as error:
                 raise DataError(
-                    f"{named(self.location(index), self.path(index), 'the picture ')} cannot be found: {error.strerror}"
+                    f"{named(self.location(index), self.path(index), 'the image ')} cannot be found: {error.strerror}"
                 ) from error
         return sizes
 
     def path(self, index: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
         return self.root / self._names[index]
 
     def name(self, index: int) -> str:
-        """The picture's name, relative to the root unless it was named absolutely."""
+        """The image's name, relative to the root unless it was named absolutely."""
         return self._names[index]
 
     def location(self, index: int) -> str:
-        """The picture's path."""
+        """The image's path."""
         return str(self.path(index))
 
     def label(self, index: int) -> int | None:
-        """The picture's class."""
+        """The image's class."""
         return None if self._labels is None else int(self._labels[index])
 
 

@@ -1,8 +1,8 @@
-"""Pictures in a tar, read from where they lie in it: nothing is unpacked.
+"""Images in a tar, read from where they lie in it: nothing is unpacked.
 
 A tar has no table of contents, so it is gone through once, from header to header; what was found is kept in the
 cache folder and used again while the tar's size and time of change are the same. A tar of tars, as ImageNet's
-training pictures come, is taken for a tar of folders: `n01440764.tar` in it is the folder `n01440764`.
+training images come, is taken for a tar of folders: `n01440764.tar` in it is the folder `n01440764`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import numpy as np
 from cyclemlp._cache import cache_folder
 from cyclemlp.data.classes import PathLike
 from cyclemlp.data.folders import number_classes, warn_of_passed_over
+from cyclemlp.data.images import EXTENSIONS, EncodedImage
 from cyclemlp.data.list_file import ListFile
-from cyclemlp.data.pictures import EXTENSIONS, PictureFile
 from cyclemlp.data.sources import Files, Names
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
@@ -66,7 +66,7 @@ class Tar:
         self.path = Path(path)
         if self.path.name.lower().endswith(COMPRESSED):
             raise DataError(
-                f"{self.path}: is compressed, so that no picture can be read without all before it; unpack it, or "
+                f"{self.path}: is compressed, so that no image can be read without all before it; unpack it, or "
                 "make a plain .tar of it"
             )
         try:
@@ -113,8 +113,8 @@ class Tar:
             raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def pictures(self) -> tuple[np.ndarray, Counter[str]]:
-        """Numbers of the files that are pictures by their extension, and how many others there are by theirs.
+    def images(self) -> tuple[np.ndarray, Counter[str]]:
+        """Numbers of the files that are images by their extension, and how many others there are by theirs.
 
         Raises:
             DataError: there are none.
@@ -131,19 +131,19 @@ class Tar:
             else:
                 passed[os.fsdecode(extension) or "without an extension"] += 1
         if not found:
-            raise DataError(f"{self.path}: holds no pictures ({', '.join(sorted(EXTENSIONS))})")
+            raise DataError(f"{self.path}: holds no images ({', '.join(sorted(EXTENSIONS))})")
         return np.asarray(found, dtype=np.int64), passed
 
 
 class TarFiles(Files):
-    """What the sources in a tar share: those of `Files`, `_tar`, and `_members`, the pictures' numbers in it."""
+    """What the sources in a tar share: those of `Files`, `_tar`, and `_members`, the images' numbers in it."""
 
     _tar: Tar
     _members: np.ndarray
 
-    def file(self, index: int) -> PictureFile:
+    def file(self, index: int) -> EncodedImage:
         content = self._tar.read(int(self._members[index]))
-        return PictureFile(self.path(index), self.location(index), content)
+        return EncodedImage(self.path(index), self.location(index), content)
 
     def file_sizes(self) -> np.ndarray:
         return self._tar.sizes[self._members]
@@ -154,8 +154,8 @@ class TarFiles(Files):
         self._names = tar.names.take(members) if names is None else names
 
 
-class TarPictures(TarFiles):
-    """All pictures in a tar, sorted by name, without labels.
+class TarImages(TarFiles):
+    """All images in a tar, sorted by name, without labels.
 
     Raises:
         DataError: from `Tar`; there are none.
@@ -166,7 +166,7 @@ class TarPictures(TarFiles):
 
     def __init__(self, path: PathLike) -> None:
         tar = Tar(path)
-        members, passed = tar.pictures()
+        members, passed = tar.images()
         self._choose(tar, members)
         self.classes, self.num_classes, self._labels = None, None, None
         warn_of_passed_over(tar.path, passed)
@@ -190,7 +190,7 @@ class TarFolders(TarFiles):
 
     def __init__(self, path: PathLike, *, class_map: Mapping[str, int] | None = None) -> None:
         tar = Tar(path)
-        members, passed = tar.pictures()
+        members, passed = tar.images()
         names = tar.names.take(members)
         depth = _depth_of_classes(names.raws())
         seen: dict[bytes, int] = {}  # folder → how many other folders came before it
@@ -204,8 +204,8 @@ class TarFolders(TarFiles):
             folders.append(seen.setdefault(parts[depth], len(seen)))
         if not kept:
             raise DataError(
-                f"{path}: holds pictures but no folders; expected one folder, or one tar, of pictures a class, e.g. "
-                "cat/1.jpg. Pictures named in a list file need --list"
+                f"{path}: holds images but no folders; expected one folder, or one tar, of images a class, e.g. "
+                "cat/1.jpg. Images named in a list file need --list"
             )
         classes = [os.fsdecode(name) for name in seen]
         indices, self.classes, self.num_classes = number_classes(tar.path, sorted(classes), class_map)

@@ -1,4 +1,4 @@
-"""From a decoded picture to a network's input, as torchvision does it with Pillow.
+"""From a decoded image to a network's input, as torchvision does it with Pillow.
 
 Shapes: C channels, H height, W width. Evaluation is bit-exact to torchvision's `Resize`, `CenterCrop`, `ToTensor`
 and `Normalize`; training takes `RandomResizedCrop`, `RandomHorizontalFlip` and what `augment` has from a NumPy
@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.augment import Augmentation, AutoAugment, ColorJitter, Patch, RandomErasing
-from cyclemlp.data.pictures import PictureFile, to_channels, upright
+from cyclemlp.data.images import EncodedImage, to_channels, upright
 from cyclemlp.data.resampling import as_array, as_image, resampled
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing, Size, sides
 
 Transform = Callable[[Image.Image, "np.random.Generator | None"], np.ndarray]
-"""From a picture and what draws at random (None in evaluation) to the network's input, float32 [C, H, W]."""
+"""From an image and what draws at random (None in evaluation) to the network's input, float32 [C, H, W]."""
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -46,7 +46,7 @@ class EvaluationTransform:
         self.finish = Finish(preprocessing)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Raises DataError for a picture whose numbers or proportions cannot be handled."""
+        """Raises DataError for an image whose numbers or proportions cannot be handled."""
         return self.finish.one(self.begin(image, rng))
 
     def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
@@ -64,7 +64,7 @@ class TrainingTransform:
 
     Args:
         preprocessing: size, interpolation, mean and standard deviation; `crop_pct` has no part in training.
-        scale: least and greatest area of the crop, as a share of the picture's.
+        scale: least and greatest area of the crop, as a share of the image's.
         ratio: least and greatest width / height of the crop for a square input; for another, times its own
             width / height, so that images are distorted as little as for a square.
         hflip: probability of mirroring left and right; 0 where left and right mean something, as in digits.
@@ -124,7 +124,7 @@ class TrainingTransform:
         image = prepared(image, self.preprocessing)
         return self._augmented(as_array(image.crop(self._box(image.size, rng))), rng)
 
-    def begin_file(self, file: PictureFile, rng: np.random.Generator) -> Begun:
+    def begin_file(self, file: EncodedImage, rng: np.random.Generator) -> Begun:
         """As `begin`, from a file, decoding no more than the crop needs.
 
         A JPEG of which the crop is at least twice as wide and high as the result is decoded at ½, ¼ or ⅛ of its size.
@@ -159,7 +159,7 @@ class TrainingTransform:
 
     def __str__(self) -> str:
         size = self.preprocessing.size_text
-        steps = [f"{100 * self.scale[0]:g} to {100 * self.scale[1]:g} % of the picture at {size}"]
+        steps = [f"{100 * self.scale[0]:g} to {100 * self.scale[1]:g} % of the image at {size}"]
         steps.append(self.interpolation)
         if self.hflip:
             steps.append(f"mirrored p {self.hflip:g}")
@@ -188,14 +188,14 @@ def training_filters(interpolation: str) -> tuple[Image.Resampling, ...]:
 
 
 class Left(NamedTuple):
-    """What is left to do in one picture: mirroring it (which costs nothing while it is normalised), then erasing."""
+    """What is left to do in one image: mirroring it (which costs nothing while it is normalised), then erasing."""
 
     mirrored: bool = False
     patches: Sequence[Patch] = ()
 
 
 class Begun(NamedTuple):
-    """A picture that wants `Finish`: uint8 [H, W, C], and what is left to do in it."""
+    """An image that wants `Finish`: uint8 [H, W, C], and what is left to do in it."""
 
     pixels: np.ndarray
     left: Left
@@ -225,12 +225,12 @@ class Finish:
         """uint8 [B, H, W, C] → float32 [B, C, H, W], in `out` if it is given."""
         batch, height, width, channels = pixels.shape
         images = np.empty((batch, channels, height, width), dtype=np.float32) if out is None else out
-        for image, picture, (mirrored, _) in zip(images, pixels, left, strict=True):
+        for image, source, (mirrored, _) in zip(images, pixels, left, strict=True):
             if mirrored:
-                picture = picture[:, ::-1]
+                source = source[:, ::-1]
             for c, values in enumerate(self._table):
                 # Every 8-bit value is an index: "clip" only spares NumPy the check.
-                np.take(values, picture[..., c], out=image[c], mode="clip")
+                np.take(values, source[..., c], out=image[c], mode="clip")
         return self._erased(images, left)
 
     def on_device(self, pixels: Any, left: Sequence[Left]) -> Any:
@@ -283,7 +283,7 @@ def resize_to_cover(image: Image.Image, size: Size, resampling: Image.Resampling
         return image
     if Image.MAX_IMAGE_PIXELS is not None and new[0] * new[1] > Image.MAX_IMAGE_PIXELS:
         raise DataError(
-            f"the picture is {image.width}×{image.height} pixels; resized to cover {width}×{height} it would have "
+            f"the image is {image.width}×{image.height} pixels; resized to cover {width}×{height} it would have "
             f"{new[0] * new[1]:,}, more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}"
         )
     return image.resize(new, resampling)
@@ -309,7 +309,7 @@ def random_resized_crop_box(
     ratio: tuple[float, float],
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
-    """Box (left, upper, right, lower) of a random part of the picture, in pixels.
+    """Box (left, upper, right, lower) of a random part of the image, in pixels.
 
     The area is uniform in `scale`, width / height log-uniform in `ratio` (Szegedy et al. 2015, arXiv 1409.4842,
     section 6). After ten boxes that do not fit: the largest central one within `ratio`.

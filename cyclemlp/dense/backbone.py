@@ -1,6 +1,6 @@
 """CycleMLP as a backbone of the engines: the feature form, with weights, frozen stages and a report that is seen.
 
-Shapes: B batch, H height, W width of the picture; Cᵢ and sᵢ width and stride of stage i.
+Shapes: B batch, H height, W width of the image; Cᵢ and sᵢ width and stride of stage i.
 """
 
 from __future__ import annotations

@@ -292,13 +292,13 @@ class _ConcatOfScalars:
 
 
 def _det_concat(module: str) -> None:
-    """Counts and scales, a scalar a picture, are concatenated."""
+    """Counts and scales, a scalar an image, are concatenated."""
     place: Any = importlib.import_module(module)
     place.paddle = _ConcatOfScalars()
 
 
 def _det_proposals_for_export() -> None:
-    """For one picture, as in export, the number of proposals has no axis."""
+    """For one image, as in export, the number of proposals has no axis."""
     head: Any = importlib.import_module("ppdet.modeling.proposal_generator.rpn_head").RPNHead
     generate = head._gen_proposal
 
@@ -362,7 +362,7 @@ def _det_rle() -> None:
         if isinstance(segmentation["counts"], list):
             segmentation = coco_mask.frPyObjects(segmentation, *segmentation["size"])
         mask = coco_mask.decode(segmentation)
-        # The pixel under the centre of each cell of the box, as polygons are drawn; nothing outside the picture.
+        # The pixel under the centre of each cell of the box, as polygons are drawn; nothing outside the image.
         cells = (np.arange(resolution) + 0.5) / resolution
         x, y = (np.floor(box[i] + cells * (box[i + 2] - box[i])).astype(int) for i in (0, 1))
         inside = ((y >= 0) & (y < mask.shape[0]))[:, None] & ((x >= 0) & (x < mask.shape[1]))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFile
 
-from cyclemlp.data.pictures import PictureFile, to_channels, upright
+from cyclemlp.data.images import EncodedImage, to_channels, upright
 from cyclemlp.errors import DataError
 
 
@@ -33,7 +33,7 @@ def decode_image(content: bytes, name: str, channels: int = 3) -> Image.Image:
 
 def _decoded(path: Path, content: bytes | None, channels: int) -> Image.Image:
     with _whole_files():
-        image = upright(PictureFile(path, str(path), content).decode())
+        image = upright(EncodedImage(path, str(path), content).decode())
     try:
         return to_channels(image, channels)
     except DataError as error:

@@ -19,8 +19,8 @@ import numpy as np
 import paddle
 from paddle.io.dataloader.collate import default_collate_fn
 
+from cyclemlp.data.images import decode_image
 from cyclemlp.data.loader import begin_worker, iterate_without_signals
-from cyclemlp.data.pictures import open_picture
 from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
 from cyclemlp.text import printable, shortened
@@ -186,7 +186,7 @@ def _fault(files: Sequence[Path], index: int, error: Exception) -> str:
             if number == 0:
                 read_image(path)
             else:
-                open_picture(path, f"item {index} of the data")
+                decode_image(path, f"item {index} of the data")
         except DataError as found:
             return printable(str(found), lines=False)
     return f"{_listed(files) or f'item {index} of the data'} cannot be used: {_reason(error)}"

@@ -112,7 +112,7 @@ def export_layer(
         path: the folder to make; complete or not at all.
         format: one of `FORMATS`.
         metadata: its `outputs` name the layer's, in order; its `precision` and `version` are filled in here.
-        input_spec: of `paddle.static.InputSpec`; default: a picture `[B, C, H, W]`, float32, batch, height and width
+        input_spec: of `paddle.static.InputSpec`; default: an image `[B, C, H, W]`, float32, batch, height and width
             free, with as many channels as the preprocessing has.
         calibration, opset, force: as for `export_model`.
         edit: changes the ONNX file, of which "openvino" is made too, before its outputs get their names.
@@ -145,7 +145,7 @@ def export_layer(
             if calibration is not None:
                 from cyclemlp.deploy.int8 import quantise
 
-                metadata.extra["calibration_pictures"] = quantise(onnx_file, calibration)
+                metadata.extra["calibration_images"] = quantise(onnx_file, calibration)
             edit(onnx_file)
             annotate_onnx(onnx_file, metadata)
             if format == "onnx":

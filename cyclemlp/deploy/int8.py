@@ -17,14 +17,14 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
     """Replace an ONNX file by its int8 form.
 
     Weights are quantised by output channel, symmetrically, activations by tensor with the range that they have on the
-    calibration pictures. Only convolutions and matrix products are: norms, the gate's softmax and sums stay float32.
+    calibration images. Only convolutions and matrix products are: norms, the gate's softmax and sums stay float32.
 
     Args:
         path: of the ONNX file, with one input.
-        batches: calibration pictures, float32 `[B, C, H, W]`, prepared for the model.
+        batches: calibration images, float32 `[B, C, H, W]`, prepared for the model.
 
     Returns:
-        The number of calibration pictures.
+        The number of calibration images.
 
     Raises:
         ExportError: there are none.
@@ -40,18 +40,18 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
     rest = iter(batches)
     first = next(rest, None)
     if first is None or not len(first):
-        raise ExportError("there are no calibration pictures")
+        raise ExportError("there are no calibration images")
 
     class Reader(tool.CalibrationDataReader):
         def __init__(self) -> None:
             self.name = onnx.load(str(path), load_external_data=False).graph.input[0].name
-            self.batches, self.pictures = itertools.chain([first], rest), 0
+            self.batches, self.images = itertools.chain([first], rest), 0
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
             if batch is None:
                 return None
-            self.pictures += len(batch)
+            self.images += len(batch)
             return {self.name: np.ascontiguousarray(batch, dtype=np.float32)}
 
     reader = Reader()
@@ -73,4 +73,4 @@ def quantise(path: Path, batches: Iterable[np.ndarray]) -> int:
             # Rounded to 8 bits, they would be unpacked again for GELU, norms and sums.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
-    return reader.pictures
+    return reader.images

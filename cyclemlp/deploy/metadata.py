@@ -63,12 +63,12 @@ class ExportMetadata:
 
     Attributes:
         model: name of the model.
-        preprocessing: how pictures become its input.
+        preprocessing: how images become its input.
         classes: names of the classes in the order of the logits, if known.
         num_classes: length of the logits; None if there are none.
         task: "classification", "features", or another word of who exported it, such as "segmentation".
         outputs: in the order of the file.
-        min_size: least height and width of a picture, in pixels.
+        min_size: least height and width of an image, in pixels.
         precision: "float32", or "int8" for a quantised model.
         extra: more JSON values, such as how it was calibrated.
         version: of paddle-cyclemlp that wrote it.

@@ -76,7 +76,7 @@ class ExportedModel:
             The outputs by name, float32, in the order of `metadata.outputs`.
 
         Raises:
-            ModelError: another type or shape, or a picture smaller than `metadata.min_size`.
+            ModelError: another type or shape, or an image smaller than `metadata.min_size`.
         """
         images = self._checked(images)
         arrays = self._run(images, self._further(images, inputs))
@@ -130,7 +130,7 @@ class ExportedModel:
             raise ModelError(f"the input has {len(images)} images; this model takes {most} at a time")
         if min(images.shape[2:]) < least:
             raise ModelError(
-                f"the picture is {images.shape[2]}×{images.shape[3]} pixels (height×width); "
+                f"the image is {images.shape[2]}×{images.shape[3]} pixels (height×width); "
                 f"this model needs at least {least} in both directions: resize or pad it"
             )
         return np.ascontiguousarray(images)
@@ -232,7 +232,7 @@ def _open_onnxruntime(file: Path, precision: str | None, threads: int | None) ->
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS
-    # Work is handed out in small portions, so that a core that decodes pictures meanwhile does not hold up the other.
+    # Work is handed out in small portions, so that a core that decodes images meanwhile does not hold up the other.
     options.add_session_config_entry("session.dynamic_block_base", "4")
     if threads is not None:
         options.intra_op_num_threads = threads

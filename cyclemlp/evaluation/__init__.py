@@ -1,4 +1,4 @@
-"""Evaluation and prediction over any callable from a batch of pictures to logits."""
+"""Evaluation and prediction over any callable from a batch of images to logits."""
 
 from cyclemlp.evaluation.analysis import (
     Analysis,

@@ -2,8 +2,8 @@
 
 Data only: `cyclemlp.evaluation.report_files` writes it, `cyclemlp.report.evaluation_plots` draws it.
 
-B pictures, K classes, M bins. Accuracies and their intervals are in percent, probabilities in 0..1. Every interval is
-one of 95 %: of many sets of pictures drawn like this one, 95 % give an interval that holds the true figure.
+B images, K classes, M bins. Accuracies and their intervals are in percent, probabilities in 0..1. Every interval is
+one of 95 %: of many sets of images drawn like this one, 95 % give an interval that holds the true figure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEVEL = 0.95
 #: Of Guo et al., "On calibration of modern neural networks", ICML 2017.
 BINS = 15
 RESAMPLES = 2000
-#: Pictures whose probabilities are computed at once, and resamples that are drawn at once: bounds of the memory.
+#: Images whose probabilities are computed at once, and resamples that are drawn at once: bounds of the memory.
 _ROWS, _BATCH = 1024, 50
 
 Interval = tuple[float, float]
@@ -30,7 +30,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of each picture, in the order of the evaluation; arrays [B].
+    """What became of each image, in the order of the evaluation; arrays [B].
 
     Attributes:
         labels: the true class.
@@ -59,13 +59,13 @@ class Confusion(NamedTuple):
 
     Attributes:
         true, predicted: the classes.
-        pictures: how often.
-        share: of the pictures of the true class, in percent.
+        images: how often.
+        share: of the images of the true class, in percent.
     """
 
     true: int
     predicted: int
-    pictures: int
+    images: int
     share: float
 
 
@@ -74,17 +74,17 @@ class ClassAccuracy:
     """Accuracy class by class; arrays [K], NaN where nothing can be said.
 
     Attributes:
-        pictures: how many there are of the class.
+        images: how many there are of the class.
         right: how many of them were recognised.
-        predicted: how many pictures were taken for the class.
-        accuracy: right / pictures (the class's recall), in percent.
+        predicted: how many images were taken for the class.
+        accuracy: right / images (the class's recall), in percent.
         interval: Wilson's, [K, 2], in percent.
         precision: right / predicted, in percent.
-        mean: mean accuracy over the classes that have pictures, in percent: each class counts the same.
+        mean: mean accuracy over the classes that have images, in percent: each class counts the same.
         mean_interval: of the mean, by the bootstrap, in percent.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     right: np.ndarray
     predicted: np.ndarray
     accuracy: np.ndarray
@@ -99,7 +99,7 @@ class Calibration:
     """Whether the probability of the answer is the share of right answers.
 
     Attributes:
-        counts: pictures in each of M equally wide bins of the answer's probability: (0, 1/M], … (1 − 1/M, 1]; [M].
+        counts: images in each of M equally wide bins of the answer's probability: (0, 1/M], … (1 − 1/M, 1]; [M].
         confidence: their mean probability, [M]; NaN in an empty bin.
         accuracy: their share of right answers, in 0..1, [M]; NaN in an empty bin.
         error: the expected calibration error, Σ counts / B · |accuracy − confidence|, in 0..1.
@@ -124,7 +124,7 @@ class Analysis:
     """All of it; made by `analyse`.
 
     Attributes:
-        outcomes: picture by picture.
+        outcomes: image by image.
         confusion: int [K, K], a row a true class, a column a predicted one.
         classes: class by class.
         calibration: of the probabilities.
@@ -138,7 +138,7 @@ class Analysis:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values, but those of a class or a picture, which are in CSV files."""
+        """The figures as JSON values, but those of a class or an image, which are in CSV files."""
         calibration, classes = self.calibration, self.classes
         bins = len(calibration.counts)
         return {
@@ -146,7 +146,7 @@ class Analysis:
             "bootstrap": {"resamples": RESAMPLES, "seed": self.seed},
             "mean_class_accuracy": classes.mean,
             "mean_class_accuracy_interval": list(classes.mean_interval),
-            "classes_without_pictures": int((classes.pictures == 0).sum()),
+            "classes_without_images": int((classes.images == 0).sum()),
             "calibration": {
                 "ece": calibration.error,
                 "ece_interval": list(calibration.error_interval),
@@ -158,7 +158,7 @@ class Analysis:
                     {
                         "above": i / bins,
                         "to": (i + 1) / bins,
-                        "pictures": int(count),
+                        "images": int(count),
                         "confidence": float(confidence) if count else None,
                         "accuracy": float(accuracy) if count else None,
                     }
@@ -170,21 +170,21 @@ class Analysis:
         }
 
 
-def wilson_interval(right: Any, pictures: Any) -> np.ndarray:
-    """Wilson's interval of a share of right answers, float64 [..., 2], in percent; NaN without pictures.
+def wilson_interval(right: Any, images: Any) -> np.ndarray:
+    """Wilson's interval of a share of right answers, float64 [..., 2], in percent; NaN without images.
 
-    Of the usual intervals of a share it is one that holds for few pictures and near 0 and 100 % too (Wilson 1927).
+    Of the usual intervals of a share it is one that holds for few images and near 0 and 100 % too (Wilson 1927).
 
     Args:
-        right, pictures: numbers, or arrays of the same shape.
+        right, images: numbers, or arrays of the same shape.
     """
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    pictures = np.asarray(pictures, dtype=np.float64)
+    images = np.asarray(images, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.asarray(right, dtype=np.float64) / pictures
-        centre = share + z**2 / (2 * pictures)
-        half = z * np.sqrt(share * (1 - share) / pictures + z**2 / (4 * pictures**2))
-        ends = np.stack([centre - half, centre + half], axis=-1) / (1 + z**2 / pictures)[..., None]
+        share = np.asarray(right, dtype=np.float64) / images
+        centre = share + z**2 / (2 * images)
+        half = z * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+        ends = np.stack([centre - half, centre + half], axis=-1) / (1 + z**2 / images)[..., None]
     return 100 * np.clip(ends, 0, 1)
 
 
@@ -197,8 +197,8 @@ def accuracy_intervals(result: EvaluationResult) -> dict[int, Interval]:
     return {k: (float(low), float(high)) for k, (low, high) in ends.items()}
 
 
-def picture_outcomes(result: EvaluationResult) -> Outcomes:
-    """What became of each picture of an evaluation.
+def image_outcomes(result: EvaluationResult) -> Outcomes:
+    """What became of each image of an evaluation.
 
     Args:
         result: of `evaluate(…, keep=True)`.
@@ -230,13 +230,13 @@ def analyse(result: EvaluationResult, *, bins: int = BINS, seed: int = 0) -> Ana
         seed: of the bootstraps.
 
     Raises:
-        DataError: there is one picture only.
+        DataError: there is one image only.
         MissingDependencyError: SciPy is not installed.
         ValueError: the logits were not kept.
     """
-    outcomes = picture_outcomes(result)
+    outcomes = image_outcomes(result)
     if result.images < 2:
-        raise DataError("there is one picture only; intervals need at least two")
+        raise DataError("there is one image only; intervals need at least two")
     matrix = confusion_matrix(outcomes.labels, outcomes.predicted, result.classes)
     return Analysis(
         outcomes, matrix, class_accuracy(matrix, seed=seed), calibration(outcomes, bins=bins, seed=seed), seed
@@ -246,24 +246,24 @@ def analyse(result: EvaluationResult, *, bins: int = BINS, seed: int = 0) -> Ana
 def class_accuracy(confusion: np.ndarray, *, seed: int = 0) -> ClassAccuracy:
     """Accuracy class by class, from a confusion matrix [K, K].
 
-    The bootstrap of the mean draws the pictures of each class anew from that class, so that no resample lacks a class.
-    How many of a class's n pictures are right in a resample is then binomial with n and its accuracy.
+    The bootstrap of the mean draws the images of each class anew from that class, so that no resample lacks a class.
+    How many of a class's n images are right in a resample is then binomial with n and its accuracy.
     """
-    pictures, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
+    images, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
     with np.errstate(invalid="ignore"):
-        accuracy, precision = 100 * right / pictures, 100 * right / predicted
-    there = pictures > 0
+        accuracy, precision = 100 * right / images, 100 * right / predicted
+    there = images > 0
     draws = np.random.default_rng(seed).binomial(
-        pictures[there], right[there] / pictures[there], (RESAMPLES, int(there.sum()))
+        images[there], right[there] / images[there], (RESAMPLES, int(there.sum()))
     )
-    means = (100 * draws / pictures[there]).mean(axis=1)
+    means = (100 * draws / images[there]).mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return ClassAccuracy(
-        pictures=pictures,
+        images=images,
         right=right,
         predicted=predicted,
         accuracy=accuracy,
-        interval=wilson_interval(right, pictures),
+        interval=wilson_interval(right, images),
         precision=precision,
         mean=float(accuracy[there].mean()),
         mean_interval=(float(low), float(high)),
@@ -274,7 +274,7 @@ def calibration(outcomes: Outcomes, *, bins: int = BINS, seed: int = 0) -> Calib
     """Calibration of the answers' probabilities.
 
     The interval of the error is the basic bootstrap's: a sample's error is on average greater than that of all
-    pictures, a resample's greater than the sample's, and this interval takes off what the percentile interval adds
+    images, a resample's greater than the sample's, and this interval takes off what the percentile interval adds
     twice.
     """
     confidence, right = outcomes.confidence, outcomes.right
@@ -315,7 +315,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
 def _bin_sums(
     confidence: np.ndarray, right: np.ndarray, bins: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A bin's number of pictures, sum of probabilities, number of right answers: each [M]."""
+    """A bin's number of images, sum of probabilities, number of right answers: each [M]."""
     places = np.digitize(confidence, np.arange(1, bins) / bins, right=True)
     counts, confidences, rights = (
         np.bincount(places, weights, minlength=bins) for weights in (None, confidence, right)

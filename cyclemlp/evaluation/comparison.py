@@ -1,7 +1,7 @@
-"""Two evaluations on the same pictures compared, picture by picture.
+"""Two evaluations on the same images compared, image by image.
 
-N pictures. A pair of networks is told apart only by pictures that one of them gets right and the other does not; so the
-test is McNemar's (1947), in its exact form: under equal chances the split of these pictures is binomial with ½.
+N images. A pair of networks is told apart only by images that one of them gets right and the other does not; so the
+test is McNemar's (1947), in its exact form: under equal chances the split of these images is binomial with ½.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RecordedEvaluation:
     Attributes:
         folder: that it was read from.
         facts: of `eval.json`.
-        names: of the pictures.
+        names: of the images.
         labels: the true class.
         true_names: its name.
         predicted: the most probable class.
@@ -50,13 +50,13 @@ class RecordedEvaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two evaluations, A and B, of the same pictures tell of each other.
+    """What two evaluations, A and B, of the same images tell of each other.
 
     Attributes:
-        only_a, only_b: positions, in A's order, of the pictures that one gets right and the other does not; those in
+        only_a, only_b: positions, in A's order, of the images that one gets right and the other does not; those in
             which the wrong one was most sure stand first.
-        both_right, both_wrong: how many pictures.
-        order: the position in B of each picture of A: [N].
+        both_right, both_wrong: how many images.
+        order: the position in B of each image of A: [N].
         difference: B's top-1 minus A's, in percentage points.
         difference_interval: its ends, by the paired bootstrap.
         p_value: of the exact McNemar test, two-sided.
@@ -80,7 +80,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
         return {
-            "pictures": len(self.order),
+            "images": len(self.order),
             "both_right": self.both_right,
             "only_a_right": len(self.only_a),
             "only_b_right": len(self.only_b),
@@ -99,26 +99,24 @@ class Comparison:
         """What the test says, for who does not know it."""
         a, b = len(self.only_a), len(self.only_b)
         if a + b == 0:
-            return (
-                "Both are right about the same pictures and wrong about the same: nothing tells them apart."
-            )
+            return "Both are right about the same images and wrong about the same: nothing tells them apart."
         chance = (
             f"in {100 * self.p_value:.1f} % of cases"
             if self.p_value >= 0.001
             else "in fewer than 1 of 1000 cases"
         )
         split = (
-            f"Of the {a + b:,} pictures that only one gets right, A gets {a:,} and B {b:,}. If both were equally good, "
+            f"Of the {a + b:,} images that only one gets right, A gets {a:,} and B {b:,}. If both were equally good, "
             f"a split at least as uneven would come about by chance {chance}."
         )
         if self.p_value < 1 - LEVEL:
             return (
-                f"{split} So {'A' if a > b else 'B'} is better on pictures like these, beyond reasonable chance. That "
+                f"{split} So {'A' if a > b else 'B'} is better on images like these, beyond reasonable chance. That "
                 "is said of these two sets of weights: each training ends a little differently, so to compare two ways "
                 "of training, train each several times."
             )
         return (
-            f"{split} So these pictures do not tell which is better; that is not to say that they are equal: the "
+            f"{split} So these images do not tell which is better; that is not to say that they are equal: the "
             "interval shows how large a difference would go unnoticed."
         )
 
@@ -161,8 +159,8 @@ def read_evaluation(folder: Path) -> RecordedEvaluation:
     right = np.array(ranks) == 1
     if len(names) != images or round(100 * right.sum() / max(images, 1), 6) != round(top1, 6):
         raise DataError(
-            f"{table} and {report} are of different evaluations: {len(names):,} pictures, {right.sum():,} of them "
-            f"right, and {images:,} pictures with a top-1 of {top1:.4f} %; {again}"
+            f"{table} and {report} are of different evaluations: {len(names):,} images, {right.sum():,} of them "
+            f"right, and {images:,} images with a top-1 of {top1:.4f} %; {again}"
         )
     return RecordedEvaluation(
         folder,
@@ -185,13 +183,13 @@ def compare(a: RecordedEvaluation, b: RecordedEvaluation, *, seed: int = 0) -> C
         seed: of the bootstraps.
 
     Raises:
-        DataError: they are not of the same pictures with the same labels, or there is one picture only; the message
+        DataError: they are not of the same images with the same labels, or there is one image only; the message
             names the first difference.
         MissingDependencyError: SciPy is not installed.
     """
     order = _matching(a, b)
     if len(order) < 2:
-        raise DataError(f"{a.folder} holds one picture only; a comparison needs at least two")
+        raise DataError(f"{a.folder} holds one image only; a comparison needs at least two")
     right_a, right_b = a.right, b.right[order]
     only_a, only_b = np.flatnonzero(right_a & ~right_b), np.flatnonzero(right_b & ~right_a)
     only_a = only_a[np.argsort(-b.probability[order][only_a], kind="stable")]
@@ -215,8 +213,8 @@ def compare(a: RecordedEvaluation, b: RecordedEvaluation, *, seed: int = 0) -> C
 
 
 def write_differences(path: Path, a: RecordedEvaluation, b: RecordedEvaluation, found: Comparison) -> None:
-    """A line a picture that only one gets right, written whole or not at all."""
-    header = ["picture", "right", "true", "a_predicted", "a_probability", "b_predicted", "b_probability"]
+    """A line an image that only one gets right, written whole or not at all."""
+    header = ["image", "right", "true", "a_predicted", "a_probability", "b_predicted", "b_probability"]
     write_csv(
         path,
         header,
@@ -233,12 +231,12 @@ def write_differences(path: Path, a: RecordedEvaluation, b: RecordedEvaluation, 
 
 
 def _mean_interval(values: np.ndarray, seed: int) -> Interval:
-    """Of the mean, over resamples of pictures. A picture keeps both networks' results: the bootstrap is paired."""
+    """Of the mean, over resamples of images. An image keeps both networks' results: the bootstrap is paired."""
     return bootstrap_interval(values, np.mean, method="percentile", vectorized=True, seed=seed)
 
 
 def _matching(a: RecordedEvaluation, b: RecordedEvaluation) -> np.ndarray:
-    """The position in B of each picture of A. Raises DataError if there is none, or its label is another."""
+    """The position in B of each image of A. Raises DataError if there is none, or its label is another."""
     order = np.arange(len(a.names))
     if a.names != b.names:
         places = {name: i for i, name in enumerate(b.names)}
@@ -253,7 +251,7 @@ def _matching(a: RecordedEvaluation, b: RecordedEvaluation) -> np.ndarray:
         j = int(order[i])
         raise DataError(
             f"{a.names[i]!r} has the class {a.labels[i]} ({a.true_names[i]}) in {a.folder} and {b.labels[j]} "
-            f"({b.true_names[j]}) in {b.folder}, the first of {len(other):,} pictures; only evaluations with the same "
+            f"({b.true_names[j]}) in {b.folder}, the first of {len(other):,} images; only evaluations with the same "
             "labels can be compared"
         )
     return order
@@ -264,7 +262,7 @@ def _only_once(of: RecordedEvaluation) -> None:
     for name in of.names:
         if name in seen:
             raise DataError(
-                f"{of.folder} has the picture {name!r} twice, and the pictures stand in another order than in the "
+                f"{of.folder} has the image {name!r} twice, and the images stand in another order than in the "
                 "other evaluation; evaluate both with the same list"
             )
         seen.add(name)
@@ -274,6 +272,6 @@ def _all_there(of: RecordedEvaluation, names: Any, other: RecordedEvaluation) ->
     missing = [name for name in of.names if name not in names]
     if missing:
         raise DataError(
-            f"{of.folder} has the picture {missing[0]!r}, which {other.folder} has not, the first of {len(missing):,}; "
-            "only evaluations of the same pictures can be compared: give both the same --data and --list"
+            f"{of.folder} has the image {missing[0]!r}, which {other.folder} has not, the first of {len(missing):,}; "
+            "only evaluations of the same images can be compared: give both the same --data and --list"
         )

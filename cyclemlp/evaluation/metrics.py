@@ -1,4 +1,4 @@
-"""Figures of a classifier, in NumPy and float64. B pictures, K classes; logits are [B, K], labels int [B]."""
+"""Figures of a classifier, in NumPy and float64. B images, K classes; logits are [B, K], labels int [B]."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """−log of the true class's probability, per picture: float64 [B], in nats."""
+    """−log of the true class's probability, per image: float64 [B], in nats."""
     return -log_softmax(logits)[np.arange(len(labels)), labels]
 
 

@@ -1,4 +1,4 @@
-"""What `cyclemlp eval --report` writes: tables, pictures and a page in Markdown, from an `Analysis`."""
+"""What `cyclemlp eval --report` writes: tables, figures and a page in Markdown, from an `Analysis`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from cyclemlp.report.evaluation_plots import (
 from cyclemlp.report.plots import MAX_CLASSES_WITH_NAMES, plot_confusion
 
 INTERVAL, BOOTSTRAP = f"{100 * LEVEL:.0f} % interval", " ¹"
-#: In the pictures, and in the page's tables.
+#: In the figures, and in the page's tables.
 MISTAKES_DRAWN, PAIRS_DRAWN, ROWS_LISTED = 32, 25, 10
-#: Longer side of a picture on a sheet, in pixels; a larger one is reduced.
+#: Longer side of an image on a sheet, in pixels; a larger one is reduced.
 SHEET_SIDE = 256
 
 
@@ -46,12 +46,12 @@ def write_report(
     classes: Sequence[str],
     facts: Mapping[str, Any],
 ) -> list[Path]:
-    """Write the report's files; a picture of a former report that now has nothing to show is removed.
+    """Write the report's files; a figure of a former report that now has nothing to show is removed.
 
     Args:
         folder: an existing folder.
         result: what was analysed.
-        source: its pictures.
+        source: its images.
         classes: names of all classes.
         facts: what the evaluation was made with: `model`, `weights`, `data`, `preprocessing`.
 
@@ -60,7 +60,7 @@ def write_report(
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        DataError: a picture cannot be read again.
+        DataError: an image cannot be read again.
     """
     often = Counter(classes)  # two of ImageNet's names are those of two classes each
     numbered = [f"{name} [{i}]" if often[name] > 1 else name for i, name in enumerate(classes)]
@@ -75,14 +75,14 @@ def write_report(
     pairs = confused_pairs(analysis.confusion)
     write_csv(
         tables[2],
-        ["true", "true_index", "predicted", "predicted_index", "pictures", "share_percent"],
+        ["true", "true_index", "predicted", "predicted_index", "images", "share_percent"],
         (
-            [classes[p.true], p.true, classes[p.predicted], p.predicted, p.pictures, f"{p.share:.6g}"]
+            [classes[p.true], p.true, classes[p.predicted], p.predicted, p.images, f"{p.share:.6g}"]
             for p in pairs
         ),
     )
-    pictures = {name: folder / f"{name}.png" for name in ("calibration", "classes", "confusion", "mistakes")}
-    for path in pictures.values():
+    figures = {name: folder / f"{name}.png" for name in ("calibration", "classes", "confusion", "mistakes")}
+    for path in figures.values():
         path.unlink(missing_ok=True)
     found = analysis.calibration
     plot_calibration(
@@ -90,7 +90,7 @@ def write_report(
         found.confidence,
         found.accuracy,
         wilson_interval(np.nan_to_num(found.accuracy) * found.counts, found.counts) / 100,
-        pictures["calibration"],
+        figures["calibration"],
         title=f"Calibration of {model} · ECE {found.error:.4f}",
     )
     by_class = analysis.classes
@@ -98,24 +98,24 @@ def write_report(
         numbered,
         by_class.accuracy,
         by_class.interval,
-        by_class.pictures,
-        pictures["classes"],
+        by_class.images,
+        figures["classes"],
         mean=by_class.mean,
         title=f"Accuracy of {model} by class",
     )
     if result.classes <= MAX_CLASSES_WITH_NAMES:
-        plot_confusion(analysis.confusion, list(classes), pictures["confusion"])
+        plot_confusion(analysis.confusion, list(classes), figures["confusion"])
     elif pairs:
-        named = [(numbered[p.true], numbered[p.predicted], p.pictures, p.share) for p in pairs[:PAIRS_DRAWN]]
-        wrong = sum(p.pictures for p in pairs)
+        named = [(numbered[p.true], numbered[p.predicted], p.images, p.share) for p in pairs[:PAIRS_DRAWN]]
+        wrong = sum(p.images for p in pairs)
         plot_confused_pairs(
             named,
-            pictures["confusion"],
+            figures["confusion"],
             title=f"Most frequent confusions of {model} · {wrong:,} of {result.images:,} wrong",
         )
     mistakes = worst_mistakes(analysis.outcomes, MISTAKES_DRAWN)
     if len(mistakes):
-        draw_mistakes(pictures["mistakes"], result, analysis, source, classes, mistakes)
+        draw_mistakes(figures["mistakes"], result, analysis, source, classes, mistakes)
     page = folder / "report.md"
     partial = page.with_suffix(".partial.md")
     partial.write_text(
@@ -124,7 +124,7 @@ def write_report(
         errors="replace",
     )
     partial.replace(page)
-    return [*tables, *(path for path in pictures.values() if path.exists()), page]
+    return [*tables, *(path for path in figures.values() if path.exists()), page]
 
 
 def draw_mistakes(
@@ -135,10 +135,10 @@ def draw_mistakes(
     classes: Sequence[str],
     positions: Iterable[int],
 ) -> None:
-    """A sheet of the pictures at some positions of the evaluation, with what was said and what is true."""
+    """A sheet of the images at some positions of the evaluation, with what was said and what is true."""
     outcomes, indices = analysis.outcomes, np.asarray(result.indices)
     plot_mistakes(
-        [sheet_picture(source, int(indices[i])) for i in positions],
+        [sheet_image(source, int(indices[i])) for i in positions],
         [classes[outcomes.predicted[i]] for i in positions],
         [outcomes.confidence[i] for i in positions],
         [classes[outcomes.labels[i]] for i in positions],
@@ -147,21 +147,21 @@ def draw_mistakes(
     )
 
 
-def sheet_picture(source: Source, index: int) -> Any:
-    """A picture of a source as a sheet shows it: cut to its central square, as evaluation cuts it."""
-    picture = source[index].image
-    picture = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.crop((left, top, left + side, top + side))
-    picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
-    return picture
+def sheet_image(source: Source, index: int) -> Any:
+    """An image of a source as a sheet shows it: cut to its central square, as evaluation cuts it."""
+    image = source[index].image
+    image = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    image.thumbnail((SHEET_SIDE, SHEET_SIDE))
+    return image
 
 
 def _write_classes(path: Path, analysis: Analysis, classes: Sequence[str]) -> None:
     by_class, confusions = analysis.classes, confused_pairs(analysis.confusion)
     most_taken_for = {pair.true: pair for pair in reversed(confusions)}  # the most frequent one stays
-    order = np.argsort(by_class.accuracy, kind="stable").tolist()  # classes without pictures stand last
+    order = np.argsort(by_class.accuracy, kind="stable").tolist()  # classes without images stand last
 
     def percent(value: float) -> str:
         return "" if np.isnan(value) else f"{value:.6g}"
@@ -169,16 +169,16 @@ def _write_classes(path: Path, analysis: Analysis, classes: Sequence[str]) -> No
     write_csv(
         path,
         [
-            *("class", "index", "pictures", "right", "accuracy_percent", "low_percent", "high_percent"),
-            *("predicted", "precision_percent", "most_taken_for", "most_taken_for_pictures"),
+            *("class", "index", "images", "right", "accuracy_percent", "low_percent", "high_percent"),
+            *("predicted", "precision_percent", "most_taken_for", "most_taken_for_images"),
         ],
         (
             [
-                *(classes[i], i, by_class.pictures[i], by_class.right[i], percent(by_class.accuracy[i])),
+                *(classes[i], i, by_class.images[i], by_class.right[i], percent(by_class.accuracy[i])),
                 *(percent(end) for end in by_class.interval[i]),
                 *(by_class.predicted[i], percent(by_class.precision[i])),
                 *(
-                    (classes[most_taken_for[i].predicted], most_taken_for[i].pictures)
+                    (classes[most_taken_for[i].predicted], most_taken_for[i].images)
                     if i in most_taken_for
                     else ("", "")
                 ),
@@ -212,14 +212,14 @@ def _page(
         ],
         ["mean probability of the answer − accuracy", f"{found.overconfidence:+.4f}", "–"],
     ]
-    lowest = [i for i in np.argsort(by_class.accuracy, kind="stable") if by_class.pictures[i]][:ROWS_LISTED]
-    empty = int((by_class.pictures == 0).sum())
+    lowest = [i for i in np.argsort(by_class.accuracy, kind="stable") if by_class.images[i]][:ROWS_LISTED]
+    empty = int((by_class.images == 0).sum())
     direction = "above" if found.overconfidence > 0 else "below"
     lines = [
         f"# Evaluation of {facts['model']}",
         "",
         (
-            f"Weights: `{facts['weights']}`. Pictures: {result.images:,} of `{facts['data']}`, prepared to "
+            f"Weights: `{facts['weights']}`. Images: {result.images:,} of `{facts['data']}`, prepared to "
             f"{size_words(preprocessing['input_size'], '²')} pixels, {preprocessing['interpolation']}; "
             f"{result.classes:,} classes."
         ),
@@ -235,7 +235,7 @@ def _page(
         "",
         (
             "The calibration error is the mean distance between the answers' probability and the share of right "
-            f"answers, over {len(found.counts)} equally wide bins of the probability, weighted by their pictures. On "
+            f"answers, over {len(found.counts)} equally wide bins of the probability, weighted by their images. On "
             f"average the probability is {abs(found.overconfidence):.4f} {direction} the share of right answers."
         ),
         "",
@@ -246,18 +246,18 @@ def _page(
         "The lowest (all of them, with precision: [classes.csv](classes.csv)):",
         "",
         markdown_table(
-            ["class", "accuracy", INTERVAL, "pictures"],
+            ["class", "accuracy", INTERVAL, "images"],
             [
                 [
                     classes[i],
                     f"{by_class.accuracy[i]:.2f} %",
                     _ends(by_class.interval[i]),
-                    int(by_class.pictures[i]),
+                    int(by_class.images[i]),
                 ]
                 for i in lowest
             ],
         ),
-        *([f"\n{empty:,} classes have no picture and count nowhere."] if empty else []),
+        *([f"\n{empty:,} classes have no image and count nowhere."] if empty else []),
         "",
         "## Confusions",
         "",
@@ -271,18 +271,18 @@ def _page(
         "The most frequent (all: [confusions.csv](confusions.csv), as a matrix: [confusion.csv](confusion.csv)):",
         "",
         markdown_table(
-            ["true class", "predicted class", "pictures", "share of the true class's pictures"],
-            [[classes[p.true], classes[p.predicted], p.pictures, f"{p.share:.1f} %"] for p in pairs],
+            ["true class", "predicted class", "images", "share of the true class's images"],
+            [[classes[p.true], classes[p.predicted], p.images, f"{p.share:.1f} %"] for p in pairs],
         ),
         "",
         "## Worst mistakes",
         "",
         "![Worst mistakes](mistakes.png)",
         "",
-        "The wrong answers with the greatest probability (all pictures: [eval.csv](eval.csv)):",
+        "The wrong answers with the greatest probability (all images: [eval.csv](eval.csv)):",
         "",
         markdown_table(
-            ["picture", "predicted class", "probability", "true class", "its probability"],
+            ["image", "predicted class", "probability", "true class", "its probability"],
             [
                 [
                     source.name(int(result.indices[i])),  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Published figures measured again: what was found for each picture, kept so that a stopped run goes on, and the table.
+"""Published figures measured again: what was found for each image, kept so that a stopped run goes on, and the table.
 
 Nothing here knows a model or where a figure was published: both are given.
 """
@@ -54,7 +54,7 @@ class Row:
         model: the variant's name.
         weights: the file's name.
         runtime: what computed, in words.
-        images: how many pictures the figures are of.
+        images: how many images the figures are of.
         measured: here.
         seed: by the Paddle 2.1 reproduction, as published.
         paper: as published in the paper.
@@ -77,19 +77,19 @@ class Row:
         }
 
 
-class PictureLog:
-    """What a model answered for each picture of a source, on disk as it is found.
+class ImageLog:
+    """What a model answered for each image of a source, on disk as it is found.
 
     A JSON-lines file: what the answers depend on, then a line a batch with the rank of the true class (0: right) and
-    the cross entropy of each picture, in the source's order. What a crash cut off is asked again.
+    the cross entropy of each image, in the source's order. What a crash cut off is asked again.
 
     Args:
         path: the file; continued if it is about the same, else begun anew.
         identity: what the answers depend on, as JSON values.
-        count: pictures of the source.
+        count: images of the source.
 
     Attributes:
-        done: how many pictures, from the first on, have an answer.
+        done: how many images, from the first on, have an answer.
         changed: of an older file, the parts of the identity that were others; empty if it is continued, or new.
 
     Raises:
@@ -112,7 +112,7 @@ class PictureLog:
                 first, ranks, losses = record["first"], record["ranks"], record["losses"]
                 part = slice(first, first + len(ranks))
                 if not 0 <= first <= count - len(ranks):
-                    raise ValueError(f"pictures {first} to {first + len(ranks) - 1} of {count}")
+                    raise ValueError(f"images {first} to {first + len(ranks) - 1} of {count}")
                 self.ranks[part], self.losses[part] = ranks, losses
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(
@@ -132,30 +132,30 @@ class PictureLog:
         return self.done == len(self.ranks)
 
     def write(self, first: int, ranks: np.ndarray, losses: np.ndarray) -> None:
-        """The answers for pictures `first`, `first` + 1 …"""
+        """The answers for images `first`, `first` + 1 …"""
         self._lines.write({"first": first, "ranks": ranks, "losses": losses})
         part = slice(first, first + len(ranks))
         self.ranks[part], self.losses[part] = ranks, losses
 
     def figures(self) -> Figures:
-        """Of the pictures done so far; at least one."""
+        """Of the images done so far; at least one."""
         ranks, losses = self.ranks[: self.done], self.losses[: self.done]
         top1, top5 = (100 * int((ranks < k).sum()) / len(ranks) for k in (1, 5))
         return Figures(top1, top5, float(losses.mean()))
 
-    def __enter__(self) -> PictureLog:
+    def __enter__(self) -> ImageLog:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._lines.close()
 
 
-def evaluate_logged(fn: Classifier, loader: Loader, log: PictureLog, *, progress: bool = True) -> Figures:
-    """`evaluate` with every answer in a log: pictures that are in it are not read again.
+def evaluate_logged(fn: Classifier, loader: Loader, log: ImageLog, *, progress: bool = True) -> Figures:
+    """`evaluate` with every answer in a log: images that are in it are not read again.
 
     Args:
         fn: classifier.
-        loader: of the log's source, in order. It goes on with the batch in which the first picture without answer
+        loader: of the log's source, in order. It goes on with the batch in which the first image without answer
             lies, so that batches, and with them the last bits of the logits, are those of a run that was not stopped.
         log: what is known, and where the rest is written.
         progress: show a bar on stderr.

@@ -1,6 +1,6 @@
-"""How a classifier of ImageNet does on pictures unlike its own, and how its error grows with corruptions.
+"""How a classifier of ImageNet does on images unlike its own, and how its error grows with corruptions.
 
-Figures are in percent. Shapes: B pictures, K classes.
+Figures are in percent. Shapes: B images, K classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cyclemlp.data.robustness import (
     EXTRA,
     IMAGENET_CLASSES,
     SEVERITIES,
-    VALIDATION_PICTURES,
+    VALIDATION_IMAGES,
 )
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation.run import Classifier, EvaluationResult, evaluate, predict
@@ -52,10 +52,10 @@ class SetResult:
 
     Attributes:
         title: the set.
-        images: number of pictures.
+        images: number of images.
         classes: among how many classes the model could choose.
         top1: percent of right answers.
-        top5: percent of pictures with a right class among the five most probable; None where the set's protocol
+        top5: percent of images with a right class among the five most probable; None where the set's protocol
             has no such figure.
         notes: what a reader of the figures should know.
     """
@@ -176,7 +176,7 @@ def evaluate_among(fn: Classifier, loader: Loader, classes: Sequence[int]) -> Ev
 
     Args:
         fn: as for `evaluate`.
-        loader: of pictures whose labels are places in `classes`.
+        loader: of images whose labels are places in `classes`.
         classes: the model's classes that may be chosen.
 
     Raises: as `evaluate`.
@@ -190,19 +190,19 @@ def evaluate_real(
 ) -> list[SetResult]:
     """Accuracy by the original labels, and by ReaL's (Beyer et al. 2020, arXiv 2006.07159), in one pass.
 
-    An answer is right if it is one of the picture's labels. Pictures that have none are left out.
+    An answer is right if it is one of the image's labels. Images that have none are left out.
 
     Args:
         fn: as for `evaluate`.
-        loader: of ImageNet's validation pictures, or some of them.
-        numbers: which of them each picture of the source is, from 1: int [N].
+        loader: of ImageNet's validation images, or some of them.
+        numbers: which of them each image of the source is, from 1: int [N].
         real: the labels of each, from `read_real_labels`.
 
     Returns:
         By the source's own labels, if it has any, and by ReaL's.
 
     Raises:
-        DataError: no picture has a label; otherwise as `predict`.
+        DataError: no image has a label; otherwise as `predict`.
     """
     right = counted = 0
     own: list[tuple[bool, bool]] = []
@@ -214,11 +214,11 @@ def evaluate_real(
         if prediction.label is not None:
             own.append((prediction.indices[0] == prediction.label, prediction.label in prediction.indices))
     if not counted:
-        raise DataError("none of the pictures has a ReaL label, so there is nothing to compare with")
+        raise DataError("none of the images has a ReaL label, so there is nothing to compare with")
     left_out = len(numbers) - counted
-    notes = [f"ReaL: {left_out:,} of {len(numbers):,} pictures have no label and are left out"]
-    if len(numbers) < VALIDATION_PICTURES:
-        notes.append(f"ReaL is incomplete: {len(numbers):,} pictures instead of {VALIDATION_PICTURES:,}")
+    notes = [f"ReaL: {left_out:,} of {len(numbers):,} images have no label and are left out"]
+    if len(numbers) < VALIDATION_IMAGES:
+        notes.append(f"ReaL is incomplete: {len(numbers):,} images instead of {VALIDATION_IMAGES:,}")
     by_real = SetResult("ReaL", counted, IMAGENET_CLASSES, 100 * right / counted, None, tuple(notes))
     if not own:
         return [by_real]
@@ -246,7 +246,7 @@ def result_tables(
     found = []
     if sets:
         rows: list[list[object]] = [[s.title, s.images, s.classes, s.top1, s.top5] for s in sets]
-        found.append(("Sets", table(["set", "pictures", "among classes", "top-1, %", "top-5, %"], rows)))
+        found.append(("Sets", table(["set", "images", "among classes", "top-1, %", "top-5, %"], rows)))
     for result in corruptions:
         if not (severities := result.severities):
             continue

@@ -1,6 +1,6 @@
-"""Evaluate and predict with anything that turns a batch of pictures into logits.
+"""Evaluate and predict with anything that turns a batch of images into logits.
 
-Shapes: B pictures, C channels, H height, W width, K classes.
+Shapes: B images, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class EvaluationResult:
     """What `evaluate` found.
 
     Attributes:
-        accuracy: k → share of pictures, in percent, whose class is among the k most probable; 1 and 5 are always there.
+        accuracy: k → share of images, in percent, whose class is among the k most probable; 1 and 5 are always there.
         loss: mean cross entropy in nats, without label smoothing.
-        images: number of pictures.
+        images: number of images.
         classes: number of classes of the model.
         seconds: from the first batch asked for to the last answer, reading included.
         notes: what a reader of the figures should know.
@@ -56,12 +56,12 @@ class EvaluationResult:
 
     @property
     def top5(self) -> float:
-        """Percent of pictures whose class is among the five most probable; 100 if there are no more classes."""
+        """Percent of images whose class is among the five most probable; 100 if there are no more classes."""
         return self.accuracy[5]
 
     @property
     def images_per_second(self) -> float:
-        """Pictures per second, reading included."""
+        """Images/s, reading included."""
         return self.images / self.seconds
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,10 +79,10 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes that a model gives to one picture.
+    """The classes that a model gives to one image.
 
     Attributes:
-        name: the picture's name in its source.
+        name: the image's name in its source.
         index: its place there.
         indices: the most probable classes, best first.
         probabilities: theirs, in 0..1; they add up to 1 over all classes, not over these.
@@ -129,7 +129,7 @@ def evaluate(
     progress: bool = True,
     keep: bool = False,
 ) -> EvaluationResult:
-    """Accuracy and loss of `fn` over the loader's labelled pictures, each counted once.
+    """Accuracy and loss of `fn` over the loader's labelled images, each counted once.
 
     Args:
         fn: classifier; see `as_callable` for a Paddle layer.
@@ -139,8 +139,8 @@ def evaluate(
         keep: keep logits, labels and indices.
 
     Raises:
-        DataError: no pictures, no labels, a label that the model has no class for.
-        FloatingPointError: the model gives NaN or infinity; the message names the picture.
+        DataError: no images, no labels, a label that the model has no class for.
+        FloatingPointError: the model gives NaN or infinity; the message names the image.
         ValueError: `fn` does not give [B, K].
     """
     topk = sorted({1, 5, *topk})
@@ -166,7 +166,7 @@ def evaluate(
             bar.figures(top1=100 * hits[0] / images, loss=loss / images)
             bar.update(len(labels))
     if images == 0:
-        raise DataError("there is no picture to evaluate")
+        raise DataError("there is no image to evaluate")
     seconds = time.perf_counter() - begin
     notes = tuple(
         f"top-{k} says nothing here: there are only {classes} classes, so it is top-{classes}, always 100 %"
@@ -179,21 +179,21 @@ def evaluate(
 
 
 def merge_results(parts: Sequence[EvaluationResult | None]) -> EvaluationResult:
-    """What several processes found, each over its own share of the pictures, as one result.
+    """What several processes found, each over its own share of the images, as one result.
 
     Args:
-        parts: by the processes' ranks; None of one that had no picture.
+        parts: by the processes' ranks; None of one that had no image.
 
     Returns:
-        The figures over all pictures; what was kept, in the order of the source. Counts are exact; the loss is the same
+        The figures over all images; what was kept, in the order of the source. Counts are exact; the loss is the same
         sum in another order. The time is that of the slowest.
 
     Raises:
-        DataError: none had a picture.
+        DataError: none had an image.
     """
     found = [part for part in parts if part is not None]
     if not found:
-        raise DataError("there is no picture to evaluate")
+        raise DataError("there is no image to evaluate")
     if len(found) == 1:
         return found[0]
     images = sum(part.images for part in found)
@@ -219,7 +219,7 @@ def merge_results(parts: Sequence[EvaluationResult | None]) -> EvaluationResult:
 
 
 def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = True) -> Iterator[Prediction]:
-    """The `topk` most probable classes of each picture, in the loader's order, as they are computed.
+    """The `topk` most probable classes of each image, in the loader's order, as they are computed.
 
     Args: as for `evaluate`; labels are not needed. Raises likewise, while iterating; what was yielded stands.
     """
@@ -248,7 +248,7 @@ def read_ahead(loader: Loader) -> closing[Generator[Batch, None, None]]:
 
 
 def _ahead(loader: Iterable[T]) -> Generator[T, None, None]:
-    """What a loader gives, read in a thread of its own, one ahead: so pictures are decoded while the network works.
+    """What a loader gives, read in a thread of its own, one ahead: so images are decoded while the network works.
 
     Decoders and runtimes both leave Python while they work, so this needs no further process. What the loader raises
     is raised here, in its place.
@@ -290,8 +290,8 @@ def _ahead(loader: Iterable[T]) -> Generator[T, None, None]:
 
 
 def _bar(desc: str, loader: Loader, progress: bool) -> Progress[Any]:
-    pictures = min(len(loader.source), len(loader) * loader.batch_size)
-    return Progress(desc=desc, total=pictures, unit="image", disable=not progress)
+    images = min(len(loader.source), len(loader) * loader.batch_size)
+    return Progress(desc=desc, total=images, unit="image", disable=not progress)
 
 
 def checked_logits(fn: Classifier, batch: Batch, loader: Loader) -> np.ndarray:
@@ -299,12 +299,12 @@ def checked_logits(fn: Classifier, batch: Batch, loader: Loader) -> np.ndarray:
 
     Raises:
         ValueError: it is of another shape.
-        FloatingPointError: NaN or infinity; the message names the picture.
+        FloatingPointError: NaN or infinity; the message names the image.
     """
     logits = np.asarray(fn(batch.images))
     if logits.ndim != 2 or logits.shape[0] != len(batch.indices) or logits.shape[1] == 0:
         raise ValueError(
-            f"the model gives shape {logits.shape} for {len(batch.indices)} pictures; expected [B, classes]"
+            f"the model gives shape {logits.shape} for {len(batch.indices)} images; expected [B, classes]"
         )
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
@@ -321,7 +321,7 @@ def checked_labels(batch: Batch, loader: Loader, classes: int) -> np.ndarray:
     """The batch's labels, int [B]. Raises DataError: none, or one that a model of so many classes has no place for."""
     if batch.labels is None:
         raise DataError(
-            "the pictures have no labels, so there is nothing to compare with; `predict` needs none"
+            "the images have no labels, so there is nothing to compare with; `predict` needs none"
         )
     labels = np.asarray(batch.labels)
     bad = np.flatnonzero((labels < 0) | (labels >= classes))

@@ -1,4 +1,4 @@
-"""Results a picture at a time, as CSV and JSON files."""
+"""Results an image at a time, as CSV and JSON files."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.data import Failure, Source
-from cyclemlp.evaluation.analysis import picture_outcomes
+from cyclemlp.evaluation.analysis import image_outcomes
 from cyclemlp.evaluation.run import EvaluationResult, Prediction
 
 # A file name that is not UTF-8 keeps its bytes.
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-#: Of a table of evaluated pictures.
+#: Of a table of evaluated images.
 EVALUATION_COLUMNS = (
-    *("picture", "label", "label_index", "predicted", "predicted_index"),
+    *("image", "label", "label_index", "predicted", "predicted_index"),
     *("probability", "rank", "loss"),
 )
 
 
 def prediction_to_dict(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
-    """One prediction as JSON values: `picture`, `classes` (best first), and `label` if it is known."""
+    """One prediction as JSON values: `image`, `classes` (best first), and `label` if it is known."""
     entry: dict[str, Any] = {
-        "picture": prediction.name,
+        "image": prediction.name,
         "classes": [
             {"name": classes[index], "index": index, "probability": probability}
             for index, probability in zip(prediction.indices, prediction.probabilities, strict=True)
@@ -39,8 +39,8 @@ def prediction_to_dict(prediction: Prediction, classes: Sequence[str]) -> dict[s
 
 
 def outcome_to_dict(failures: Sequence[Failure], complete: bool) -> dict[str, Any]:
-    """What a JSON of predictions ends with: `failures` (picture, message), and whether all were tried."""
-    return {"failures": [{"picture": f.name, "message": f.message} for f in failures], "complete": complete}
+    """What a JSON of predictions ends with: `failures` (image, message), and whether all were tried."""
+    return {"failures": [{"image": f.name, "message": f.message} for f in failures], "complete": complete}
 
 
 class PredictionFiles:
@@ -54,8 +54,8 @@ class PredictionFiles:
     Args:
         folder: an existing folder.
         classes: names of all classes.
-        topk: classes a picture.
-        labelled: whether the pictures have labels; they make two more columns.
+        topk: classes an image.
+        labelled: whether the images have labels; they make two more columns.
         head: what the JSON says before the predictions.
         failures: what it says after them; may grow until the end.
     """
@@ -79,11 +79,11 @@ class PredictionFiles:
         columns = [
             f"{what}{rank}" for rank in range(1, topk + 1) for what in ("class", "index", "probability")
         ]
-        self._csv.writerow(["picture", *columns, *(["label", "label_index"] if labelled else [])])
+        self._csv.writerow(["image", *columns, *(["label", "label_index"] if labelled else [])])
         self._json_file.write(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "predictions": [')
 
     def write(self, prediction: Prediction) -> None:
-        """Add a picture."""
+        """Add an image."""
         row: list[Any] = [prediction.name]
         for index, probability in zip(prediction.indices, prediction.probabilities, strict=True):
             row += [self._classes[index], index, f"{probability:.6g}"]
@@ -112,7 +112,7 @@ class PredictionFiles:
 def write_evaluation_csv(
     path: Path, result: EvaluationResult, source: Source, classes: Sequence[str]
 ) -> None:
-    """A line a picture: its class, the predicted one and its probability, the true class's rank (1 is right), the loss.
+    """A line an image: its class, the predicted one and its probability, the true class's rank (1 is right), the loss.
 
     Args:
         path: written whole or not at all.
@@ -122,7 +122,7 @@ def write_evaluation_csv(
     Raises:
         ValueError: the result was not kept.
     """
-    found = picture_outcomes(result)
+    found = image_outcomes(result)
     columns = (result.indices, found.labels, found.predicted, found.confidence, found.ranks, found.losses)
     write_csv(
         path,

@@ -21,7 +21,7 @@ class Published:
     Attributes:
         family, name: as the authors write them.
         parameters_millions: in 10⁶.
-        multiply_adds_billions: in 10⁹, what the papers call FLOPs; None where none is given.
+        macs_billions: in 10⁹, what the papers call FLOPs; None where none is given.
         top1_percent: ImageNet-1k top-1.
         source: where the figures stand.
     """
@@ -29,7 +29,7 @@ class Published:
     family: str
     name: str
     parameters_millions: float
-    multiply_adds_billions: float | None
+    macs_billions: float | None
     top1_percent: float
     source: str
 
@@ -42,7 +42,7 @@ def mlp_family() -> list[Published]:
             row["family"],
             row["name"],
             float(row["parameters_millions"]),
-            float(row["multiply_adds_billions"]) if row["multiply_adds_billions"] else None,
+            float(row["macs_billions"]) if row["macs_billions"] else None,
             float(row["top1_percent"]),
             row["source"],
         )

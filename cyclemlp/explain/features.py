@@ -1,4 +1,4 @@
-"""Feature maps of a picture, by stage.
+"""Feature maps of an image, by stage.
 
 Shapes: C channels, H height, W width; h, w of a stage's map.
 """
@@ -20,7 +20,7 @@ ORDERS = ("active", "first")
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """Some channels of a stage's map of one picture.
+    """Some channels of a stage's map of one image.
 
     Attributes:
         stage: from 1.
@@ -44,18 +44,18 @@ def feature_maps(
     order: str = "active",
     channels: Sequence[int] | None = None,
 ) -> list[FeatureMaps]:
-    """Maps of one picture.
+    """Maps of one image.
 
     Args:
         model: left as it is.
-        image: a prepared picture `[C, H, W]`, of any size that the network takes.
+        image: a prepared image `[C, H, W]`, of any size that the network takes.
         stages: which, from 1; None for all.
         count: how many channels of each stage, where `channels` does not say which.
         order: "active", those that differ most from position to position; "first", in their own order.
         channels: which channels, of every stage.
 
     Raises:
-        ModelError: a stage or channel that the network has not, another order, a picture that does not fit it.
+        ModelError: a stage or channel that the network has not, another order, an image that does not fit it.
         FloatingPointError: the maps are not finite.
     """
     if order not in ORDERS or count < 1:

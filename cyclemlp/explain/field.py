@@ -1,10 +1,10 @@
 """Effective receptive field: which pixels the centre of a stage's map depends on, and how much.
 
-The gradient of the sum over channels at the centre with respect to the picture; its absolute values, summed over the
-picture's channels and averaged over pictures (Luo et al., Understanding the Effective Receptive Field in Deep
+The gradient of the sum over channels at the centre with respect to the image; its absolute values, summed over the
+image's channels and averaged over images (Luo et al., Understanding the Effective Receptive Field in Deep
 Convolutional Neural Networks, NeurIPS 2016, arXiv 1701.04128).
 
-Shapes: B pictures, C channels, H height, W width.
+Shapes: B images, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class Field:
         maps: float64 [stages, H, W], the share of the gradient at each pixel; each map sums to 1.
         centres: float64 [stages, 2], the middle of what the convolutions see of the map's position, in pixels from the
             upper left.
-        pictures: over how many pictures the gradients are averaged.
+        images: over how many images the gradients are averaged.
     """
 
     stages: tuple[int, ...]
     maps: np.ndarray
     centres: np.ndarray
-    pictures: int
+    images: int
 
     def area(self, share: float) -> np.ndarray:
-        """float64 [stages]: the smallest part of the picture, from 0 to 1, that holds this share of the gradient."""
+        """float64 [stages]: the smallest part of the image, from 0 to 1, that holds this share of the gradient."""
         flat = -np.sort(-self.maps.reshape(len(self.maps), -1), axis=1)
         # An ulp of rounding in the sum must not ask for one pixel more.
         needed = (np.cumsum(flat, axis=1) < share - 1e-9).sum(axis=1) + 1
@@ -84,15 +84,15 @@ def effective_field(
 
     Args:
         model: left as it is.
-        batches: prepared pictures `[B, C, H, W]`, all of one size.
+        batches: prepared images `[B, C, H, W]`, all of one size.
         stages: which, from 1; None for all.
         through_gate: whether gradients go through the gates too. They see all positions through a mean, so with them
             no pixel is without influence; without them what is left is what the branches and convolutions read.
 
     Raises:
-        DataError: no picture, or pictures of several sizes.
+        DataError: no image, or images of several sizes.
         FloatingPointError: the gradients are not finite, or all zero.
-        ModelError: a stage that the network has not, a picture that does not fit it.
+        ModelError: a stage that the network has not, an image that does not fit it.
     """
     chosen = check_stages(model, stages or range(1, model.config.stages + 1))
     total: np.ndarray | None = None
@@ -114,13 +114,13 @@ def effective_field(
             stacked = np.stack(gradients)
             if total is not None and total.shape != stacked.shape:
                 raise DataError(
-                    f"pictures of {total.shape[1]}×{total.shape[2]} and of {stacked.shape[1]}×{stacked.shape[2]} "
-                    "pixels: the field is averaged over pictures of one size"
+                    f"images of {total.shape[1]}×{total.shape[2]} and of {stacked.shape[1]}×{stacked.shape[2]} "
+                    "pixels: the field is averaged over images of one size"
                 )
             total = stacked if total is None else total + stacked
             count += len(images)
     if total is None:
-        raise DataError("no picture is given: the field is averaged over pictures")
+        raise DataError("no image is given: the field is averaged over images")
     sums = total.sum(axis=(1, 2), keepdims=True)
     if not np.isfinite(sums).all() or not sums.all():
         raise FloatingPointError("the gradients are not finite, or all zero; the weights may be broken")

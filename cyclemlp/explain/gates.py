@@ -1,6 +1,6 @@
 """What the gates do over a data set: how they weight the branches in each block.
 
-Shapes: B pictures, C channels, K branches.
+Shapes: B images, C channels, K branches.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class BlockGates:
 
     Attributes:
         stage, block: from 1.
-        mean: float64 [C, K], mean weight over the pictures; each row sums to 1.
-        spread: float64 [C, K], standard deviation over the pictures.
+        mean: float64 [C, K], mean weight over the images; each row sums to 1.
+        spread: float64 [C, K], standard deviation over the images.
     """
 
     stage: int
@@ -33,7 +33,7 @@ class BlockGates:
 
     @property
     def branch_mean(self) -> np.ndarray:
-        """float64 [K]: mean over pictures and channels; sums to 1."""
+        """float64 [K]: mean over images and channels; sums to 1."""
         return self.mean.mean(axis=0)
 
     @property
@@ -42,8 +42,8 @@ class BlockGates:
         return self.mean.std(axis=0)
 
     @property
-    def over_pictures(self) -> np.ndarray:
-        """float64 [K]: standard deviation over the pictures, in a channel, averaged over channels."""
+    def over_images(self) -> np.ndarray:
+        """float64 [K]: standard deviation over the images, in a channel, averaged over channels."""
         return self.spread.mean(axis=0)
 
 
@@ -53,25 +53,25 @@ class Gates:
 
     Attributes:
         branches: names of the K branches: h, w, c.
-        pictures: over how many.
+        images: over how many.
         blocks: in the order of the network.
     """
 
     branches: tuple[str, ...]
-    pictures: int
+    images: int
     blocks: list[BlockGates]
 
 
 def gate_weights(model: CycleMLP, batches: Iterable[np.ndarray | paddle.Tensor]) -> Gates:
-    """Mean and spread of the gates' weights over pictures.
+    """Mean and spread of the gates' weights over images.
 
     Args:
         model: left as it is.
-        batches: prepared pictures `[B, C, H, W]`; their sizes may differ.
+        batches: prepared images `[B, C, H, W]`; their sizes may differ.
 
     Raises:
-        ModelError: a network without gates, or with one branch only; a picture that does not fit it.
-        DataError: no picture.
+        ModelError: a network without gates, or with one branch only; an image that does not fit it.
+        DataError: no image.
         FloatingPointError: the weights are not finite.
     """
     if not model.config.gate:
@@ -101,7 +101,7 @@ def gate_weights(model: CycleMLP, batches: Iterable[np.ndarray | paddle.Tensor])
                 sums[place][1] += (weights**2).sum(axis=0)
             count += len(batch)
     if not count:
-        raise DataError("no picture is given: the gates' weights depend on pictures")
+        raise DataError("no image is given: the gates' weights depend on images")
     blocks = []
     for (stage, block), (total, squares) in sums.items():
         mean = np.asarray(total) / count

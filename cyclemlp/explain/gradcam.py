@@ -4,7 +4,7 @@ Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-
 1610.02391. For the last stage no gradient is needed: the logit is the head's weights times the mean of the normalised
 map, so the map of a class is exactly those weights times the map (CAM, Zhou et al., CVPR 2016).
 
-Shapes: B pictures, K classes, C channels, H height, W width; h, w of a stage's map.
+Shapes: B images, K classes, C channels, H height, W width; h, w of a stage's map.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cyclemlp.network import CycleMLP
 
 @dataclass(frozen=True)
 class GradCam:
-    """Maps of one class for each of some pictures.
+    """Maps of one class for each of some images.
 
     Attributes:
         classes: int64 [B], whose map it is.
@@ -36,7 +36,7 @@ class GradCam:
     maps: dict[int, np.ndarray]
 
     def heat(self, stage: int) -> np.ndarray:
-        """What speaks for the class, by share of the picture's greatest value: float32 [B, h, w] in [0, 1].
+        """What speaks for the class, by share of the image's greatest value: float32 [B, h, w] in [0, 1].
 
         All 0 where nothing speaks for it.
         """
@@ -56,16 +56,16 @@ def grad_cam(
     classes: Sequence[int] | np.ndarray | None = None,
     stages: Iterable[int] | None = None,
 ) -> GradCam:
-    """Grad-CAM of one class for each picture.
+    """Grad-CAM of one class for each image.
 
     Args:
         model: with a head; left as it is.
-        images: prepared pictures `[B, C, H, W]`, of any size that the network takes.
-        classes: [B]; None for the most probable one of each picture.
+        images: prepared images `[B, C, H, W]`, of any size that the network takes.
+        classes: [B]; None for the most probable one of each image.
         stages: which maps, from 1; None for the last.
 
     Raises:
-        ModelError: a network without a head, a class or stage that it has not, a picture that does not fit it.
+        ModelError: a network without a head, a class or stage that it has not, an image that does not fit it.
         FloatingPointError: the logits are not finite.
     """
     if model.config.features_only or not model.config.num_classes:
@@ -83,7 +83,7 @@ def grad_cam(
         wanted = values.argmax(axis=1) if classes is None else np.asarray(classes, dtype=np.int64)
         if wanted.shape != (len(values),) or (wanted < 0).any() or (wanted >= values.shape[1]).any():
             raise ModelError(
-                f"classes {wanted.tolist()} for {len(values)} pictures; give one a picture, from 0 to "
+                f"classes {wanted.tolist()} for {len(values)} images; give one an image, from 0 to "
                 f"{values.shape[1] - 1}"
             )
         found = {}

@@ -1,6 +1,6 @@
 """Looking into a network while it works, without changing it.
 
-Shapes: B pictures, H height, W width, C channels.
+Shapes: B images, H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -70,5 +70,5 @@ def forward_with_stages(model: CycleMLP, images: paddle.Tensor) -> tuple[Any, li
 
 
 def as_images(images: np.ndarray | paddle.Tensor) -> paddle.Tensor:
-    """Prepared pictures `[B, C, H, W]` as a tensor of their own, apart from any gradient."""
+    """Prepared images `[B, C, H, W]` as a tensor of their own, apart from any gradient."""
     return paddle.to_tensor(images.numpy() if isinstance(images, paddle.Tensor) else images)

@@ -130,7 +130,7 @@ class CPUCycleMixer(CycleMixer):
     * one product: the gate is linear up to its softmax, so its input follows from the means of the shifted inputs,
       before any large product. With the weights a₁…a_K of an image known, Σₖ aₖ ⊙ (Wₖ xₖ + bₖ), then the projection P,
       is Σₖ (P diag(aₖ) Wₖ) xₖ plus one bias: K products with matrices of the image's own in place of K + 1 and the
-      weighting, and no branch's output is ever stored. Making the matrices takes K·C³, and saves H·W·C² multiply-adds,
+      weighting, and no branch's output is ever stored. Making the matrices takes K·C³, and saves H·W·C² MACs,
       so this form runs where H·W ≥ K·C: at 224² pixels in stages 1 and 2.
 
     Without the gate the branches are summed. This too is K products, Σₖ xₖ (Wₖ P) plus one bias, where making the

@@ -8,9 +8,9 @@ What runtimes do well decides, measured (docs/export.md has the figures):
   of one-hot kernels and each channel FC as a 1×1 convolution, a stage is a chain of them and costs what plain channel
   FCs cost.
 * Paddle Inference is better with matrix products over `[B, H, W, C]`, transposed around the shift alone, from a few
-  pictures on.
+  images on.
 * Slices that are padded and concatenated, with the channels sorted once by their offset, were no faster. With the gate
-  folded into per-picture products as well, Paddle gained a sixth for eight pictures and the others lost; it is left
+  folded into per-image products as well, Paddle gained a sixth for eight images and the others lost; it is left
   out for its size.
 """
 
@@ -77,7 +77,7 @@ class _Embedding(nn.Layer):
     """Patch embedding or downsampling: a convolution, and perhaps a norm → `[B, H, W, C]`.
 
     Args:
-        channels_last: whether it takes `[B, H, W, C]`, rather than a picture `[B, C, H, W]`.
+        channels_last: whether it takes `[B, H, W, C]`, rather than an image `[B, C, H, W]`.
     """
 
     def __init__(self, weights: Weights, stride: int, padding: int | list[int], channels_last: bool) -> None:

@@ -5,7 +5,7 @@ from cyclemlp._paddle import require_paddle
 require_paddle()
 
 from cyclemlp.network.config import BRANCHES, CycleMLPConfig
-from cyclemlp.network.cost import PartCost, multiply_adds, parameter_count, part_costs
+from cyclemlp.network.cost import PartCost, count_macs, parameter_count, part_costs
 from cyclemlp.network.cyclemlp import CycleBlock, CycleFC, CycleMixer, CycleMLP, CycleShift, Mlp
 from cyclemlp.network.drop_path import DropPath
 from cyclemlp.network.features import CycleMLPFeatures, build_network
@@ -28,7 +28,7 @@ __all__ = [
     "Variant",
     "build_network",
     "canonical_name",
-    "multiply_adds",
+    "count_macs",
     "parameter_count",
     "part_costs",
 ]

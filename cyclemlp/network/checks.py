@@ -16,7 +16,7 @@ def check_input(x: paddle.Tensor, channels: int, least: int) -> None:
     height, width = x.shape[2:]
     if 0 <= height < least or 0 <= width < least:
         raise ModelError(
-            f"the picture is {height}×{width} pixels (height×width); this network needs at least {least} in both "
+            f"the image is {height}×{width} pixels (height×width); this network needs at least {least} in both "
             "directions: resize or pad it"
         )
 

@@ -28,7 +28,7 @@ class CycleMLPConfig:
 
     Attributes:
         num_classes: outputs of the head; 0 for no head (the network then returns pooled features).
-        in_chans: channels of the picture.
+        in_chans: channels of the image.
         embed_dims: width of each stage, C₁…C₄; each divisible by 4 (the gate's hidden width is C / 4).
         depths: blocks of each stage.
         mlp_ratios: hidden width of the channel MLP over the stage's width.
@@ -174,7 +174,7 @@ class CycleMLPConfig:
 
     @property
     def patch_padding(self) -> tuple[int, int]:
-        """Rows of zeros, in pixels, before and after the picture in each direction, for the patch embedding.
+        """Rows of zeros, in pixels, before and after the image in each direction, for the patch embedding.
 
         2 and 2 for 7×7 patches of stride 4: H pixels give about H / 4 rows. Patches that do not overlap begin at the
         first pixel, and what does not fill the last one is filled up, as in Swin: ⌈H / stride⌉ rows.
@@ -186,7 +186,7 @@ class CycleMLPConfig:
 
     @property
     def min_size(self) -> int:
-        """Smallest height and width of a picture, in pixels."""
+        """Smallest height and width of an image, in pixels."""
         return self.strides[-1]
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class PartCost:
         name: what it is, within the place.
         times: how many there are of it: the stage's blocks, else 1.
         height, width, channels: of what it gives.
-        parameters, multiply_adds: of all of them together.
+        parameters, macs: of all of them together.
     """
 
     place: str
@@ -26,20 +26,20 @@ class PartCost:
     width: int
     channels: int
     parameters: int
-    multiply_adds: int
+    macs: int
 
 
 def part_costs(config: CycleMLPConfig, height: int = 224, width: int = 224) -> list[PartCost]:
-    """Every part of a network with its shape, parameters and multiply-adds, in the order of the forward.
+    """Every part of a network with its shape, parameters and MACs, in the order of the forward.
 
     Args:
         config: the architecture.
-        height, width: of the picture, in pixels.
+        height, width: of the image, in pixels.
     """
     parts: list[PartCost] = []
 
-    def add(place: str, name: str, c: int, parameters: int, multiply_adds: int = 0, times: int = 1) -> None:
-        parts.append(PartCost(place, name, times, h, w, c, times * parameters, times * multiply_adds))
+    def add(place: str, name: str, c: int, parameters: int, macs: int = 0, times: int = 1) -> None:
+        parts.append(PartCost(place, name, times, h, w, c, times * parameters, times * macs))
 
     pad = sum(config.patch_padding)
     h, w = ((n + pad - config.patch_size) // config.patch_stride + 1 for n in (height, width))
@@ -85,17 +85,17 @@ def part_costs(config: CycleMLPConfig, height: int = 224, width: int = 224) -> l
     return parts
 
 
-def multiply_adds(config: CycleMLPConfig, height: int = 224, width: int = 224) -> int:
-    """Multiply-adds of one picture's forward, over convolutions, linears and Cycle FCs.
+def count_macs(config: CycleMLPConfig, height: int = 224, width: int = 224) -> int:
+    """MACs of one image's forward, over convolutions, linears and Cycle FCs.
 
     This is what the paper calls FLOPs. Norms, activations, the gate's weighting and the shifts, which
     multiply nothing by definition, are not counted.
 
     Args:
         config: the architecture.
-        height, width: of the picture, in pixels.
+        height, width: of the image, in pixels.
     """
-    return sum(part.multiply_adds for part in part_costs(config, height, width))
+    return sum(part.macs for part in part_costs(config, height, width))
 
 
 def parameter_count(config: CycleMLPConfig) -> int:

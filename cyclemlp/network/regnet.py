@@ -2,7 +2,7 @@
 
 Source: Designing Network Design Spaces, Radosavovic, Kosaraju, Girshick, He, Dollár, CVPR 2020,
 arXiv 2003.13678: a network is four numbers (w_0, w_a, w_m, depth), from which the widths follow, and a
-group width. Batch norm has epsilon 1e-5. Trained in PaddleClas on 224² pictures normalised as ImageNet's are.
+group width. Batch norm has epsilon 1e-5. Trained in PaddleClas on 224² images normalised as ImageNet's are.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RegNetConfig:
         return [(int(w), int((widths == w).sum())) for w in np.unique(widths)]
 
 
-#: Table 2 of the paper's appendix; the size is in multiply-adds at 224².
+#: Table 2 of the paper's appendix; the size is in MACs at 224².
 REGNETX = {
     "regnetx_200mf": RegNetConfig(36.44, 24, 2.49, 13, 8),
     "regnetx_400mf": RegNetConfig(24.48, 24, 2.54, 22, 16),

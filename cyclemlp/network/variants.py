@@ -17,8 +17,8 @@ class Variant:
         config: architecture.
         from_paper: whether the paper has it; the small ones are ours.
         inferred: no code of it was published: the architecture was inferred from the paper's words and counts of
-            parameters and multiply-adds, and no weights that were seen confirm it (docs/variants.md).
-        params_published, macs_published: parameters in millions, multiply-adds in 10⁹ at 224×224 (the
+            parameters and MACs, and no weights that were seen confirm it (docs/variants.md).
+        params_published, macs_published: parameters in millions, MACs in 10⁹ at 224×224 (the
             paper's "FLOPs"), as published.
         top1_published: ImageNet-1k top-1 in % as published (table 2 of the paper).
         seed_top1, seed_top5, seed_loss: of the published weights, measured by the Paddle 2.1 reproduction
@@ -85,7 +85,7 @@ def _inferred(
 
 
 def _small(embed_dims: tuple[int, ...], depths: tuple[int, ...], size: int, **config: Any) -> Variant:
-    # Overlapping patches as in the paper, at the stride that suits a small picture.
+    # Overlapping patches as in the paper, at the stride that suits a small image.
     return Variant(
         CycleMLPConfig(embed_dims=embed_dims, depths=depths, mlp_ratios=(4, 4, 4, 4), **config),
         from_paper=False,
@@ -109,7 +109,7 @@ VARIANTS: dict[str, Variant] = {
     "cyclemlp_t_inferred": _inferred("tiny", 96, (2, 2, 6, 2), (28, 4.4, 81.3)),
     "cyclemlp_s_inferred": _inferred("small", 96, (2, 2, 18, 2), (50, 8.5, 82.9)),
     "cyclemlp_b_inferred": _inferred("base", 128, (2, 2, 18, 2), (88, 15.2, 83.4)),
-    # Ours, for small pictures, demonstrations and tests.
+    # Ours, for small images, demonstrations and tests.
     "cyclemlp_nano": _small((24, 48, 72, 96), (1, 1, 2, 1), 32, patch_size=3, patch_stride=2),
     "cyclemlp_micro": _small((32, 64, 128, 192), (1, 1, 3, 1), 96),
 }

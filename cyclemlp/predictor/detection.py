@@ -1,6 +1,6 @@
 """Detectors as `cyclemlp det export` writes them: boxes with names and scores, and their masks.
 
-Shapes: K classes, M candidates, N objects; h, w of the resized and H, W of the original picture.
+Shapes: K classes, M candidates, N objects; h, w of the resized and H, W of the original image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import to_channels, upright
+from cyclemlp.data.images import to_channels, upright
 from cyclemlp.data.resampling import as_array
 from cyclemlp.data.transforms import Finish, Left
 from cyclemlp.deploy import ExportError
@@ -199,7 +199,7 @@ def _preparation(model: Network) -> tuple[tuple[int, int], bool, int, Preprocess
         elif name == "PadBatch":
             stride = max(1, how.get("pad_to_stride", 1))
         elif name not in ("Decode", "Permute"):
-            raise ExportError(f"{folder} prepares pictures with {name}: {how}, which is unknown here")
+            raise ExportError(f"{folder} prepares images with {name}: {how}, which is unknown here")
     if target is None:
-        raise ExportError(f"{folder} says no size to which pictures are resized; give TestReader a Resize")
+        raise ExportError(f"{folder} says no size to which images are resized; give TestReader a Resize")
     return (int(target[0]), int(target[1])), keep_ratio, stride, preprocessing

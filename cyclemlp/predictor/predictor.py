@@ -15,7 +15,7 @@ from typing import Any, Union, overload
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import DecodedPicture, PictureFile
+from cyclemlp.data.images import DecodedImage, EncodedImage
 from cyclemlp.deploy import ExportMetadata, Output, is_exported, load_exported
 from cyclemlp.errors import ConfigError, DataError, ModelError
 from cyclemlp.predictor.detection import Detection
@@ -211,7 +211,7 @@ def _opened(image: ImageLike, number: int) -> tuple[str, ImageSource]:
     """What to call an image, and what decodes it."""
     name = f"image {number}"
     if isinstance(image, Image.Image):
-        return str(getattr(image, "filename", "") or name), DecodedPicture(image)
+        return str(getattr(image, "filename", "") or name), DecodedImage(image)
     if isinstance(image, np.ndarray):
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
@@ -219,11 +219,11 @@ def _opened(image: ImageLike, number: int) -> tuple[str, ImageSource]:
                 f"{name} is a {image.dtype} array of shape {image.shape}; expected uint8 [height, width] or "
                 "[height, width, 1, 3 (RGB) or 4 (RGBA)]"
             )
-        return name, DecodedPicture(
+        return name, DecodedImage(
             Image.fromarray(image[..., 0] if image.ndim == 3 and channels == 1 else image)
         )
     if isinstance(image, str | os.PathLike):
-        return os.fspath(image), PictureFile(Path(image), f"image {number}")
+        return os.fspath(image), EncodedImage(Path(image), f"image {number}")
     raise DataError(f"{name} is a {type(image).__name__}; expected a path, a Pillow image or a uint8 array")
 
 

@@ -1,4 +1,4 @@
-"""What is done for each kind of model: from a picture to the network's input, from outputs to an answer.
+"""What is done for each kind of model: from an image to the network's input, from outputs to an answer.
 
 Shapes: C channels, H height, W width of the input; h, w of maps; K classes; N objects.
 """
@@ -32,11 +32,11 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture as the network gets it.
+    """An image as the network gets it.
 
     Attributes:
         pixels: uint8 [H, W, C].
-        seen: the part of the picture that this is, in its pixels; beyond the picture where black was added.
+        seen: the part of the image that this is, in its pixels; beyond the image where black was added.
     """
 
     pixels: np.ndarray
@@ -52,7 +52,7 @@ class Wishes:
 
 
 class ImageSource(Protocol):
-    """An image that can be decoded, such as `PictureFile`.
+    """An image that can be decoded, such as `EncodedImage`.
 
     Attributes:
         size: width and height in pixels.
@@ -105,16 +105,16 @@ class Task(Protocol):
     class_names: list[str] | None
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height to which a picture of this size is resized, before any crop."""
+        """Width and height to which an image of this size is resized, before any crop."""
 
     def prepare(self, file: ImageSource) -> Prepared:
-        """Decode a picture and bring it to the network's size. Raises DataError if it is damaged."""
+        """Decode an image and bring it to the network's size. Raises DataError if it is damaged."""
 
     def run(self, batch: list[Prepared]) -> list[Outputs]:
-        """The outputs for each of some pictures whose pixels have one shape."""
+        """The outputs for each of some images whose pixels have one shape."""
 
     def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
-        """JSON values from the outputs for one picture. Raises FloatingPointError if they are not finite."""
+        """JSON values from the outputs for one image. Raises FloatingPointError if they are not finite."""
 
 
 def open_task(model: Network, class_names: Sequence[str] | None = None) -> Task:
@@ -125,7 +125,7 @@ def open_task(model: Network, class_names: Sequence[str] | None = None) -> Task:
         class_names: in place of the model's own.
 
     Raises:
-        ExportError: it is for something that is not served, or prepares pictures in a way unknown here.
+        ExportError: it is for something that is not served, or prepares images in a way unknown here.
     """
     metadata = model.metadata
     if metadata.task == "classification" and model.output("logits"):
@@ -170,7 +170,7 @@ class _OneModel:
         }
 
     def run(self, batch: list[Prepared]) -> list[Outputs]:
-        """The outputs for each of some pictures whose pixels have one shape."""
+        """The outputs for each of some images whose pixels have one shape."""
         pixels = np.stack([prepared.pixels for prepared in batch])
         outputs = self._model(self._finish(pixels, [Left()] * len(batch)))
         return [{name: array[i] for name, array in outputs.items()} for i in range(len(batch))]
@@ -240,7 +240,7 @@ class Segmentation(_OneModel):
         for transform in self._transforms:
             if transform.get("type") not in (*_RESIZE, "Normalize"):
                 raise ExportError(
-                    f"{model.path} prepares pictures with {transform.get('type')}, which is unknown here; known are "
+                    f"{model.path} prepares images with {transform.get('type')}, which is unknown here; known are "
                     f"{', '.join(_RESIZE)} and Normalize: change val_dataset's transforms and export it again"
                 )
         if self._names and len(self._names) > MOST_MASK_CLASSES:
@@ -249,7 +249,7 @@ class Segmentation(_OneModel):
             )
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """As the model's validation pictures were."""
+        """As the model's validation images were."""
         for transform in self._transforms:
             resize = _RESIZE.get(transform["type"])
             size = resize(size, transform) if resize else size
@@ -260,7 +260,7 @@ class Segmentation(_OneModel):
         return size
 
     def prepare(self, file: ImageSource) -> Prepared:
-        """The whole picture, resized."""
+        """The whole image, resized."""
         image = prepared(file.decode(), self._preprocessing)
         seen, size = (0, 0, image.width, image.height), self.resized(image.size)
         if size != image.size:
@@ -326,7 +326,7 @@ def _by_target(size: tuple[int, int], transform: Mapping[str, Any]) -> tuple[int
     width, height = transform.get("target_size", (512, 512))
     if not transform.get("keep_ratio", False):
         return int(width), int(height)
-    # The target is a frame, in whichever direction the picture lies.
+    # The target is a frame, in whichever direction the image lies.
     factor = min(max(width, height) / max(size), min(width, height) / min(size))
     return scaled(size, factor)
 

@@ -40,7 +40,7 @@ def plot_dense_curves(
 ) -> Path:
     """Losses by step, and metrics by step and by minutes of training, of one or several runs.
 
-    The picture of one run has a colour a line and shows the parts of the loss too. That of several has a colour a
+    The figure of one run has a colour a line and shows the parts of the loss too. That of several has a colour a
     run: at one height of the last panel stand the runs' metrics at equal time.
 
     Args:

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: calibration, accuracy by class, confused pairs, accuracy and cost by input size."""
+"""Figures of an evaluation: calibration, accuracy by class, confused pairs, accuracy and cost by input size."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def plot_calibration(
     *,
     title: str | None = None,
 ) -> Path:
-    """Reliability diagram: the share of right answers by the answer's probability; below, how many pictures there are.
+    """Reliability diagram: the share of right answers by the answer's probability; below, how many images there are.
 
     A well calibrated network's bars end on the diagonal. Orange marks how far a bar falls short of the bin's mean
     probability, or passes it.
 
     Args:
-        counts: pictures in each of M equally wide bins of 0..1, [M].
+        counts: images in each of M equally wide bins of 0..1, [M].
         confidence: mean probability in each, [M]; NaN in an empty bin.
         accuracy: share of right answers in each, in 0..1, [M]; NaN likewise.
         intervals: ends of its confidence interval, in 0..1, [M, 2].
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
     Raises:
-        DataError: there is no picture.
+        DataError: there is no image.
         MissingDependencyError: matplotlib is not installed.
     """
     there = np.asarray(counts) > 0
     if not there.any():
-        raise DataError("no picture, so nothing to draw of its calibration")
+        raise DataError("no image, so nothing to draw of its calibration")
     bins = len(counts)
     width = 1 / bins
     middles = (np.arange(bins) + 0.5)[there] * width
@@ -77,7 +77,7 @@ def plot_calibration(
         above.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02), axisbelow=True)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
         below.bar(middles, 100 * counts[there] / counts.sum(), width * 0.92, color=GREY)
-        below.set(xlabel="probability of the answer", ylabel="pictures, %", axisbelow=True)
+        below.set(xlabel="probability of the answer", ylabel="images, %", axisbelow=True)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         return _save(figure, path)
@@ -87,7 +87,7 @@ def plot_class_accuracy(
     names: Sequence[str],
     accuracy: np.ndarray,
     intervals: np.ndarray,
-    pictures: np.ndarray,
+    images: np.ndarray,
     path: str | os.PathLike[str],
     *,
     mean: float,
@@ -101,7 +101,7 @@ def plot_class_accuracy(
         names: of K classes.
         accuracy: in percent, [K]; NaN leaves a class out.
         intervals: their ends in percent, [K, 2].
-        pictures: of each class, [K].
+        images: of each class, [K].
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
         mean: of the accuracies, drawn as a line.
 
@@ -109,10 +109,10 @@ def plot_class_accuracy(
         DataError: no class has an accuracy, or the lengths differ.
         MissingDependencyError: matplotlib is not installed.
     """
-    lengths = {len(names), len(accuracy), len(intervals), len(pictures)}
+    lengths = {len(names), len(accuracy), len(intervals), len(images)}
     if len(lengths) != 1 or np.isnan(accuracy).all():
         raise DataError(
-            f"accuracy by class needs as many of each, and a class with pictures; found {sorted(lengths)}"
+            f"accuracy by class needs as many of each, and a class with images; found {sorted(lengths)}"
         )
     order = np.argsort(accuracy, kind="stable")[: int((~np.isnan(accuracy)).sum())]  # NaN stands last
     shown = order if len(order) <= MOST_BARS else order[:LOWEST_BARS]
@@ -148,10 +148,10 @@ def plot_class_accuracy(
         )
         if len(shown) == len(order):
             bars.axvline(mean, color=INK, linestyle="--", linewidth=1.2)
-        bars.set_yticks(places, [f"{_shorten(str(names[i]))} ({pictures[i]:,})" for i in shown], fontsize=9)
+        bars.set_yticks(places, [f"{_shorten(str(names[i]))} ({images[i]:,})" for i in shown], fontsize=9)
         bars.invert_yaxis()
         bars.grid(axis="y", visible=False)
-        bars.set(xlim=(0, 102), xlabel="accuracy, %; in brackets the pictures of the class", axisbelow=True)
+        bars.set(xlim=(0, 102), xlabel="accuracy, %; in brackets the images of the class", axisbelow=True)
         figure.suptitle(
             f"{title or 'Accuracy by class'} · mean {mean:.2f} %",
             x=0.01,
@@ -171,7 +171,7 @@ def plot_confused_pairs(
     """The most frequent confusions as bars: in a matrix of hundreds of classes no single cell can be read.
 
     Args:
-        pairs: true class, predicted class, pictures, their share of the true class's pictures in percent; in the
+        pairs: true class, predicted class, images, their share of the true class's images in percent; in the
             order in which they are drawn.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
@@ -180,7 +180,7 @@ def plot_confused_pairs(
         MissingDependencyError: matplotlib is not installed.
     """
     if not pairs:
-        raise DataError("no picture was taken for another class, so there is no confusion to draw")
+        raise DataError("no image was taken for another class, so there is no confusion to draw")
     with _style():
         figure = _figure(8.2, 1.0 + 0.26 * len(pairs))
         axes = figure.subplots()
@@ -204,7 +204,7 @@ def plot_confused_pairs(
         axes.set(
             xlim=(0, 1.15 * max(counts)),
             axisbelow=True,
-            xlabel="pictures; in brackets the share of the true class's pictures",
+            xlabel="images; in brackets the share of the true class's images",
             title="true class → predicted class",
         )
         if title:
@@ -229,7 +229,7 @@ def plot_mistakes(
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
     Raises:
-        DataError: no picture, or not as many texts.
+        DataError: no image, or not as many texts.
         MissingDependencyError: matplotlib is not installed.
     """
     captions = [
@@ -249,7 +249,7 @@ def plot_differences(
     *,
     title: str | None = None,
 ) -> Path:
-    """Sheet of pictures with the true class and what two networks said.
+    """Sheet of images with the true class and what two networks said.
 
     Args:
         images: as `plot_samples` takes them.
@@ -258,7 +258,7 @@ def plot_differences(
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
     Raises:
-        DataError: no picture, or not as many texts.
+        DataError: no image, or not as many texts.
         MissingDependencyError: matplotlib is not installed.
     """
     captions = [
@@ -272,23 +272,23 @@ def plot_sweep(
     sizes: Sequence[float],
     top1: Sequence[float],
     intervals: Sequence[tuple[float, float]],
-    pictures_per_second: Sequence[float],
-    multiply_adds: Sequence[int | None],
+    images_per_second: Sequence[float],
+    macs: Sequence[int | None],
     path: str | os.PathLike[str],
     *,
     own_size: float,
     title: str | None = None,
     labels: Sequence[str] | None = None,
 ) -> Path:
-    """Accuracy, speed and, where they are known, multiply-adds by input size.
+    """Accuracy, speed and, where they are known, MACs by input size.
 
     Args:
         sizes: sides of the input in pixels, ascending, [N]; of an input that is not square, of the square of the same
             area.
         top1: in percent, [N].
         intervals: ends of their 95 % intervals, [N].
-        pictures_per_second: of the network alone, [N].
-        multiply_adds: of a picture, [N]; None if they are not known.
+        images_per_second: of the network alone, [N].
+        macs: of an image, [N]; None if they are not known.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
         own_size: the size that the model's file names, drawn as a line.
         labels: of the sizes, where they are not the numbers themselves, [N].
@@ -301,12 +301,12 @@ def plot_sweep(
         raise DataError("no size to draw")
     panels: list[tuple[str, str, Sequence[Any]]] = [
         ("Accuracy", "top-1, %", top1),
-        ("Speed of the network", "pictures per second", pictures_per_second),
+        ("Speed of the network", "images/s", images_per_second),
     ]
-    if None not in multiply_adds:
-        unit, name = (1e9, "G") if max(filter(None, multiply_adds)) >= 1e9 else (1e6, "M")
-        cost = [(count or 0) / unit for count in multiply_adds]
-        panels.append(("Cost of a picture", f"multiply-adds, {name}", cost))
+    if None not in macs:
+        unit, name = (1e9, "G") if max(filter(None, macs)) >= 1e9 else (1e6, "M")
+        cost = [(count or 0) / unit for count in macs]
+        panels.append(("MACs of an image", f"MACs, {name}", cost))
     with _style():
         figure = _figure(4.0 * len(panels), 3.5)
         for axes, (heading, label, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):

@@ -1,9 +1,9 @@
-"""Predictions drawn onto their pictures: class masks with a legend; boxes with names, scores and masks.
+"""Predictions drawn onto their images: class masks with a legend; boxes with names, scores and masks.
 
-Arrays in, a Pillow picture out; neither matplotlib nor an engine is needed. A small picture is enlarged by a whole
+Arrays in, a Pillow image out; neither matplotlib nor an engine is needed. A small image is enlarged by a whole
 factor before anything is written on it, so that words are legible at any size.
 
-Shapes: N objects, H and W the picture's height and width.
+Shapes: N objects, H and W the image's height and width.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ OKABE_ITO: tuple[Colour, ...] = (
 )
 #: Colours before they begin anew: as many as an 8-bit mask has values.
 PALETTE_SIZE = 256
-#: The longer side in pixels from which a picture is drawn on as it is.
+#: The longer side in pixels from which an image is drawn on as it is.
 LEGIBLE_SIDE = 480
-#: How far a name is moved from its box to lie on no other, as a share of the picture's longer side.
+#: How far a name is moved from its box to lie on no other, as a share of the image's longer side.
 MOST_MOVED = 0.3
 #: So many names near a box are looked at for room beside them.
 MOST_BESIDE = 64
 #: A legend names every class up to this many; of more, those that the mask holds.
 MOST_ABSENT_CLASSES = 12
-#: Names of the class that is left in the picture's own colours.
+#: Names of the class that is left in the image's own colours.
 BACKGROUND_NAMES = ("background", "_background_")
 #: Environment variable that names a font file.
 FONT_VARIABLE = "CYCLEMLP_FONT"
@@ -70,31 +70,31 @@ def overlay_masks(
     ignore: int | None = 255,
     opacity: float = 0.5,
 ) -> Image.Image:
-    """A picture with its class mask in colours, the regions' outlines, and a legend with their shares of pixels.
+    """An image with its class mask in colours, the regions' outlines, and a legend with their shares of pixels.
 
-    A class called "background" keeps the picture's own colours; pixels to ignore are hatched. The legend stands
-    beside the picture, or below a wide one. It names all classes up to 12, of more those that the mask holds.
+    A class called "background" keeps the image's own colours; pixels to ignore are hatched. The legend stands
+    beside the image, or below a wide one. It names all classes up to 12, of more those that the mask holds.
 
     Args:
         image: a PIL image, or an array [H, W], [H, W, 1] or [H, W, 3], uint8 or floats in [0, 1].
         mask: integers [H, W], each a class from 0 or `ignore`; an array or a PIL image.
         classes: names of the classes, in class order.
         ignore: the value of pixels without a class; None for none.
-        opacity: of the colours, from 0 (outlines only) to 1 (the picture does not show through).
+        opacity: of the colours, from 0 (outlines only) to 1 (the image does not show through).
 
     Returns:
-        An RGB picture, larger than `image` by the legend and by the whole factor that makes its longer side at least
+        An RGB image, larger than `image` by the legend and by the whole factor that makes its longer side at least
         480 pixels.
 
     Raises:
-        DataError: the mask is not of the picture's size, or holds a value that is neither a class nor `ignore`.
+        DataError: the mask is not of the image's size, or holds a value that is neither a class nor `ignore`.
     """
     if not 0 <= opacity <= 1:
         raise ConfigError(f"the opacity is {opacity}; give a number from 0 to 1")
-    picture = _as_picture(image)
-    values = _checked_mask(mask, picture, len(classes), ignore)
+    photo = _as_photo(image)
+    values = _checked_mask(mask, photo, len(classes), ignore)
     words = _Words(classes)
-    canvas, scale = _enlarged(picture)
+    canvas, scale = _enlarged(photo)
     enlarged = values.repeat(scale, axis=0).repeat(scale, axis=1)
     pixels = np.asarray(canvas, dtype=np.float32).copy()
 
@@ -121,30 +121,30 @@ def draw_detections(
     classes: Sequence[str],
     masks: Any | None = None,
 ) -> Image.Image:
-    """A picture with objects: a box, a name and a score each, in the colour of the class, and its mask if given.
+    """An image with objects: a box, a name and a score each, in the colour of the class, and its mask if given.
 
     Objects are drawn by rising score, so that the surest lie on top; names move aside for each other, with a line to
     their box where they do not touch it.
 
     Args:
         image: a PIL image, or an array [H, W], [H, W, 1] or [H, W, 3], uint8 or floats in [0, 1].
-        boxes: float [N, 4], x0 y0 x1 y1 in pixels; what lies outside the picture is cut off.
+        boxes: float [N, 4], x0 y0 x1 y1 in pixels; what lies outside the image is cut off.
         labels: int [N], classes from 0.
         scores: float [N] in [0, 1]; None for the truth, which has none.
         classes: names of the classes, in class order.
         masks: bool [N, H, W]; None for boxes only.
 
     Returns:
-        An RGB picture, larger than `image` by the whole factor that makes its longer side at least 480 pixels.
+        An RGB image, larger than `image` by the whole factor that makes its longer side at least 480 pixels.
 
     Raises:
         DataError: shapes that do not fit, a label that is no class, a box with a coordinate that is not finite or
             that ends before it begins.
     """
-    picture = _as_picture(image)
-    found = _checked_objects(picture, boxes, labels, scores, masks, len(classes))
+    photo = _as_photo(image)
+    found = _checked_objects(photo, boxes, labels, scores, masks, len(classes))
     words = _Words(classes)
-    canvas, scale = _enlarged(picture)
+    canvas, scale = _enlarged(photo)
     order = range(len(found.labels)) if found.scores is None else np.argsort(found.scores, kind="stable")
     width = _line_width(canvas)
     if found.masks is not None:
@@ -177,40 +177,40 @@ def draw_detections(
     return canvas
 
 
-def picture_sheet(
-    pictures: Sequence[Image.Image], captions: Sequence[str] | None = None, *, columns: int = 2
+def image_sheet(
+    images: Sequence[Image.Image], captions: Sequence[str] | None = None, *, columns: int = 2
 ) -> Image.Image:
-    """Pictures side by side on white, each with a line of words below it.
+    """Images side by side on white, each with a line of words below it.
 
     Args:
-        pictures: of any sizes; a column is as wide as its widest, a row as high as its highest.
+        images: of any sizes; a column is as wide as its widest, a row as high as its highest.
         captions: the words of each; None for none.
-        columns: pictures a row.
+        columns: images a row.
 
     Raises:
-        DataError: no picture, or not as many captions.
+        DataError: no image, or not as many captions.
     """
-    if not pictures or (captions is not None and len(captions) != len(pictures)):
+    if not images or (captions is not None and len(captions) != len(images)):
         raise DataError(
-            f"a sheet needs at least one picture and a caption for each; found {len(pictures)} pictures and "
+            f"a sheet needs at least one image and a caption for each; found {len(images)} images and "
             f"{'no' if captions is None else len(captions)} captions"
         )
     words = _Words(captions or [])
-    font = words.font(max(_font_size(picture) for picture in pictures))
+    font = words.font(max(_font_size(image) for image in images))
     below = _line_height(font) if captions else 0
     gap = font.size // 2
-    columns = min(columns, len(pictures))
-    widths = [max(p.width for p in pictures[c::columns]) + gap for c in range(columns)]
-    starts = range(0, len(pictures), columns)
-    heights = [max(p.height for p in pictures[s : s + columns]) + gap + below for s in starts]
+    columns = min(columns, len(images))
+    widths = [max(p.width for p in images[c::columns]) + gap for c in range(columns)]
+    starts = range(0, len(images), columns)
+    heights = [max(p.height for p in images[s : s + columns]) + gap + below for s in starts]
     sheet = Image.new("RGB", (sum(widths) + gap, sum(heights) + gap), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         row, column = divmod(i, columns)
         corner = gap + sum(widths[:column]), gap + sum(heights[:row])
-        sheet.paste(picture, corner)
+        sheet.paste(image, corner)
         if captions:
-            draw.text((corner[0], corner[1] + picture.height), words.name(i), font=font, fill=INK)
+            draw.text((corner[0], corner[1] + image.height), words.name(i), font=font, fill=INK)
     return sheet
 
 
@@ -237,7 +237,7 @@ class _Entry(NamedTuple):
     hatched: bool = False
 
 
-def _as_picture(image: Any) -> Image.Image:
+def _as_photo(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     array = np.asarray(image)
@@ -245,23 +245,23 @@ def _as_picture(image: Any) -> Image.Image:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3) or not array.size:
         raise DataError(
-            f"the picture is an array of shape {list(np.shape(image))}; expected [H, W], [H, W, 1] or [H, W, 3]"
+            f"the image is an array of shape {list(np.shape(image))}; expected [H, W], [H, W, 1] or [H, W, 3]"
         )
     if array.dtype != np.uint8:
         if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
             raise DataError(
-                f"the picture is an array of {array.dtype} from {array.min()} to {array.max()}; expected uint8, or "
+                f"the image is an array of {array.dtype} from {array.min()} to {array.max()}; expected uint8, or "
                 "floats from 0 to 1"
             )
         array = np.rint(array * 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))))
 
 
-def _checked_mask(mask: Any, picture: Image.Image, count: int, ignore: int | None) -> np.ndarray:
+def _checked_mask(mask: Any, image: Image.Image, count: int, ignore: int | None) -> np.ndarray:
     values = np.asarray(mask)
-    if values.shape != (picture.height, picture.width):
+    if values.shape != (image.height, image.width):
         raise DataError(
-            f"the mask has shape {list(values.shape)}; expected [{picture.height}, {picture.width}], the picture's "
+            f"the mask has shape {list(values.shape)}; expected [{image.height}, {image.width}], the image's "
             "height and width"
         )
     if not np.issubdtype(values.dtype, np.integer):
@@ -278,7 +278,7 @@ def _checked_mask(mask: Any, picture: Image.Image, count: int, ignore: int | Non
 
 
 def _checked_objects(
-    picture: Image.Image, boxes: Any, labels: Any, scores: Any | None, masks: Any | None, classes: int
+    image: Image.Image, boxes: Any, labels: Any, scores: Any | None, masks: Any | None, classes: int
 ) -> _Objects:
     numbers = np.asarray(labels)
     count = numbers.size
@@ -286,13 +286,13 @@ def _checked_objects(
     if scores is not None:
         given["scores"] = np.asarray(scores), [count]
     if masks is not None:
-        given["masks"] = np.asarray(masks), [count, picture.height, picture.width]
+        given["masks"] = np.asarray(masks), [count, image.height, image.width]
     for name, (array, expected) in given.items():
         # No objects: an empty list has shape [0].
         if list(array.shape) != expected and (count or array.size):
             raise DataError(
-                f"{name}: shape {list(array.shape)}; expected {expected} for {count} labels on a picture of "
-                f"{picture.width} × {picture.height}"
+                f"{name}: shape {list(array.shape)}; expected {expected} for {count} labels on an image of "
+                f"{image.width} × {image.height}"
             )
     corners = np.asarray(boxes, dtype=np.float64).reshape(count, 4)
     for i, (x0, y0, x1, y1) in enumerate(corners):
@@ -310,10 +310,10 @@ def _checked_objects(
     )
 
 
-def _enlarged(picture: Image.Image) -> tuple[Image.Image, int]:
-    """The picture on which to draw, and how many times as large it is."""
-    scale = max(1, -(-LEGIBLE_SIDE // max(picture.size)))
-    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC), scale
+def _enlarged(image: Image.Image) -> tuple[Image.Image, int]:
+    """The image on which to draw, and how many times as large it is."""
+    scale = max(1, -(-LEGIBLE_SIDE // max(image.size)))
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC), scale
 
 
 # ---- colours and regions
@@ -324,7 +324,7 @@ def _palette() -> tuple[Colour, ...]:
     """Okabe and Ito's colours, then each time the one of a grid that is farthest from all chosen ones."""
     levels = np.linspace(0, 255, 9)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    # Neither near black nor near white: both are met in pictures, and paper is white.
+    # Neither near black nor near white: both are met in images, and paper is white.
     grid = grid[(grid.max(axis=1) >= 90) & (grid.min(axis=1) <= 200)]
     chosen = [np.array(colour, dtype=float) for colour in OKABE_ITO]
     distance = np.min([_colour_distance(grid, colour) for colour in chosen], axis=0)
@@ -352,7 +352,7 @@ def _paint(pixels: np.ndarray, region: np.ndarray, colour: Colour, opacity: floa
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     if not rows.size:
         return
-    # One object covers little of a large picture, and a pixel more tells its edge from the picture's.
+    # One object covers little of a large image, and a pixel more tells its edge from the image's.
     part = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
     pixels, region = pixels[part], region[part]
     pixels[region] += opacity * (np.array(colour, dtype=np.float32) - pixels[region])
@@ -360,7 +360,7 @@ def _paint(pixels: np.ndarray, region: np.ndarray, colour: Colour, opacity: floa
 
 
 def _eroded(region: np.ndarray, width: int) -> np.ndarray:
-    """The pixels of a region that lie `width` or more from its end; the picture's edge is no end."""
+    """The pixels of a region that lie `width` or more from its end; the image's edge is no end."""
     inner = region.copy()
     for _ in range(width):
         padded = np.pad(inner, 1, mode="edge")
@@ -476,7 +476,7 @@ def _text_size(text: str, font: Font) -> tuple[int, int]:
 def _free_place(
     box: np.ndarray, size: tuple[int, int], limits: tuple[int, int], taken: Sequence[Area]
 ) -> Area:
-    """Where the tag of a box goes, inside the picture and on no other tag where that can be.
+    """Where the tag of a box goes, inside the image and on no other tag where that can be.
 
     At a corner of the box; else beside another tag, as near to the box's upper left corner as there is room; else at
     the corner with the fewest other tags under it.
@@ -508,7 +508,7 @@ def _inside(
     limits: tuple[int, int],
     taken: Sequence[Area],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Upper left corners [M, 2] moved into the picture, and how many pixels of other tags each would cover [M]."""
+    """Upper left corners [M, 2] moved into the image, and how many pixels of other tags each would cover [M]."""
     room = np.maximum(np.subtract(limits, size), 0)
     places = np.clip(np.array(corners, dtype=np.float64), 0, room)
     if not taken:
@@ -547,7 +547,7 @@ def _share(count: int, of: int) -> str:
 
 
 def _with_legend(canvas: Image.Image, entries: Sequence[_Entry], font: Font) -> Image.Image:
-    """The picture with the legend at its right, or below if it is more than twice as wide as high."""
+    """The image with the legend at its right, or below if it is more than twice as wide as high."""
     line, gap = _line_height(font), font.size // 2
     width = max(round(font.getlength(entry.text)) for entry in entries) + 3 * line
     beside = canvas.width <= 2 * canvas.height

@@ -1,4 +1,4 @@
-"""Pictures of a run: curves, confusion matrix, sheet of predictions.
+"""Figures of a run: curves, confusion matrix, sheet of predictions.
 
 matplotlib is optional and imported at first use, without pyplot: no display, no global state.
 Blue and orange (Okabe and Ito's) carry all meaning, together with a form or a word:
@@ -68,7 +68,7 @@ RUN_PANELS: tuple[tuple[str, Mapping[str, tuple[str, str]]], ...] = (
     ("Learning rate", {"lr": ("learning rate", "-")}),
 )
 
-#: Of a sheet of pictures: with fewer pictures it is as wide, for its title.
+#: Of a sheet of images: with fewer images it is as wide, for its title.
 LEAST_COLUMNS = 4
 MAX_CLASSES_WITH_COUNTS = 30
 MAX_CLASSES_WITH_NAMES = 60
@@ -132,7 +132,7 @@ def plot_runs(
     *,
     title: str | None = None,
 ) -> Path:
-    """Loss, validation top-1 and learning rate of several runs in one picture: a colour a run.
+    """Loss, validation top-1 and learning rate of several runs in one figure: a colour a run.
 
     Args:
         runs: the legend's name of each run → its epochs, as `plot_curves` takes them.
@@ -193,7 +193,7 @@ def plot_confusion(
     the names stand at the edges; beyond, the most frequent confusions are listed beside the matrix.
 
     Args:
-        matrix: int [K, K], `matrix[true, predicted]` counts pictures.
+        matrix: int [K, K], `matrix[true, predicted]` counts images.
         classes: K names; None numbers them.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
@@ -254,7 +254,7 @@ def plot_predictions(
     columns: int = 8,
     title: str | None = None,
 ) -> Path:
-    """Sheet of pictures with what the network said; wrong answers have a thick orange frame and a cross.
+    """Sheet of images with what the network said; wrong answers have a thick orange frame and a cross.
 
     Args:
         images: PIL images, or arrays [H, W], [H, W, 1] or [H, W, 3], uint8 or floats in [0, 1].
@@ -262,10 +262,10 @@ def plot_predictions(
         probabilities: its probability, in [0, 1].
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
         true: the true class name of each; without it nothing is marked right or wrong.
-        columns: pictures a row.
+        columns: images a row.
 
     Raises:
-        DataError: no picture, or the sequences differ in length.
+        DataError: no image, or the sequences differ in length.
         MissingDependencyError: matplotlib is not installed.
     """
     lengths = {"images": len(images), "predicted": len(predicted), "probabilities": len(probabilities)}
@@ -284,9 +284,9 @@ def plot_predictions(
             if i >= len(images):
                 axes.set_visible(False)
                 continue
-            picture = np.squeeze(np.asarray(images[i]))
-            limits = {"vmin": 0, "vmax": 255 if picture.dtype == np.uint8 else 1}
-            axes.imshow(picture, cmap="gray", **limits)
+            image = np.squeeze(np.asarray(images[i]))
+            limits = {"vmin": 0, "vmax": 255 if image.dtype == np.uint8 else 1}
+            axes.imshow(image, cmap="gray", **limits)
             said = f"{_shorten(str(predicted[i]), 18)} ({100 * probabilities[i]:.0f} %)"
             if true is None:
                 colour, width, caption = GREY, 1.0, said
@@ -315,21 +315,21 @@ def plot_samples(
     columns: int = 8,
     title: str | None = None,
 ) -> Path:
-    """Sheet of pictures with a text under each.
+    """Sheet of images with a text under each.
 
     Args:
         images: PIL images, or arrays [H, W], [H, W, 1] or [H, W, 3], uint8 or floats in [0, 1].
         captions: the text of each, of any number of lines.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
-        columns: pictures a row.
+        columns: images a row.
 
     Raises:
-        DataError: no picture, or not as many texts.
+        DataError: no image, or not as many texts.
         MissingDependencyError: matplotlib is not installed.
     """
     if len(images) != len(captions) or not len(images):
         raise DataError(
-            f"a sheet needs a caption a picture, and at least one; found {len(images)} pictures and {len(captions)} "
+            f"a sheet needs a caption an image, and at least one; found {len(images)} images and {len(captions)} "
             "captions"
         )
     columns = min(columns, max(len(images), LEAST_COLUMNS))
@@ -344,8 +344,8 @@ def plot_samples(
             if i >= len(images):
                 axes.set_visible(False)
                 continue
-            picture = np.squeeze(np.asarray(images[i]))
-            axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+            image = np.squeeze(np.asarray(images[i]))
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
             axes.spines[:].set(visible=True, color=GREY, linewidth=1.0)
             axes.set_xlabel(captions[i], fontsize=8.5, linespacing=1.2)
             axes.set_anchor("N")  # the layout does not know of the room that a square leaves
@@ -433,7 +433,7 @@ def _rgb(colour: str) -> np.ndarray:
 
 
 def require_matplotlib() -> Any:
-    """matplotlib; to be asked for before long work whose end is a picture.
+    """matplotlib; to be asked for before long work whose end is a figure.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -458,7 +458,7 @@ def _figure(width_inches: float, height_inches: float) -> Any:
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> Path:
-    """Write whole or not at all: a reader of the old picture never meets half a new one."""
+    """Write whole or not at all: a reader of the old figure never meets half a new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:

@@ -24,7 +24,7 @@ def plot_severities(
     Args:
         groups: group → corruption → severity (from 1) → error in percent.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
-        clean_error: that on the pictures without corruption, in percent: a level line, and the point at 0.
+        clean_error: that on the images without corruption, in percent: a level line, and the point at 0.
         title: over all panels.
 
     Raises:

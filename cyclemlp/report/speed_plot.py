@@ -14,10 +14,10 @@ from cyclemlp.report.plots import _figure, _run_style, _save, _style
 def plot_speed(
     records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, title: str | None = None
 ) -> Path:
-    """Published top-1 by pictures per second: a line for each runtime, precision, size and batch, a point a model.
+    """Published top-1 by images/s: a line for each runtime, precision, size and batch, a point a model.
 
     Args:
-        records: each with `name`, `runtime`, `precision`, `size`, `batch`, `pictures_per_second` and
+        records: each with `name`, `runtime`, `precision`, `size`, `batch`, `images_per_second` and
             `published_top1_percent`; those without one of the figures are left out.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
@@ -27,7 +27,7 @@ def plot_speed(
     """
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
-        if record.get("pictures_per_second") and record.get("published_top1_percent"):
+        if record.get("images_per_second") and record.get("published_top1_percent"):
             label = f"{record['runtime']}, {record['precision']}, {record['size']}, batch {record['batch']}"
             lines.setdefault(label, []).append(record)
     if not lines:
@@ -36,10 +36,10 @@ def plot_speed(
         figure = _figure(7.2, 4.6 + 0.2 * ((len(lines) + 1) // 2))
         axes = figure.subplots()
         for i, (label, points) in enumerate(lines.items()):
-            points = sorted(points, key=lambda record: record["pictures_per_second"])
+            points = sorted(points, key=lambda record: record["images_per_second"])
             style = {**_run_style(i), "marker": _run_style(i).get("marker") or "o"}
             axes.plot(
-                [p["pictures_per_second"] for p in points],
+                [p["images_per_second"] for p in points],
                 [p["published_top1_percent"] for p in points],
                 label=label,
                 **style,
@@ -47,7 +47,7 @@ def plot_speed(
             for p in points:
                 axes.annotate(
                     p["name"].removeprefix("cyclemlp_").upper(),
-                    (p["pictures_per_second"], p["published_top1_percent"]),
+                    (p["images_per_second"], p["published_top1_percent"]),
                     xytext=(5, 5),
                     textcoords="offset points",
                     fontsize=8,
@@ -59,7 +59,7 @@ def plot_speed(
         axes.margins(0.12)
         axes.set(
             title=title or "Speed and accuracy",
-            xlabel="pictures per second, measured here",
+            xlabel="images/s, measured here",
             ylabel="ImageNet top-1, %, as published in the paper",
         )
         figure.legend(loc="outside lower left", ncols=min(2, len(lines)))

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclemlp._version import __version__
-from cyclemlp.data.pictures import FORMAT_WORDS
+from cyclemlp.data.images import FORMAT_WORDS
 from cyclemlp.errors import DataError
 from cyclemlp.predictor.tasks import ImageSource, Prepared, Task, Wishes
 from cyclemlp.serve.batching import Batcher
@@ -54,7 +54,7 @@ class FoundClass(BaseModel):
     colour: str | None = Field(None, description="of the class in the mask, #rrggbb")
     map: list[list[float]] | None = Field(
         None,
-        description="where the class was seen: rows and columns over the part of the picture that was `seen`; their "
+        description="where the class was seen: rows and columns over the part of the image that was `seen`; their "
         "mean, plus a constant of the class, is its logit",
     )
 
@@ -65,7 +65,7 @@ class FoundObject(BaseModel):
     index: int
     name: str
     score: float = Field(description="in 0..1")
-    box: list[float] = Field(description="left, upper, right, lower, in pixels of the picture")
+    box: list[float] = Field(description="left, upper, right, lower, in pixels of the image")
     colour: str = Field(description="of the class, #rrggbb")
 
 
@@ -77,13 +77,13 @@ class Mask(BaseModel):
     png: str
 
 
-class PictureFacts(BaseModel):
-    """The picture that came, and the part of it that the network saw."""
+class ImageFacts(BaseModel):
+    """The image that came, and the part of it that the network saw."""
 
     width: int
     height: int
     bytes: int
-    seen: list[float] = Field(description="left, upper, right, lower, in pixels of the picture")
+    seen: list[float] = Field(description="left, upper, right, lower, in pixels of the image")
     upright: bool = Field(
         description="whether width, height and pixels are those after turning it as its EXIF says"
     )
@@ -109,7 +109,7 @@ class Options(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the model says about a picture."""
+    """What the model says about an image."""
 
     model: str
     task: str
@@ -118,8 +118,8 @@ class Answer(BaseModel):
     classes: list[FoundClass] | None = None
     objects: list[FoundObject] | None = None
     mask: Mask | None = None
-    picture: PictureFacts
-    batch: int = Field(description="pictures that the network got together")
+    image: ImageFacts
+    batch: int = Field(description="images that the network got together")
     milliseconds: Times
 
 
@@ -130,12 +130,12 @@ class Refusal(BaseModel):
 
 
 _REFUSALS = {
-    400: "an empty, truncated or damaged picture, or a broken form",
+    400: "an empty, truncated or damaged image, or a broken form",
     408: "the request did not come in time",
     403: "a page of another site",
     413: "too many bytes, pixels or scans, or too much time to decode",
     421: "another host than this service answers for",
-    415: f"not a picture in one of {FORMAT_WORDS}",
+    415: f"not an image in one of {FORMAT_WORDS}",
     422: "an impossible or unknown query parameter",
     500: "the model failed",
     503: "busy; come again after Retry-After seconds",
@@ -144,7 +144,7 @@ _BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"picture": {"type": "string", "format": "binary"}}}
+            "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
         },
         **{
             kind: {"schema": {"type": "string", "format": "binary"}}
@@ -166,7 +166,7 @@ def build_app(task: Task, limits: Limits, names: Collection[str] = LOOPBACK) -> 
     app = FastAPI(
         title="CycleMLP",
         version=__version__,
-        description=f"A picture in, what {task.facts['name']} sees in it out.",
+        description=f"An image in, what {task.facts['name']} sees in it out.",
         docs_url=None,  # FastAPI's pages of documentation load their programs from elsewhere
         redoc_url=None,
         lifespan=service.lifespan,
@@ -201,13 +201,13 @@ def build_app(task: Task, limits: Limits, names: Collection[str] = LOOPBACK) -> 
 
     @app.post(
         "/predict",
-        summary="What is on a picture",
+        summary="What is on an image",
         response_model=Answer,
         responses={status: {"model": Refusal, "description": words} for status, words in _REFUSALS.items()},
         openapi_extra={"requestBody": _BODY},
     )
     async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
-        """The body is a picture, or a multipart form with a picture as its file. What it is, its content says."""
+        """The body is an image, or a multipart form with an image as its file. What it is, its content says."""
         return JSONResponse(await service.predict(request, Wishes(options.top, options.maps)))
 
     @app.get("/model", summary="The model, and what is taken")
@@ -216,7 +216,7 @@ def build_app(task: Task, limits: Limits, names: Collection[str] = LOOPBACK) -> 
 
     @app.get("/health", summary="Whether the service answers")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "model": task.facts["name"], "pictures_under_way": service.under_way}
+        return {"status": "ok", "model": task.facts["name"], "images_under_way": service.under_way}
 
     @app.get("/metrics", summary="Counters and times for Prometheus", response_class=Response)
     async def metrics() -> Response:
@@ -254,7 +254,7 @@ class _Measured:
 
 
 class _Service:
-    """The way of a picture through the service."""
+    """The way of an image through the service."""
 
     def __init__(self, task: Task, limits: Limits) -> None:
         self._task, self._limits = task, limits
@@ -309,7 +309,7 @@ class _Service:
     def _counted(self) -> Iterator[None]:
         """Within it an image is under way; one too many is refused."""
         if self.under_way >= self._limits.queue:
-            raise RefusedError(503, f"{self.under_way} pictures are under way, which is the limit; try again")
+            raise RefusedError(503, f"{self.under_way} images are under way, which is the limit; try again")
         self.under_way += 1
         try:
             yield
@@ -343,7 +343,7 @@ class _Service:
             done = await waiting
             found = self._task.answer(done.result, wishes)
         except Exception as error:  # a runtime's own kinds, FloatingPointError
-            raise RefusedError(500, f"the model failed on this picture: {error}") from error
+            raise RefusedError(500, f"the model failed on this image: {error}") from error
         end = time.perf_counter()
         seconds = {
             "read": read - begun,
@@ -351,13 +351,13 @@ class _Service:
             "wait": done.wait_seconds,
             "network": done.run_seconds,
         }
-        self.metrics.picture(seconds)
+        self.metrics.image(seconds)
         facts = self._task.facts
         return {
             **{key: facts[key] for key in ("task", "runtime", "precision")},
             "model": facts["name"],
             **found,
-            "picture": {
+            "image": {
                 "width": file.size[0],
                 "height": file.size[1],
                 "bytes": len(content),

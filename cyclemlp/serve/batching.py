@@ -16,11 +16,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one picture.
+    """What became of one image.
 
     Attributes:
         result: what `run` gave for it.
-        batch: how many pictures ran together.
+        batch: how many images ran together.
         wait_seconds: from its arrival to the start of its batch.
         run_seconds: of the batch.
     """
@@ -40,17 +40,17 @@ class _Waiting(Generic[Item]):
 
 
 class Batcher(Generic[Item]):
-    """Collects pictures, in the order of their arrival, into batches of one shape, and runs one batch at a time.
+    """Collects images, in the order of their arrival, into batches of one shape, and runs one batch at a time.
 
     While a batch runs the next ones arrive, so under load batches fill by themselves. Only a batch that is not full
     waits, and only while another request has been announced: a lone client is answered at once.
 
     Args:
-        run: from pictures of one shape to a result each, in a thread of its own. An error becomes that of every
-            picture of the batch.
-        shape: of a picture; others of the same run with it.
-        most: pictures of a batch.
-        wait_seconds: longest wait of a batch's first picture for others.
+        run: from images of one shape to a result each, in a thread of its own. An error becomes that of every
+            image of the batch.
+        shape: of an image; others of the same run with it.
+        most: images of a batch.
+        wait_seconds: longest wait of a batch's first image for others.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Batcher(Generic[Item]):
 
     @property
     def waiting(self) -> int:
-        """How many pictures wait."""
+        """How many images wait."""
         return len(self._waiting)
 
     @contextmanager
     def announced(self) -> Iterator[Callable[[], None]]:
-        """Within it a picture is on its way, until it is handed over, which the function it gives is called for."""
+        """Within it an image is on its way, until it is handed over, which the function it gives is called for."""
         self._announced += 1
         counted = True
 
@@ -90,7 +90,7 @@ class Batcher(Generic[Item]):
             handed_over()
 
     def submit(self, item: Item) -> asyncio.Future[Done]:
-        """Have a picture run with others of its shape; the error of its future is what `run` raises."""
+        """Have an image run with others of its shape; the error of its future is what `run` raises."""
         waiting = _Waiting(item, self._shape(item), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._changed.set()
@@ -139,7 +139,7 @@ class Batcher(Generic[Item]):
         return sum(waiting.shape == shape for waiting in self._waiting) >= self._most
 
     def _taken(self) -> list[_Waiting[Item]]:
-        """The first picture and the next ones of its shape; others stay, in their order."""
+        """The first image and the next ones of its shape; others stay, in their order."""
         shape, batch, rest = self._waiting[0].shape, list[_Waiting[Item]](), deque[_Waiting[Item]]()
         for waiting in self._waiting:
             fits = len(batch) < self._most and waiting.shape == shape

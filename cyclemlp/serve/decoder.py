@@ -22,12 +22,12 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import (
+from cyclemlp.data.images import (
     FORMAT_WORDS,
-    DecodedPicture,
-    HugePictureError,
-    PictureFile,
-    UnknownPictureError,
+    DecodedImage,
+    EncodedImage,
+    HugeImageError,
+    UnknownImageError,
     to_channels,
     upright,
 )
@@ -59,7 +59,7 @@ class RefusedError(Exception):
         self.status, self.message = status, message
 
 
-def open_upload(content: bytes, name: str, limits: Limits) -> PictureFile:
+def open_upload(content: bytes, name: str, limits: Limits) -> EncodedImage:
     """An image from its content, not decoded yet.
 
     Raises:
@@ -67,18 +67,18 @@ def open_upload(content: bytes, name: str, limits: Limits) -> PictureFile:
     """
     if not content:
         raise RefusedError(
-            400, f"{name} is empty; send a picture as the body, or as a file of a multipart form"
+            400, f"{name} is empty; send an image as the body, or as a file of a multipart form"
         )
     if content.count(START_OF_SCAN) > MOST_SCANS and content.startswith(b"\xff\xd8"):
         raise RefusedError(413, f"{name} is a JPEG in more than {MOST_SCANS} scans; save it anew")
     try:
-        file = PictureFile(Path(name), "upload", content)
-    except UnknownPictureError as error:
+        file = EncodedImage(Path(name), "upload", content)
+    except UnknownImageError as error:
         raise RefusedError(
             415,
-            f"{name} is no picture that is read here; expected {FORMAT_WORDS}, told by the content, not by the name",
+            f"{name} is no image that is read here; expected {FORMAT_WORDS}, told by the content, not by the name",
         ) from error
-    except HugePictureError as error:
+    except HugeImageError as error:
         raise RefusedError(413, _too_many_pixels(name, f"more than {MOST_PIXELS:,}", limits)) from error
     except DataError as error:
         raise RefusedError(400, str(error)) from error
@@ -89,7 +89,7 @@ def open_upload(content: bytes, name: str, limits: Limits) -> PictureFile:
 
 
 def _too_many_pixels(name: str, found: str, limits: Limits) -> str:
-    return f"{name} has {found} pixels; at most {limits.pixels / 1e6:g} million are decoded: send a smaller picture"
+    return f"{name} has {found} pixels; at most {limits.pixels / 1e6:g} million are decoded: send a smaller image"
 
 
 def decode_seconds(content: bytes) -> float:
@@ -126,7 +126,7 @@ class Decoders:
         for decoder in self._all:
             await decoder.end()
 
-    async def decode(self, content: bytes, name: str) -> DecodedPicture:
+    async def decode(self, content: bytes, name: str) -> DecodedImage:
         """The image of an upload.
 
         Raises:
@@ -167,7 +167,7 @@ class Decoders:
             raise RefusedError(answer["status"], answer["message"])
         shape = (answer["height"], answer["width"], self._channels)
         array = np.frombuffer(pixels, np.uint8).reshape(shape)
-        return DecodedPicture(Image.fromarray(array[..., 0] if self._channels == 1 else array))
+        return DecodedImage(Image.fromarray(array[..., 0] if self._channels == 1 else array))
 
     async def _add(self) -> None:
         decoder = await _Decoder.start()

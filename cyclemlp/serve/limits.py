@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from cyclemlp.errors import ConfigError
 
-#: Pillow refuses pictures above this many pixels as decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`).
+#: Pillow refuses images above this many pixels as decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`).
 MOST_PIXELS = 89_478_485
 
 
@@ -15,13 +15,13 @@ class Limits:
     """Limits of one service.
 
     Attributes:
-        body_bytes: of one request, the picture and what is around it.
-        pixels: width times height of a picture, as its header says.
-        queue: pictures being read, prepared, waiting or computed; one more is refused with 503.
+        body_bytes: of one request, the image and what is around it.
+        pixels: width times height of an image, as its header says.
+        queue: images being read, prepared, waiting or computed; one more is refused with 503.
         memory_bytes: of all bodies that are held at a time; what goes beyond is refused with 503.
         read_seconds: from a request's first byte to its last.
-        batch: most pictures that the network gets at once.
-        wait_seconds: longest wait for more pictures, and only while other requests are being read or prepared.
+        batch: most images that the network gets at once.
+        wait_seconds: longest wait for more images, and only while other requests are being read or prepared.
 
     Raises:
         ConfigError: a value that cannot be.
@@ -42,7 +42,7 @@ class Limits:
                 raise ConfigError(f"{field.name} is {value}; give a number above 0")
         if self.pixels > MOST_PIXELS:
             raise ConfigError(
-                f"pictures of {self.pixels / 1e6:g} megapixels are more than Pillow decodes; the limit may be up to "
+                f"images of {self.pixels / 1e6:g} megapixels are more than Pillow decodes; the limit may be up to "
                 f"{MOST_PIXELS / 1e6:.1f}"
             )
         if self.memory_bytes < self.body_bytes:

@@ -16,7 +16,7 @@ class Metrics:
     """Counters of one service.
 
     Args:
-        under_way: says how many pictures are under way.
+        under_way: says how many images are under way.
     """
 
     def __init__(self, under_way: Callable[[], int]) -> None:
@@ -38,16 +38,16 @@ class Metrics:
         )
         self._parts = Histogram(
             "cyclemlp_part_seconds",
-            "of an answered picture: read, decode, wait for the batch, network",
+            "of an answered image: read, decode, wait for the batch, network",
             ["part"],
             buckets=SECONDS,
             registry=registry,
         )
         self._batches = Histogram(
-            "cyclemlp_batch_pictures", "pictures in a batch", buckets=BATCHES, registry=registry
+            "cyclemlp_batch_images", "images in a batch", buckets=BATCHES, registry=registry
         )
         Gauge(
-            "cyclemlp_pictures_under_way", "being read, prepared, waiting or computed", registry=registry
+            "cyclemlp_images_under_way", "being read, prepared, waiting or computed", registry=registry
         ).set_function(under_way)
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -55,14 +55,14 @@ class Metrics:
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def picture(self, seconds: Mapping[str, float]) -> None:
-        """A picture was answered; by part."""
+    def image(self, seconds: Mapping[str, float]) -> None:
+        """An image was answered; by part."""
         for part, value in seconds.items():
             self._parts.labels(part).observe(value)
 
-    def batch(self, pictures: int) -> None:
+    def batch(self, images: int) -> None:
         """A batch begins."""
-        self._batches.observe(pictures)
+        self._batches.observe(images)
 
     def text(self) -> bytes:
         """As Prometheus reads it."""

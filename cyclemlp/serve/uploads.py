@@ -24,7 +24,7 @@ class Memory:
         """Raises RefusedError (503) if that would be too many."""
         if self.held + count > self._most:
             raise RefusedError(
-                503, "the pictures that are being received fill the memory set aside for them; try again"
+                503, "the images that are being received fill the memory set aside for them; try again"
             )
         self.held += count
 
@@ -37,14 +37,14 @@ class Upload:
     """The body of one request; use it as a context manager, so that its memory is counted as long as it is held.
 
     Args:
-        request: with the picture as its body, or as a file of a multipart form.
+        request: with the image as its body, or as a file of a multipart form.
         limits: of size and time.
         memory: shared by all requests.
     """
 
     def __init__(self, request: Request, limits: Limits, memory: Memory) -> None:
         self._request, self._limits, self._memory = request, limits, memory
-        self.size = 0  # bytes, with what is around the picture
+        self.size = 0  # bytes, with what is around the image
 
     def __enter__(self) -> Upload:
         return self
@@ -53,7 +53,7 @@ class Upload:
         self._memory.give_back(self.size)
 
     async def read(self) -> tuple[bytes, str]:
-        """The picture's content, and what to call it.
+        """The image's content, and what to call it.
 
         Raises:
             RefusedError: 400 a broken form, or one without a file; 408 too slow; 413 too long; 503 no memory for it.
@@ -73,7 +73,7 @@ class Upload:
             file = next((value for value in form.values() if isinstance(value, UploadFile)), None)
             if file is None:
                 raise RefusedError(
-                    400, "the multipart form holds no file; send the picture as one, in any field"
+                    400, "the multipart form holds no file; send the image as one, in any field"
                 )
             return await file.read(), file.filename or "the form's file"
         finally:
@@ -88,7 +88,7 @@ class Upload:
             raise RefusedError(
                 413,
                 f"the request has {count:,} bytes or more; at most {self._limits.body_bytes:,} are taken: send a "
-                "smaller picture",
+                "smaller image",
             )
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:

@@ -49,10 +49,10 @@ class TrainingState:
     Attributes:
         epoch: epochs completed.
         step: steps done of the epoch under way.
-        loss_sum, pictures: of the epoch under way: sum over pictures of their training loss, and their number.
+        loss_sum, images: of the epoch under way: sum over images of their training loss, and their number.
         skipped: steps of the epoch under way that overflowed in float16 and changed nothing.
         updates: steps of the whole run that changed the weights.
-        best, best_epoch: best validation top-1 in % so far (without validation pictures: None), and its epoch.
+        best, best_epoch: best validation top-1 in % so far (without validation images: None), and its epoch.
         best_ema, best_ema_epoch: the same of the weights' average.
         scaler: state of the float16 loss scaler.
     """
@@ -60,7 +60,7 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    pictures: int = 0
+    images: int = 0
     best: float | None = None
     best_epoch: int | None = None
     best_ema: float | None = None
@@ -179,7 +179,7 @@ def _check_classes(path: Path, kept: Mapping[str, Any], model: nn.Layer) -> None
         return
     differing = ", ".join(map(shown, sorted(set(old or ()) ^ set(new or ()))[:5]))
     raise DataError(
-        f"{path} was trained on {before} classes, and the pictures now have {now}"
+        f"{path} was trained on {before} classes, and the images now have {now}"
         + (f"; they differ in {differing}" if differing else "" if before != now else " in another order")
         + ". Go on with the same classes, or start a new run from these weights (--weights) with the classes of now"
     )

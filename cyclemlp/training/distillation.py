@@ -1,6 +1,6 @@
 """Knowledge distillation: a loss that also asks a teacher.
 
-Shapes: B pictures, C channels, H height, W width, K classes.
+Shapes: B images, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def build_loss(
         base_loss: of (logits, targets).
         part: of the recipe.
         model: the student, from `create_model`; its number and names of classes must be the teacher's, and its
-            preprocessing says how the teacher's pictures have been normalised.
+            preprocessing says how the teacher's images have been normalised.
         say: takes a text for people on the teacher.
         autocast: makes what the teacher is asked in: mixed precision, where the student is trained so.
 
@@ -128,7 +128,7 @@ def build_loss(
         part.teacher,
         part.weights,
         num_classes=model.config.num_classes,
-        pictures=model.metadata.preprocessing,
+        images=model.metadata.preprocessing,
         classes=model.metadata.classes,
     )
     say(teacher.summary)

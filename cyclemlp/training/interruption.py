@@ -55,7 +55,7 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            # A process that reads pictures, forked with this handler. A terminal sends it Ctrl-C too: the run
+            # A process that reads images, forked with this handler. A terminal sends it Ctrl-C too: the run
             # ends it when it has saved, and does so by SIGTERM.
             if number == signal.SIGTERM:
                 os._exit(128 + number)

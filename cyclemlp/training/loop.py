@@ -1,6 +1,6 @@
 """The training loop.
 
-Every random draw is a function of (seed, epoch, step) or (seed, epoch, picture), so a run that was stopped anywhere
+Every random draw is a function of (seed, epoch, step) or (seed, epoch, image), so a run that was stopped anywhere
 and resumed from a checkpoint ends with the very same bits as one that was not.
 """
 
@@ -57,7 +57,7 @@ class TrainingResult:
 
     Attributes:
         output: its folder.
-        best, best_epoch: best validation top-1 in %, and its epoch; None without validation pictures.
+        best, best_epoch: best validation top-1 in %, and its epoch; None without validation images.
         epochs: one mapping an epoch, as in `log.jsonl`.
     """
 
@@ -89,11 +89,11 @@ def train(
 
     Args:
         recipe: everything that decides the result.
-        train_source, val_source: the pictures; without the latter nothing is evaluated and the last model is kept
+        train_source, val_source: the images; without the latter nothing is evaluated and the last model is kept
             as the best.
         output: the run's folder.
         classes: class names; None takes the source's.
-        workers: processes that read pictures; None takes the recipe's.
+        workers: processes that read images; None takes the recipe's.
         resume, force: see `RunFolder`.
         show_progress: a progress bar on stderr.
         command: what started the run, for its log and README.
@@ -173,7 +173,7 @@ def _train(
     if folder.checkpoint is not None:
         state = load_checkpoint(folder.checkpoint, model, stepper.optimizer, average)
         stepper.amp.load_state_dict(state.scaler)
-        _check_place(state, folder.checkpoint, train_loader.pictures * world.size // len(train_loader))
+        _check_place(state, folder.checkpoint, train_loader.images * world.size // len(train_loader))
         say(f"resuming from {folder.checkpoint}: {state.epoch} epochs and {state.step} steps done")
         if state.epoch >= recipe.run.epochs:
             say(f"nothing is left to do of {recipe.run.epochs} epochs (--epochs gives it more)")
@@ -207,7 +207,7 @@ def _train(
                         record |= _evaluate(name, net, val_loader, world, interruption, show_progress)
             except TrainingFailedError as error:
                 raise TrainingFailedError(f"{error}; {_keep_last_good(state, model, save)}") from None
-            except DataError as error:  # a picture that cannot be read
+            except DataError as error:  # an image that cannot be read
                 if not state.step or not world.is_first:  # the others write nothing
                     raise
                 raise DataError(f"{error}; what was trained is kept in {save()}") from error
@@ -216,7 +216,7 @@ def _train(
                 folder.draw_curves()
                 raise TrainingStoppedError(checkpoint, interruption.signal or signal.SIGTERM)
 
-            state = replace(state, epoch=state.epoch + 1, step=0, loss_sum=0.0, pictures=0, skipped=0)
+            state = replace(state, epoch=state.epoch + 1, step=0, loss_sum=0.0, images=0, skipped=0)
             record |= {"seconds": time.perf_counter() - began, "time": now()}
             record["best"] = _is_best(record, "val_top1", state.best)
             if record["best"]:
@@ -240,12 +240,12 @@ def _train(
     return TrainingResult(folder.path, state.best, state.best_epoch, epochs)
 
 
-def _check_place(state: TrainingState, checkpoint: Path, pictures_per_step: int) -> None:
-    """A place in the middle of an epoch is a number of steps: with others, pictures would be missed or come twice."""
-    if state.pictures != state.step * pictures_per_step:
+def _check_place(state: TrainingState, checkpoint: Path, images_per_step: int) -> None:
+    """A place in the middle of an epoch is a number of steps: with others, images would be missed or come twice."""
+    if state.images != state.step * images_per_step:
         raise ConfigError(
-            f"{checkpoint} is in the middle of an epoch, after {state.step} steps of {state.pictures // state.step} "
-            f"pictures; a step of this run has {pictures_per_step}. Go on with the same batch size and number of "
+            f"{checkpoint} is in the middle of an epoch, after {state.step} steps of {state.images // state.step} "
+            f"images; a step of this run has {images_per_step}. Go on with the same batch size and number of "
             "devices until the epoch's end, or from a checkpoint at one"
         )
 
@@ -288,7 +288,7 @@ def train_epoch(
     place in it, move on; the weights, their average and the optimizer's own count of steps do not.
 
     Returns:
-        train_loss (mean over the epoch's pictures), lr (of the last step), train_pictures_per_second, and for float16
+        train_loss (mean over the epoch's images), lr (of the last step), train_images_per_second, and for float16
         skipped_steps and loss_scale.
 
     Raises:
@@ -301,8 +301,8 @@ def train_epoch(
     done, began = 0, time.perf_counter()
     bar: Progress[Any] = progress(
         desc=f"epoch {state.epoch + 1}/{recipe.run.epochs}",
-        total=loader.pictures * world.size,
-        initial=state.pictures,
+        total=loader.images * world.size,
+        initial=state.images,
         unit="img",
         leave=False,
         disable=not show_progress,
@@ -316,7 +316,7 @@ def train_epoch(
             paddle.seed(_seed(seed, state.epoch, state.step, world.rank))  # of dropout and drop path
             value = stepper.backward(images, targets)
             # Of all processes together, so that they agree on what to do next.
-            pictures, loss_sum, stops = world.sum(
+            count, loss_sum, stops = world.sum(
                 [len(batch.indices), value * len(batch.indices), interruption.signal is not None]
             ).tolist()
             if not math.isfinite(loss_sum):
@@ -332,18 +332,18 @@ def train_epoch(
             state.updates, state.skipped = state.updates + updated, state.skipped + (not updated)
             state.step += 1
             state.loss_sum += loss_sum
-            state.pictures += int(pictures)
-            done += int(pictures)
-            bar.figures(loss=state.loss_sum / state.pictures, lr=f"{lr:.1e}")
-            bar.update(int(pictures))
+            state.images += int(count)
+            done += int(count)
+            bar.figures(loss=state.loss_sum / state.images, lr=f"{lr:.1e}")
+            bar.update(int(count))
             if stops:
                 interruption.signal = interruption.signal or signal.SIGTERM  # another process was told
                 break
     seconds = time.perf_counter() - began
-    figures = {"train_loss": state.loss_sum / max(state.pictures, 1), "lr": lr}
+    figures = {"train_loss": state.loss_sum / max(state.images, 1), "lr": lr}
     if stepper.amp.dtype == "float16":
         figures |= {"skipped_steps": state.skipped, "loss_scale": stepper.amp.scale}
-    return {**figures, "train_pictures_per_second": done / seconds}
+    return {**figures, "train_images_per_second": done / seconds}
 
 
 def _evaluate(
@@ -354,10 +354,10 @@ def _evaluate(
     interruption: Interruption,
     show_progress: bool,
 ) -> dict[str, float]:
-    """Loss and accuracies over the loader's pictures of all processes; nothing if any of them was told to stop."""
-    own, broken = np.zeros(4), None  # right first answers, right among five, sum of losses, pictures
+    """Loss and accuracies over the loader's images of all processes; nothing if any of them was told to stop."""
+    own, broken = np.zeros(4), None  # right first answers, right among five, sum of losses, images
     try:
-        if loader.pictures:
+        if loader.images:
             found = interruption.unless_stopped(lambda: _evaluate_here(model, loader, show_progress))
             own = np.zeros(4) if found is None else found
     except FloatingPointError as error:
@@ -366,11 +366,11 @@ def _evaluate(
         return {}
     if world.any(broken is not None):
         raise TrainingFailedError(world.first_given(broken))
-    top1, top5, loss, pictures = world.sum(own).tolist()
+    top1, top5, loss, images = world.sum(own).tolist()
     return {
-        f"{name}_loss": loss / pictures,
-        f"{name}_top1": 100 * top1 / pictures,
-        f"{name}_top5": 100 * top5 / pictures,
+        f"{name}_loss": loss / images,
+        f"{name}_top1": 100 * top1 / images,
+        f"{name}_top5": 100 * top5 / images,
     }
 
 
@@ -378,7 +378,7 @@ def _evaluate_here(model: nn.Layer, loader: Loader, show_progress: bool) -> np.n
     classify = as_callable(model)
     # A bar of its own, which goes away before the epoch's line is printed.
     bar: Progress[Any] = progress(
-        desc="evaluate", total=loader.pictures, unit="img", leave=False, disable=not show_progress
+        desc="evaluate", total=loader.images, unit="img", leave=False, disable=not show_progress
     )
     with bar:
 
@@ -399,7 +399,7 @@ def _numbers(record: dict[str, Any]) -> dict[str, float]:
 
 
 def _is_best(record: dict[str, Any], figure: str, best: float | None) -> bool:
-    """Whether an epoch's model is kept: without validation pictures always."""
+    """Whether an epoch's model is kept: without validation images always."""
     return figure not in record or best is None or record[figure] > best
 
 
@@ -425,7 +425,7 @@ def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
 
 def _where(state: TrainingState, steps: int, lr: float, loader: Loader, indices: np.ndarray) -> str:
     names = ", ".join(loader.source.name(int(i)) for i in indices[:3])
-    last = f"; the mean loss before it was {state.loss_sum / state.pictures:.4g}" if state.pictures else ""
+    last = f"; the mean loss before it was {state.loss_sum / state.images:.4g}" if state.images else ""
     return (
         f"at epoch {state.epoch + 1}, step {state.step + 1} of {steps}, learning rate {lr:.3g}"
         f"{last}. The batch begins with {names}. Try a lower learning rate, a longer warm-up or "
@@ -445,6 +445,6 @@ def _epoch_line(record: dict[str, Any], epochs: int) -> str:
         words += [f"average's {record['ema_top1']:.2f} %"]
     if record.get("skipped_steps"):
         words += [f"{record['skipped_steps']} steps skipped, loss scale {record['loss_scale']:g}"]
-    words += [f"lr {record['lr']:.2e}", f"{record['train_pictures_per_second']:.0f} pictures/s"]
+    words += [f"lr {record['lr']:.2e}", f"{record['train_images_per_second']:.0f} images/s"]
     words += [format_duration(record["seconds"])]
     return "  ".join(words) + ("  best" if record["best"] and "val_top1" in record else "")

@@ -64,19 +64,19 @@ class ModelPart:
 
 @dataclass
 class DataPart:
-    """Which pictures, and how they are fed.
+    """Which images, and how they are fed.
 
     Attributes:
         train: "digits", or a folder; with `train_list`, names in the list are relative to it.
-        train_list: text file, a line `name label` a picture.
-        val, val_list: the same for the pictures that are evaluated each epoch; `val` defaults to `train` where
+        train_list: text file, a line `name label` an image.
+        val, val_list: the same for the images that are evaluated each epoch; `val` defaults to `train` where
             `val_list` is given, and to the held-out fifth of the digits.
         class_map: file of lines `wordnet-id index`, or "imagenet".
         classes: file of class names, one a line, or "imagenet"; None takes folder names.
         num_classes: how many classes a list without names has, where not all of them need occur in it; None takes
             the highest label plus 1.
-        batch_size: pictures a step, on each device.
-        workers: processes that read pictures; 0 reads in the main one, None decides by number of pictures.
+        batch_size: images a step, on each device.
+        workers: processes that read images; 0 reads in the main one, None decides by number of images.
             Results do not depend on it.
         preprocessing: what differs from the model's own preprocessing (input_size: a side, or height and
             width as [192, 256] or 192x256; crop_pct, interpolation, mean, std, exif); saved with the model and
@@ -99,7 +99,7 @@ class DataPart:
         good = count is None or 1 <= count <= MAX_CLASSES
         _check("data.num_classes", count, good, f"at least 1 and at most {MAX_CLASSES}, or null")
         good = 1 <= self.batch_size <= MAX_BATCH
-        _check("data.batch_size", self.batch_size, good, f"at least 1 picture and at most {MAX_BATCH}")
+        _check("data.batch_size", self.batch_size, good, f"at least 1 image and at most {MAX_BATCH}")
         good = self.workers is None or 0 <= self.workers <= MAX_WORKERS
         _check("data.workers", self.workers, good, f"0 or more processes, at most {MAX_WORKERS}, or null")
         known = [f.name for f in fields(Preprocessing)]
@@ -118,10 +118,10 @@ class DataPart:
 
 @dataclass
 class AugmentPart:
-    """What happens to training pictures: each by itself, then to a batch; see `cyclemlp.data`.
+    """What happens to training images: each by itself, then to a batch; see `cyclemlp.data`.
 
     Attributes:
-        crop_scale: least and greatest area of the part that is taken, as shares of the picture's, in (0, 1].
+        crop_scale: least and greatest area of the part that is taken, as shares of the image's, in (0, 1].
         crop_ratio: least and greatest width / height of the part.
         hflip: probability of mirroring left and right; 0 for digits or writing.
         interpolation: of resizing: nearest, bilinear, bicubic or random (one of the last two); None takes the
@@ -135,7 +135,7 @@ class AugmentPart:
         mixup_prob: probability that a batch is mixed at all.
         mixup_switch_prob: probability of cutmix where both are on.
         mixup_mode: "batch", "pair" or "elem": for what a share is drawn.
-        repeats: repeated augmentation: how often each picture that an epoch takes comes in it; an epoch stays as
+        repeats: repeated augmentation: how often each image that an epoch takes comes in it; an epoch stays as
             long. 1 is none.
     """
 
@@ -200,7 +200,7 @@ class OptimizerPart:
     """AdamW (Loshchilov and Hutter, 2019), without decay on biases and norms.
 
     Attributes:
-        lr: highest learning rate, for a batch of `lr_for_batch` pictures.
+        lr: highest learning rate, for a batch of `lr_for_batch` images.
         lr_for_batch: linear scaling rule: the rate used is lr · batch_size / lr_for_batch; None uses `lr` as is.
         weight_decay: decoupled decay, times the learning rate a step.
         beta1, beta2: decay of the two running means, in [0, 1).
@@ -254,7 +254,7 @@ class OptimizerPart:
         _check("optimizer.accumulate", self.accumulate, good, f"at least 1 part and at most {MAX_BATCH}")
 
     def scaled_lr(self, batch_size: int) -> float:
-        """The highest learning rate for `batch_size` pictures a step, of all devices together."""
+        """The highest learning rate for `batch_size` images a step, of all devices together."""
         return self.lr * batch_size / self.lr_for_batch if self.lr_for_batch else self.lr
 
 
@@ -399,7 +399,7 @@ class RunPart:
     """How long, and what is kept.
 
     Attributes:
-        epochs: passes over the training pictures.
+        epochs: passes over the training images.
         start_epoch: how many of them count as done before the run: their places in the schedule and among the random
             draws are left out. (To go on with a run, resume it.)
         seed: of initial weights, order, augmentation, dropout: one seed, one result.

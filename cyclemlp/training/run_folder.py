@@ -211,7 +211,7 @@ class RunFolder:
             "weights, and each `checkpoint_…/` can be resumed from.",
             "",
             "```sh",
-            f"cyclemlp predict {folder} PICTURE…   # what is on a picture",
+            f"cyclemlp predict {folder} IMAGE…   # what is on an image",
             f"cyclemlp train --resume {folder}   # go on",
             "```",
             "",
@@ -262,7 +262,7 @@ class _NoWriter:
 
 
 def versions() -> dict[str, str]:
-    """What a result may depend on: this program, Paddle, NumPy, what reads pictures, Python, the machine."""
+    """What a result may depend on: this program, Paddle, NumPy, what reads images, Python, the machine."""
     import paddle
 
     readers = {}

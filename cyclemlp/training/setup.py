@@ -1,4 +1,4 @@
-"""What a run is made of: the recipe's model for the pictures' classes, its loaders, and how both are told."""
+"""What a run is made of: the recipe's model for the images' classes, its loaders, and how both are told."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def pair_sources(
     names = list(classes) if classes is not None else own
     count = len(names) if names is not None else train_source.num_classes
     if not count:
-        raise DataError("the training pictures have no labels; a list needs lines `name label`")
+        raise DataError("the training images have no labels; a list needs lines `name label`")
     if count == 1 or train_source.num_classes == 1:
         only = f", {shown(own[0])}" if own else ""
         raise DataError(
-            f"the training pictures have one class only{only}: there is nothing to tell apart. Expected a folder, or a "
+            f"the training images have one class only{only}: there is nothing to tell apart. Expected a folder, or a "
             "label, a class"
         )
     aliases: dict[str, int] = {}
@@ -68,7 +68,7 @@ def pair_sources(
         train_source,
         names,
         count,
-        what="the training pictures",
+        what="the training images",
         whose=whose,
         way_out=way_out,
         aliases=aliases,
@@ -78,7 +78,7 @@ def pair_sources(
             val_source,
             names,
             count,
-            what="the validation pictures",
+            what="the validation images",
             whose=whose,
             way_out=way_out + ", or give --class-map FILE with a line `name number` a class",
             aliases=aliases,
@@ -156,7 +156,7 @@ def build_loaders(
 
 
 def build_transform(recipe: Recipe, preprocessing: Preprocessing) -> TrainingTransform:
-    """What the recipe does to each training picture.
+    """What the recipe does to each training image.
 
     Raises:
         ConfigError: an unknown word in `augment`.
@@ -197,12 +197,12 @@ def describe(
         "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
         + (", turned by EXIF" if p.exif == "apply" else ""),
         "classes": str(model.config.num_classes),
-        "pictures": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
+        "images": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
         "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}"
         + (f" on each of {stepper.world.size} devices" if stepper.world.size > 1 else "")
         + f", seed {recipe.run.seed}"
         + (f", each step in {parts} parts" if parts > 1 else "")
-        + (f", each picture {repeats} times" if repeats > 1 else ""),
+        + (f", each image {repeats} times" if repeats > 1 else ""),
         "augmentation": str(build_transform(recipe, p)),
         "mixing": str(stepper.mixup),
         "learning rate": f"{schedule.base_lr:.3g}{scaled}",

@@ -1,4 +1,4 @@
-"""One step: from a batch of pictures to changed weights."""
+"""One step: from a batch of images to changed weights."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Stepper:
         model: what is trained.
         network: how it is called: the model itself, or what averages its gradients over several processes.
         frozen: its layers that stay as they are.
-        mixup: mixes pictures and labels of a batch, and smooths the labels.
-        loss_fn: of (pictures, logits, targets).
+        mixup: mixes images and labels of a batch, and smooths the labels.
+        loss_fn: of (images, logits, targets).
         optimizer, amp: what updates the parameters, in which precision.
         ema: the weights' average, or None.
         parts: each step's batch is computed in so many parts.
@@ -91,7 +91,7 @@ class Stepper:
     def backward(self, images: paddle.Tensor, targets: paddle.Tensor) -> float:
         """Compute the gradients of a batch's mean loss, and return that.
 
-        In parts, each part's loss counts by its share of the pictures: gradients and loss are those of the whole batch,
+        In parts, each part's loss counts by its share of the images: gradients and loss are those of the whole batch,
         whatever the precision, the teacher or the mixing, which is done before. Only dropout and drop path draw anew.
 
         Args:

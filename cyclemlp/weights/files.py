@@ -149,8 +149,8 @@ def find_weight_file(path: Path) -> Path:
 
 #: How files begin that people give by mistake, and what to do then.
 _NOT_WEIGHTS = {
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
     b"\x1f\x8b": "a gzip archive; unpack it first",
     b"\x89HDF": "an HDF5 file, which is not read",
     b"\x93NUMPY": "a single NumPy array (.npy)",

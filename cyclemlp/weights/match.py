@@ -173,7 +173,7 @@ def match_weights(
 def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:
     """A convolution's kernel for another number of input channels, as timm's `adapt_input_conv` has it.
 
-    One channel gets the sum over the old ones: a grey picture then gives what its colour copy gave. Several get the
+    One channel gets the sum over the old ones: a grey image then gives what its colour copy gave. Several get the
     old ones in turn, times old / new, so that the output keeps its scale.
 
     Args:

@@ -1,4 +1,4 @@
-"""Image files, by `cyclemlp.data.pictures` and the transform of an evaluation."""
+"""Image files, by `cyclemlp.data.images` and the transform of an evaluation."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from cyclemlp.data import evaluation_transform
-from cyclemlp.data.pictures import PictureFile, upright
+from cyclemlp.data.images import EncodedImage, upright
 from cyclemlp.preprocessing import Preprocessing
 
 FORMS = {
@@ -59,7 +59,7 @@ def encoded(image, form, **options):
 
 
 def check(data):
-    file = PictureFile(Path("a.jpg"), "a.jpg", data)
+    file = EncodedImage(Path("a.jpg"), "a.jpg", data)
     image = file.decode()
     assert upright(image).size == file.upright_size, "another size than the one that was told"
     for transform in TRANSFORMS:

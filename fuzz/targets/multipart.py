@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hostile_files import picture
+from hostile_files import image
 from starlette.requests import Request
 
 from cyclemlp.serve.decoder import RefusedError, open_upload
@@ -18,11 +18,11 @@ def form(name, content, more=b""):
 
 
 def seeds():
-    image = picture("PNG")
-    yield form(b"a.png", image)
-    yield form(b'a\\"b.png', image, b"Content-Type: image/png\r\n")
+    png = image("PNG")
+    yield form(b"a.png", png)
+    yield form(b'a\\"b.png', png, b"Content-Type: image/png\r\n")
     yield TYPE + b"\0--b\r\nContent-Disposition: form-data; name=x\r\n\r\n1\r\n--b--"
-    yield b"image/png\0" + image
+    yield b"image/png\0" + png
 
 
 def check(data):

@@ -4,10 +4,10 @@ import contextlib
 import io
 import tarfile
 
-from hostile_files import picture
+from hostile_files import image
 from scratch import FOLDER, written
 
-from cyclemlp.data import TarFolders, TarPictures
+from cyclemlp.data import TarFolders, TarImages
 from cyclemlp.errors import CycleMLPError
 
 
@@ -22,16 +22,16 @@ def made(files, form):
 
 
 def seeds():
-    image = picture("PNG")
+    png = image("PNG")
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        files = {"cat/1.png": image, "d" * 90 + "/" + "x" * 80 + ".png": image}
-        yield made(files if form == tarfile.USTAR_FORMAT else {**files, "é" * 90 + ".png": image}, form)
-        yield made({"n01440764.tar": made({"1.JPEG": image}, form)}, form)
+        files = {"cat/1.png": png, "d" * 90 + "/" + "x" * 80 + ".png": png}
+        yield made(files if form == tarfile.USTAR_FORMAT else {**files, "é" * 90 + ".png": png}, form)
+        yield made({"n01440764.tar": made({"1.JPEG": png}, form)}, form)
 
 
 def check(data):
     path = written(data, "a.tar")
-    for open_tar in (TarFolders, TarPictures):
+    for open_tar in (TarFolders, TarImages):
         for kept in FOLDER.glob("cache/tars/*"):
             kept.unlink()
         source = open_tar(path)

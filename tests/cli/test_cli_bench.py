@@ -14,7 +14,7 @@ from PIL import Image
 from cyclemlp.bench.cases import Case, Model, measure
 from cyclemlp.cli.main import main
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.network import multiply_adds
+from cyclemlp.network import count_macs
 from cyclemlp.network.variants import VARIANTS
 from cyclemlp.preprocessing import parse_size
 from cyclemlp.report.speed_plot import plot_speed
@@ -37,14 +37,14 @@ def test_every_case_is_measured(benched):
     assert facts["complete"] is True
     cases = facts["cases"]
     assert [(c["runtime"], c["batch"]) for c in cases] == [("network", 3), ("onnxruntime", 3)]
-    cost = multiply_adds(VARIANTS["cyclemlp_nano"].config, 48, 64)
-    peak = facts["matrix_product_peak_giga_multiply_adds_per_second"]
+    cost = count_macs(VARIANTS["cyclemlp_nano"].config, 48, 64)
+    peak = facts["matrix_product_peak_giga_macs_per_second"]
     for case in cases:
         assert case["size"] == "48×64"
         assert 0 < case["latency_p50_ms"] <= case["latency_p95_ms"]
         assert case["runs"] >= 5
-        assert case["giga_multiply_adds"] == pytest.approx(cost / 1e9)
-        assert case["share_of_peak_percent"] == pytest.approx(case["pictures_per_second"] * cost / peak / 1e7)
+        assert case["giga_macs"] == pytest.approx(cost / 1e9)
+        assert case["share_of_peak_percent"] == pytest.approx(case["images_per_second"] * cost / peak / 1e7)
     memory = {case["runtime"]: case["peak_memory_mib"] for case in cases}
     assert memory["network"] > memory["onnxruntime"] > 20  # a process each: Paddle is in one of them only
 
@@ -57,7 +57,7 @@ def test_table_and_csv_say_the_same(benched):
     assert lines[0].split("  ")[0] == "model"
     assert len(rows) == 2
     for row, line in zip(rows, lines[2:], strict=False):
-        assert f"{float(row['pictures_per_second']):.4g}" in line
+        assert f"{float(row['images_per_second']):.4g}" in line
     assert "NumPy's product" in lines[-1]
     assert not (output / "bench.png").exists()
     assert "published accuracy" in done.stderr  # the nano has none, which is said
@@ -80,7 +80,7 @@ def test_ctrl_c_leaves_what_was_measured(tmp_path):
     facts = json.loads((tmp_path / "bench.json").read_text())
     assert facts["complete"] is False
     (case,) = facts["cases"]
-    assert f"{case['pictures_per_second']:.4g}" in shown
+    assert f"{case['images_per_second']:.4g}" in shown
     assert (tmp_path / "bench.csv").read_text().count("\n") == 2
 
 
@@ -116,7 +116,7 @@ def test_the_plot(tmp_path):
             "precision": "float32",
             "size": "224×224",
             "batch": 8,
-            "pictures_per_second": speed / i,
+            "images_per_second": speed / i,
             "published_top1_percent": 78 + i,
         }
         for runtime, speed in (("onnxruntime", 40.0), ("openvino", 60.0))

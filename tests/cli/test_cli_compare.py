@@ -17,7 +17,7 @@ from cyclemlp.data import Digits
 
 @pytest.fixture(scope="module")
 def evaluations(tmp_path_factory):
-    """a/ and b/: what two untrained networks say of the digits; few/: the first ones of few pictures."""
+    """a/ and b/: what two untrained networks say of the digits; few/: the first ones of few images."""
     folder = tmp_path_factory.mktemp("evaluations")
     for seed, name in enumerate("ab"):
         paddle.seed(seed)
@@ -47,9 +47,9 @@ def test_figures_files_and_sheets(run, evaluations, tmp_path):
     a, b = evaluations / "a", evaluations / "b"
     code, out, _ = run(a, b, "--output", tmp_path / "new", "--sheet")
     assert code == 0
-    right = [{row["picture"] for row in rows(side / "eval.csv") if row["rank"] == "1"} for side in (a, b)]
+    right = [{row["image"] for row in rows(side / "eval.csv") if row["rank"] == "1"} for side in (a, b)]
     report = json.loads((tmp_path / "new" / "compare.json").read_text())
-    assert report["pictures"] == 359
+    assert report["images"] == 359
     assert report["both_right"] == len(right[0] & right[1])
     assert report["only_a_right"] == len(right[0] - right[1]) > 0
     assert report["only_b_right"] == len(right[1] - right[0]) > 0
@@ -59,8 +59,8 @@ def test_figures_files_and_sheets(run, evaluations, tmp_path):
     assert report["meaning"] in " ".join(out.split())
 
     differences = rows(tmp_path / "new" / "differences.csv")
-    assert {row["picture"] for row in differences if row["right"] == "A"} == right[0] - right[1]
-    assert {row["picture"] for row in differences if row["right"] == "B"} == right[1] - right[0]
+    assert {row["image"] for row in differences if row["right"] == "A"} == right[0] - right[1]
+    assert {row["image"] for row in differences if row["right"] == "B"} == right[1] - right[0]
     assert all(row["true"] == row[f"{row['right'].lower()}_predicted"] for row in differences)
     for name in ("only_a.png", "only_b.png"):
         assert Image.open(tmp_path / "new" / name).width > 600
@@ -75,25 +75,25 @@ def test_json_alone_on_stdout_and_an_evaluation_with_itself(run, evaluations):
     assert report["only_a_right"] == report["only_b_right"] == 0
 
 
-def test_pictures_for_the_sheet_can_lie_elsewhere(run, evaluations, tmp_path):
+def test_images_for_the_sheet_can_lie_elsewhere(run, evaluations, tmp_path):
     for name in "ab":
         shutil.copytree(evaluations / name, tmp_path / name)
         report = json.loads((tmp_path / name / "eval.json").read_text())
         (tmp_path / name / "eval.json").write_text(json.dumps({**report, "data": f"gone-{name}"}))
     digits = Digits("val")
     names = [digits.name(i) for i in range(len(digits))]
-    (tmp_path / "pictures" / "digits").mkdir(parents=True)
+    (tmp_path / "images" / "digits").mkdir(parents=True)
     for i, name in enumerate(names):
-        digits[i].image.save(tmp_path / "pictures" / name, format="PNG")
+        digits[i].image.save(tmp_path / "images" / name, format="PNG")
     (tmp_path / "list.txt").write_text("".join(f"{name} {digits.label(i)}\n" for i, name in enumerate(names)))
     words = [tmp_path / "a", tmp_path / "b", "--output", tmp_path, "--sheet"]
     code, _, err = run(*words)
     assert (code, "gone-a: there is no such folder" in err) == (2, True)
-    code, out, _ = run(*words, "--data", tmp_path / "pictures", "--list", tmp_path / "list.txt")
+    code, out, _ = run(*words, "--data", tmp_path / "images", "--list", tmp_path / "list.txt")
     assert code == 0
-    assert "note        A's pictures are of gone-a, B's of gone-b" in out
+    assert "note        A's images are of gone-a, B's of gone-b" in out
     (tmp_path / "short.txt").write_text(f"{names[0]} {digits.label(0)}\n")
-    code, _, err = run(*words, "--data", tmp_path / "pictures", "--list", tmp_path / "short.txt")
+    code, _, err = run(*words, "--data", tmp_path / "images", "--list", tmp_path / "short.txt")
     assert (code, "name where it is with --data" in err) == (2, True)
 
 
@@ -102,7 +102,7 @@ def test_pictures_for_the_sheet_can_lie_elsewhere(run, evaluations, tmp_path):
     [
         (["{e}/a", "{e}/none"], "eval.json: there is no such file"),
         (["{e}/a", "{e}/b", "--sheet"], "--sheet needs --output"),
-        (["{e}/a", "{e}/b", "--data", "digits"], "--data says where the pictures for --sheet are"),
+        (["{e}/a", "{e}/b", "--data", "digits"], "--data says where the images for --sheet are"),
         (["{e}/a", "{e}/b", "--sheet", "--output", "{t}", "--class-map", "imagenet"], "goes with --data"),
     ],
 )

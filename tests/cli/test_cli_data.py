@@ -142,7 +142,7 @@ def test_lists_are_checked_too(photos, capsys):
     )
     code, shown = check(capsys, "--list", photos / "list.csv")
     assert code == 1
-    assert "list.csv:4: the picture" in shown.out
+    assert "list.csv:4: the image" in shown.out
     code, shown = check(capsys)
     assert code == 2
     assert "no images are named" in shown.err

@@ -62,7 +62,7 @@ def test_train_then_eval_and_predict_from_the_run_alone(
     output = tmp_path / "found"
     words = ["det", "predict", str(data / "images"), "--weights", str(run), "--output", str(output), "--json"]
     assert main([*words, "--threshold", "0", "--no-progress"]) == 0
-    assert json.loads(capsys.readouterr().out)["pictures"] == 6
+    assert json.loads(capsys.readouterr().out)["images"] == 6
     assert len(list(output.glob("*.png"))) == 6
     assert len(json.loads((output / "predictions.json").read_text())["images"]) == 6
 
@@ -85,7 +85,7 @@ def test_mistakes_are_told_in_words(run: Path, tmp_path: Path, capsys: pytest.Ca
         (["det", "train", "--config", str(CONFIG), "--data", str(none)], "dataset_dir is"),
         (["det", "train", "--config", str(CONFIG), "--max-minutes", "0"], "give a number above 0"),
         (["det", "eval", "--weights", str(none)], "has no config.yaml beside it"),
-        (["det", "predict", str(none), "--weights", str(run)], "there is no such picture or folder"),
+        (["det", "predict", str(none), "--weights", str(run)], "there is no such image or folder"),
         (["det", "predict", "x", "--weights", str(run), "--threshold", "2"], "give a score from 0 to 1"),
     ):
         assert main(words) == 2
@@ -125,7 +125,7 @@ def test_two_processes_train_as_one_run(data: Path, tmp_path: Path) -> None:
     records = read_json_lines(output / "log.jsonl")
     assert [r["event"] for r in records].count("evaluation") == 1
     assert records[-1]["event"] == "end"
-    assert records[-1]["step"] == 3  # 5 pictures with objects, 2 a step in total, the last ones filled up
+    assert records[-1]["step"] == 3  # 5 images with objects, 2 a step in total, the last ones filled up
     assert (output / "best_model.pdparams").exists()
 
 

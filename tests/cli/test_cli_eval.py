@@ -18,7 +18,7 @@ from PIL import Image
 
 import cyclemlp
 from cyclemlp.cli.main import main
-from cyclemlp.data import Digits, PictureFiles, build_loader, evaluation_transform, imagenet_classes
+from cyclemlp.data import Digits, ImageFiles, build_loader, evaluation_transform, imagenet_classes
 from cyclemlp.evaluation import (
     EvaluationResult,
     analyse,
@@ -49,9 +49,9 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """Noise in cat/, dog/, emu/, three each, and a list of them in list.txt."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     lines = []
     for label, name in enumerate(CLASSES):
@@ -90,13 +90,13 @@ def test_digits_as_the_library_evaluates_them(run, models):
     assert found["preprocessing"] == model.metadata.preprocessing.to_dict()
 
 
-def test_folder_list_and_bare_weights_agree(run, models, pictures, tmp_path):
+def test_folder_list_and_bare_weights_agree(run, models, images, tmp_path):
     figures = []
     for words in (
-        [models / "rgb.safetensors", "--data", pictures],
-        [models / "rgb.safetensors", "--data", pictures, "--list", pictures / "list.txt", "--workers", 2],
-        ["--model", "cyclemlp_nano", "--weights", models / "bare.pdparams", "--data", pictures],
-        ["CycleMLP_nano", "--weights", models / "bare.pdparams", "--data", pictures, "--batch-size", 2],
+        [models / "rgb.safetensors", "--data", images],
+        [models / "rgb.safetensors", "--data", images, "--list", images / "list.txt", "--workers", 2],
+        ["--model", "cyclemlp_nano", "--weights", models / "bare.pdparams", "--data", images],
+        ["CycleMLP_nano", "--weights", models / "bare.pdparams", "--data", images, "--batch-size", 2],
     ):
         code, out, _ = run(*words, "--json")
         assert code == 0
@@ -105,15 +105,15 @@ def test_folder_list_and_bare_weights_agree(run, models, pictures, tmp_path):
     assert len(set(figures)) == 1
 
 
-def test_figures_for_people_progress_and_files(run, models, pictures, tmp_path):
+def test_figures_for_people_progress_and_files(run, models, images, tmp_path):
     code, out, err = run(
-        models / "rgb.safetensors", "--data", pictures, "--output", tmp_path / "new" / "r", "--predictions"
+        models / "rgb.safetensors", "--data", images, "--output", tmp_path / "new" / "r", "--predictions"
     )
     assert code == 0
     report = json.loads((tmp_path / "new" / "r" / "eval.json").read_text())
-    for line in (f"top-1     {report['top1']:.3f} %", f"loss      {report['loss']:.4f}", "pictures  9 of"):
+    for line in (f"top-1     {report['top1']:.3f} %", f"loss      {report['loss']:.4f}", "images  9 of"):
         assert line in out
-    assert "pictures/s" in out
+    assert "images/s" in out
     assert "note      top-5 says nothing here" in out
     assert "9/9" in err
     with (tmp_path / "new" / "r" / "eval.csv").open(newline="") as file:
@@ -143,7 +143,7 @@ def report(models, tmp_path_factory):
     return folder, json.loads(out.getvalue())
 
 
-def test_a_report_has_tables_pictures_and_a_page_of_the_same_figures(report):
+def test_a_report_has_tables_images_and_a_page_of_the_same_figures(report):
     folder, printed = report
     assert json.loads((folder / "eval.json").read_text()) == printed
     rows = {
@@ -159,9 +159,9 @@ def test_a_report_has_tables_pictures_and_a_page_of_the_same_figures(report):
     assert np.mean(accuracies) == pytest.approx(printed["analysis"]["mean_class_accuracy"], abs=1e-4)
     assert sum(int(row[digit]) for row in rows["confusion"] for digit in "0123456789") == 359
     assert right == sum(int(row[digit]) for row, digit in zip(rows["confusion"], "0123456789", strict=True))
-    assert sum(int(row["pictures"]) for row in rows["confusions"]) == len(wrong)
+    assert sum(int(row["images"]) for row in rows["confusions"]) == len(wrong)
     most = Counter(row["predicted"] for row in wrong if row["label"] == rows["classes"][0]["class"])
-    assert int(rows["classes"][0]["most_taken_for_pictures"]) == most.most_common(1)[0][1]
+    assert int(rows["classes"][0]["most_taken_for_images"]) == most.most_common(1)[0][1]
 
     calibration = printed["analysis"]["calibration"]
     assert len(calibration["bins"]) == 10
@@ -170,23 +170,21 @@ def test_a_report_has_tables_pictures_and_a_page_of_the_same_figures(report):
     assert f"| top-1 | {printed['top1']:.2f} % | " in page
     assert f"| expected calibration error, 0 to 1 | {calibration['ece']:.4f} | " in page
     worst = max(wrong, key=lambda row: float(row["probability"]))
-    assert (
-        f"| {worst['picture']} | {worst['predicted']} | {100 * float(worst['probability']):.1f} % | " in page
-    )
+    assert f"| {worst['image']} | {worst['predicted']} | {100 * float(worst['probability']):.1f} % | " in page
     for link in re.findall(r"\]\(([^)]+)\)", page):
         assert (folder / link).is_file()
     for name in ("calibration", "classes", "confusion", "mistakes"):
         assert Image.open(folder / f"{name}.png").width > 500
 
 
-def test_a_report_without_mistakes_keeps_no_older_picture_of_them(run, models, pictures, tmp_path):
+def test_a_report_without_mistakes_keeps_no_older_image_of_them(run, models, images, tmp_path):
     model = cyclemlp.load_model(models / "rgb.safetensors")
     model.head.bias.set_value(paddle.to_tensor([0.0, 1e4, 0.0]))
     cyclemlp.save_model(model, tmp_path / "dogs.safetensors")
     (tmp_path / "dogs.txt").write_text("dog/0.png 1\ndog/1.png 1\n")
     (tmp_path / "mistakes.png").write_text("of an earlier report")
     code, out, _ = run(
-        *[tmp_path / "dogs.safetensors", "--data", pictures, "--list", tmp_path / "dogs.txt"],
+        *[tmp_path / "dogs.safetensors", "--data", images, "--list", tmp_path / "dogs.txt"],
         *["--output", tmp_path, "--report"],
     )
     assert code == 0
@@ -194,7 +192,7 @@ def test_a_report_without_mistakes_keeps_no_older_picture_of_them(run, models, p
     assert "mistakes.png" not in out
     page = (tmp_path / "report.md").read_text()
     assert "None: every answer is right." in page
-    assert "2 classes have no picture and count nowhere." in page
+    assert "2 classes have no image and count nowhere." in page
     rows = list(csv.DictReader((tmp_path / "classes.csv").open(newline="")))
     assert [(row["class"], row["accuracy_percent"]) for row in rows] == [
         ("dog", "100"),
@@ -210,7 +208,7 @@ def test_the_report_of_a_thousand_classes_names_the_most_frequent_confusions(tmp
     logits = rng.normal(size=(2000, 1000)).astype(np.float32) + 4 * np.eye(1000, dtype=np.float32)[labels]
     logits[0:2, 7] = 99
     Image.new("L", (8, 8)).save(tmp_path / "x.png")
-    source = PictureFiles([tmp_path / "x.png"] * 2000)
+    source = ImageFiles([tmp_path / "x.png"] * 2000)
     top1 = 100 * float((logits.argmax(axis=1) == labels).mean())
     result = EvaluationResult({1: top1}, 1.0, 2000, 1000, 1.0, (), logits, labels, np.arange(2000))
     facts = {"model": "m", "weights": "w", "data": "d", "preprocessing": Preprocessing().to_dict()}
@@ -223,10 +221,10 @@ def test_the_report_of_a_thousand_classes_names_the_most_frequent_confusions(tmp
     assert Image.open(tmp_path / "confusion.png").height > 700
 
 
-def test_preprocessing_can_be_overridden(run, models, pictures):
-    plain = json.loads(run(models / "rgb.safetensors", "--data", pictures, "--json")[1])
+def test_preprocessing_can_be_overridden(run, models, images):
+    plain = json.loads(run(models / "rgb.safetensors", "--data", images, "--json")[1])
     words = ["--input-size", 40, "--crop-pct", 0.8, "--interpolation", "bilinear"]
-    other = json.loads(run(models / "rgb.safetensors", "--data", pictures, "--json", *words)[1])
+    other = json.loads(run(models / "rgb.safetensors", "--data", images, "--json", *words)[1])
     assert other["preprocessing"]["input_size"] == 40
     assert other["preprocessing"]["crop_pct"] == 0.8
     assert other["preprocessing"]["interpolation"] == "bilinear"
@@ -234,49 +232,49 @@ def test_preprocessing_can_be_overridden(run, models, pictures):
     assert other["loss"] != plain["loss"]
 
 
-def test_folders_are_matched_by_the_models_class_names(run, models, pictures, tmp_path):
+def test_folders_are_matched_by_the_models_class_names(run, models, images, tmp_path):
     for name in ("dog", "emu"):  # without cat, dog would be class 0 by order
-        (tmp_path / name).symlink_to(pictures / name)
+        (tmp_path / name).symlink_to(images / name)
     code, _, err = run(models / "rgb.safetensors", "--data", tmp_path, "--output", tmp_path, "--predictions")
     assert code == 0
     assert "have none of 1 of the 3 classes: cat" in err
     with (tmp_path / "eval.csv").open(newline="") as file:
-        assert {(row["picture"][:3], row["label_index"]) for row in csv.DictReader(file)} == {
+        assert {(row["image"][:3], row["label_index"]) for row in csv.DictReader(file)} == {
             ("dog", "1"),
             ("emu", "2"),
         }
 
 
-def test_folders_with_other_names_need_a_class_map(run, models, pictures, tmp_path):
+def test_folders_with_other_names_need_a_class_map(run, models, images, tmp_path):
     for name, other in zip(CLASSES, "cab", strict=True):
-        (tmp_path / other).symlink_to(pictures / name)
+        (tmp_path / other).symlink_to(images / name)
     code, _, err = run(models / "rgb.safetensors", "--data", tmp_path)
     assert code == 2
     assert "3 of 3 classes are none that the model knows: a, b, c; it has 3: cat, dog, emu" in err
     (tmp_path / "map.txt").write_text("c 0\na 1\nb 2\n")
-    plain = json.loads(run(models / "rgb.safetensors", "--data", pictures, "--json")[1])
+    plain = json.loads(run(models / "rgb.safetensors", "--data", images, "--json")[1])
     words = ["--data", tmp_path, "--class-map", tmp_path / "map.txt", "--json"]
     assert json.loads(run(models / "rgb.safetensors", *words)[1])["loss"] == pytest.approx(plain["loss"])
 
 
-def test_class_map_for_words_in_a_list(run, models, pictures, tmp_path):
+def test_class_map_for_words_in_a_list(run, models, images, tmp_path):
     (tmp_path / "map.txt").write_text("n3 0\nn1 1\nn2 2\n")
-    words = [line.rsplit(None, 1) for line in (pictures / "list.txt").read_text().splitlines()]
+    words = [line.rsplit(None, 1) for line in (images / "list.txt").read_text().splitlines()]
     ids = {"0": "n3", "1": "n1", "2": "n2"}
     (tmp_path / "list.txt").write_text("".join(f"{name} {ids[label]}\n" for name, label in words))
-    plain = json.loads(run(models / "rgb.safetensors", "--data", pictures, "--json")[1])
+    plain = json.loads(run(models / "rgb.safetensors", "--data", images, "--json")[1])
     mapped = json.loads(
         run(
-            *[models / "rgb.safetensors", "--data", pictures, "--list", tmp_path / "list.txt"],
+            *[models / "rgb.safetensors", "--data", images, "--list", tmp_path / "list.txt"],
             *["--class-map", tmp_path / "map.txt", "--json"],
         )[1]
     )
     assert (mapped["top1"], mapped["loss"]) == (plain["top1"], plain["loss"])
 
 
-def test_fewer_classes_in_a_list_are_a_warning(run, models, pictures, tmp_path):
+def test_fewer_classes_in_a_list_are_a_warning(run, models, images, tmp_path):
     (tmp_path / "list.txt").write_text("cat/0.png 0\ndog/0.png 1\n")
-    code, _, err = run(models / "rgb.safetensors", "--data", pictures, "--list", tmp_path / "list.txt")
+    code, _, err = run(models / "rgb.safetensors", "--data", images, "--list", tmp_path / "list.txt")
     assert code == 0
     assert "the labels go up to 1 only, and the model has 3 classes" in err
 
@@ -297,7 +295,7 @@ def test_fewer_classes_in_a_list_are_a_warning(run, models, pictures, tmp_path):
             r"four.txt:1: the label 3 is out of range",
         ),
         (["{m}/rgb.safetensors", "--data", "{p}", "--list", "{t}/none.txt"], "none.txt: cannot be read"),
-        (["{m}/rgb.safetensors", "--data", "{p}", "--list", "{t}/lost.txt"], "lost.txt:2: the picture"),
+        (["{m}/rgb.safetensors", "--data", "{p}", "--list", "{t}/lost.txt"], "lost.txt:2: the image"),
         (["{m}/rgb.safetensors", "--data", "{t}/none"], "none: there is no such folder"),
         (["{m}/rgb.safetensors", "--data", "digits", "--list", "{t}/four.txt"], "--list does not go with"),
         (["{m}/none.safetensors", "--data", "{p}"], "none.safetensors"),
@@ -326,10 +324,10 @@ def test_fewer_classes_in_a_list_are_a_warning(run, models, pictures, tmp_path):
         (["{m}/rgb.safetensors", "--data", "{p}", "--input-size", "8"], "8"),
     ],
 )
-def test_mistakes_are_one_message_and_exit_code_2(run, models, pictures, tmp_path, words, message):
+def test_mistakes_are_one_message_and_exit_code_2(run, models, images, tmp_path, words, message):
     (tmp_path / "four.txt").write_text("cat/0.png 3\n")
     (tmp_path / "lost.txt").write_text("cat/0.png 0\ncat/9.png 2\n")
-    code, out, err = run(*(word.format(m=models, p=pictures, t=tmp_path) for word in words))
+    code, out, err = run(*(word.format(m=models, p=images, t=tmp_path) for word in words))
     assert code == 2
     assert out == ""
     assert "Traceback" not in err
@@ -338,11 +336,11 @@ def test_mistakes_are_one_message_and_exit_code_2(run, models, pictures, tmp_pat
     ]
 
 
-def test_numbers_that_are_not_finite_exit_with_1(run, models, pictures, tmp_path):
+def test_numbers_that_are_not_finite_exit_with_1(run, models, images, tmp_path):
     model = cyclemlp.load_model(models / "rgb.safetensors")
     model.head.bias.set_value(paddle.to_tensor([0.0, float("nan"), 0.0]))
     cyclemlp.save_model(model, tmp_path / "nan.safetensors")
-    code, _, err = run(tmp_path / "nan.safetensors", "--data", pictures)
+    code, _, err = run(tmp_path / "nan.safetensors", "--data", images)
     assert code == 1
     assert "the model gives NaN or infinity for 'cat/0.png'" in err
 
@@ -357,8 +355,8 @@ def test_help_ends_with_examples(capsys):
 
 
 @pytest.mark.heavy  # two processes that start Paddle each
-def test_two_processes_share_the_images_and_count_each_once(models, pictures, tmp_path, capsys):
-    command = ["eval", str(models / "rgb.safetensors"), "--data", str(pictures), "--report", "--output"]
+def test_two_processes_share_the_images_and_count_each_once(models, images, tmp_path, capsys):
+    command = ["eval", str(models / "rgb.safetensors"), "--data", str(images), "--report", "--output"]
     assert main([*command, str(tmp_path / "alone")]) == 0
     launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
     program = [
@@ -376,7 +374,7 @@ def test_two_processes_share_the_images_and_count_each_once(models, pictures, tm
     for key in ("top1", "top5", "images", "classes"):
         assert two[key] == alone[key]
     assert two["loss"] == pytest.approx(alone["loss"], rel=1e-6)  # float32 by batches of other sizes
-    for column in ("picture", "label_index", "predicted_index"):
+    for column in ("image", "label_index", "predicted_index"):
         rows = [csv.DictReader((tmp_path / name / "eval.csv").open(newline="")) for name in ("alone", "two")]
         assert [row[column] for row in rows[0]] == [row[column] for row in rows[1]]
     logs = [path.read_text() for path in sorted((tmp_path / "log").glob("workerlog.*"))]

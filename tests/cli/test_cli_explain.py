@@ -1,4 +1,4 @@
-"""`cyclemlp explain` from end to end: the pictures, the figures as JSON, and what it says to wrong input."""
+"""`cyclemlp explain` from end to end: the images, the figures as JSON, and what it says to wrong input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 import cyclemlp
 from cyclemlp.cli.main import main
-from cyclemlp.network import VARIANTS, multiply_adds, parameter_count
+from cyclemlp.network import VARIANTS, count_macs, parameter_count
 
 SMALL = {"embed_dims": (8, 8, 12, 12), "depths": (1, 1, 1, 1)}
 
@@ -29,8 +29,8 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "long.png"
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "long.png"
     pixels = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
@@ -38,7 +38,7 @@ def picture(tmp_path_factory):
 
 @pytest.fixture
 def explain(capsys, tmp_path):
-    """Runs it with `--output`; gives the exit code, what was printed on both, and the picture's path."""
+    """Runs it with `--output`; gives the exit code, what was printed on both, and the image's path."""
 
     def run(*words, suffix=".png"):
         output = tmp_path / f"drawn{suffix}"
@@ -71,7 +71,7 @@ def test_kernel(explain):
 
 
 def test_field_beside_channel_fcs(explain, model):
-    code, out, err, output = explain("field", model, "--pictures", "2", "--without-gate", "--json")
+    code, out, err, output = explain("field", model, "--images", "2", "--without-gate", "--json")
     assert (code, err) == (0, "")
     fields = json.loads(out)["fields"]
     assert [(f["model"], f["stage"]) for f in fields] == [
@@ -86,7 +86,7 @@ def test_field_beside_channel_fcs(explain, model):
 
 def test_field_beside_others(explain, model):
     code, out, err, _ = explain(
-        "field", model, "--pictures", "1", "--stage", "2", "--beside", "cyclemlp_nano", model
+        "field", model, "--images", "1", "--stage", "2", "--beside", "cyclemlp_nano", model
     )
     assert code == 0
     assert "RANDOM weights (seed 0)" in err
@@ -94,13 +94,13 @@ def test_field_beside_others(explain, model):
     assert f"digits.safetensors ({model})" in out
 
 
-def test_gradcam_of_chosen_classes(explain, model, picture, tmp_path):
+def test_gradcam_of_chosen_classes(explain, model, image, tmp_path):
     code, out, _, output = explain(
-        "gradcam", model, picture, "--class", "digit 3", "7", "--stage", "3", "4", "--whole",
+        "gradcam", model, image, "--class", "digit 3", "7", "--stage", "3", "4", "--whole",
         "--overlays", tmp_path / "overlays", "--json",
     )  # fmt: skip
     assert code == 0
-    found = json.loads(out)["pictures"]
+    found = json.loads(out)["images"]
     assert [(entry["class"], entry["index"]) for entry in found] == [("digit 3", 3), ("digit 7", 7)]
     # The shorter side at 32 pixels: 32×53, and at strides 8 and 16 maps of 4×7 and 2×4.
     assert np.shape(found[0]["maps"]["3"]) == (4, 7)
@@ -114,27 +114,25 @@ def test_gradcam_of_chosen_classes(explain, model, picture, tmp_path):
 
 
 def test_gradcam_of_digits(explain, model):
-    code, out, _, output = explain("gradcam", model, "--pictures", "3")
+    code, out, _, output = explain("gradcam", model, "--images", "3")
     assert code == 0
     assert out.count("digits/") == 3
     assert "digit " in out
     size_of(output)
 
 
-def test_with_model_and_weights_the_rest_are_pictures(explain, model, picture):
+def test_with_model_and_weights_the_rest_are_images(explain, model, image):
     for count in (1, 2):
-        code, out, _, _ = explain(
-            "gradcam", "--model", "cyclemlp_nano", "--weights", model, *count * [picture]
-        )
+        code, out, _, _ = explain("gradcam", "--model", "cyclemlp_nano", "--weights", model, *count * [image])
         assert code == 0
         assert out.count("long.png") == count
 
 
 def test_gates(explain, model):
-    code, out, _, output = explain("gates", model, "--pictures", "5", "--json")
+    code, out, _, output = explain("gates", model, "--images", "5", "--json")
     assert code == 0
     facts = json.loads(out)
-    assert facts["pictures"] == 5
+    assert facts["images"] == 5
     for block in facts["blocks"]:
         assert sum(block["mean"].values()) == pytest.approx(1)
         channels = np.sum(list(block["channel_means"].values()), axis=0)
@@ -142,9 +140,9 @@ def test_gates(explain, model):
     size_of(output)
 
 
-def test_features(explain, model, picture):
+def test_features(explain, model, image):
     code, out, _, output = explain(
-        "features", model, picture, "--stage", "1", "3", "--channels", "5", "2", "--json"
+        "features", model, image, "--stage", "1", "3", "--channels", "5", "2", "--json"
     )
     assert code == 0
     stages = json.loads(out)["stages"]
@@ -159,7 +157,7 @@ def test_network_by_name_makes_no_weights(explain, name):
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert facts["parameters"] == parameter_count(config)
-    assert facts["multiply_adds"] == multiply_adds(config, 512, 1024)
+    assert facts["macs"] == count_macs(config, 512, 1024)
     root = xml.parse(output).getroot()
     assert root.tag.endswith("svg")
     assert len(list(root.iter())) > 100
@@ -183,7 +181,7 @@ def test_family(explain):
     for network in networks:
         assert "arXiv" in network["source"]
         assert 5 <= network["parameters_millions"] <= 150
-        assert network["multiply_adds_billions"] is None or 1 <= network["multiply_adds_billions"] <= 30
+        assert network["macs_billions"] is None or 1 <= network["macs_billions"] <= 30
         assert 70 < network["top1_percent"] < 85
     size_of(output)
 
@@ -198,17 +196,17 @@ def test_family(explain):
         (["network", "no_such"], "no_such"),
         (["gradcam", "{model}", "--class", "cat"], "'cat' is no class of this model"),
         (["gradcam", "{model}", "--stage", "5"], "this network has 1 to 4"),
-        (["gradcam", "{model}", "{picture}", "--data", "digits"], "not both"),
+        (["gradcam", "{model}", "{image}", "--data", "digits"], "not both"),
         (["gates", "{model}", "--list", "val.txt"], "needs --data DIR"),
-        (["features", "{model}", "{picture}", "{picture}"], "a sheet is of one picture, and 2 are given"),
+        (["features", "{model}", "{image}", "{image}"], "a sheet is of one image, and 2 are given"),
         (["features", "{model}", "--channels", "12"], "it has 0 to 7"),
-        (["features", "{model}", "missing.png"], "no such picture"),
+        (["features", "{model}", "missing.png"], "no such image"),
         (["field", "{model}", "--beside", "missing"], "missing"),
         (["gates"], "no model is named"),
     ],
 )
-def test_wrong_input(explain, model, picture, words, message):
-    code, out, err, output = explain(*(word.format(model=model, picture=picture) for word in words))
+def test_wrong_input(explain, model, image, words, message):
+    code, out, err, output = explain(*(word.format(model=model, image=image) for word in words))
     assert (code, out) == (2, "")
     assert message in err
     assert not output.exists()
@@ -224,6 +222,6 @@ def test_broken_weights(explain, tmp_path):
     network = cyclemlp.create_model("cyclemlp_nano", num_classes=2, **SMALL)
     network.head.bias.set_value(np.full(2, np.nan, "float32"))
     cyclemlp.save_model(network, tmp_path / "broken.safetensors")
-    code, out, err, _ = explain("gradcam", tmp_path / "broken.safetensors", "--pictures", "1")
+    code, out, err, _ = explain("gradcam", tmp_path / "broken.safetensors", "--images", "1")
     assert (code, out) == (1, "")
     assert "NaN" in err

@@ -89,7 +89,7 @@ def test_what_was_written_is_told(run, folder, tmp_path):
     assert "without a classification head" in err
 
 
-def test_int8_from_calibration_pictures(run, folder, tmp_path):
+def test_int8_from_calibration_images(run, folder, tmp_path):
     code, out, _ = run(
         *["export", folder / "model.safetensors", "--int8", "--calibration", folder / "digit.png"],
         *["--output", tmp_path / "int8", "--json"],
@@ -97,7 +97,7 @@ def test_int8_from_calibration_pictures(run, folder, tmp_path):
     assert code == 0
     values = json.loads(out)
     assert values["precision"] == "int8"
-    assert values["extra"]["calibration_pictures"] == 1
+    assert values["extra"]["calibration_images"] == 1
     code, out, _ = run("predict", tmp_path / "int8", folder / "digit.png")
     assert code == 0
     assert "digit " in out

@@ -55,11 +55,11 @@ def run(capsys):
 @pytest.fixture(scope="module")
 def expected(folder):
     """name → probabilities, straight from the network."""
-    from cyclemlp.data import PictureFiles, build_loader, evaluation_transform
+    from cyclemlp.data import ImageFiles, build_loader, evaluation_transform
 
     model = cyclemlp.load_model(folder / "rgb.safetensors")
     model.eval()
-    source = PictureFiles([folder / "shots"])
+    source = ImageFiles([folder / "shots"])
     (batch,) = build_loader(source, evaluation_transform(model.metadata.preprocessing), batch_size=50)
     with paddle.no_grad():
         probabilities = paddle.nn.functional.softmax(model(paddle.to_tensor(batch.images))).numpy()
@@ -72,11 +72,11 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_pictures_and_folders(run, folder, expected):
+def test_images_and_folders(run, folder, expected):
     code, out, err = run(folder / "rgb.safetensors", folder / "shots" / "3.png", folder / "shots" / "more")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split() == ["picture", "predicted", "class", "probability"]
+    assert lines[0].split() == ["image", "predicted", "class", "probability"]
     best = expected["3.png"].argmax()
     assert lines[2].split() == [
         str(folder / "shots/3.png"),
@@ -98,15 +98,15 @@ def test_list_csv_and_json_agree_with_the_network(run, folder, expected, tmp_pat
         rows(tmp_path / "new" / "predictions.csv"),
         json.loads((tmp_path / "new" / "predictions.json").read_text()),
     )
-    assert [row["picture"] for row in table] == [f"{i}.png" for i in range(6)] + ["more/x y.png"]
+    assert [row["image"] for row in table] == [f"{i}.png" for i in range(6)] + ["more/x y.png"]
     assert values["complete"] is True
     for row, entry in zip(table, values["predictions"], strict=True):
-        order = np.argsort(-expected[row["picture"]])[:2]
+        order = np.argsort(-expected[row["image"]])[:2]
         assert [int(row["index1"]), int(row["index2"])] == order.tolist()
         assert [row["class1"], row["class2"]] == [CLASSES[i] for i in order]
-        assert float(row["probability1"]) == pytest.approx(expected[row["picture"]][order[0]], abs=1e-5)
+        assert float(row["probability1"]) == pytest.approx(expected[row["image"]][order[0]], abs=1e-5)
         assert [c["index"] for c in entry["classes"]] == order.tolist()
-        assert entry["picture"] == row["picture"]
+        assert entry["image"] == row["image"]
     assert "x y.png" in out
 
 
@@ -114,7 +114,7 @@ def test_json_on_stdout_only(run, folder):
     code, out, _ = run(folder / "rgb.safetensors", folder / "shots" / "0.png", "--json")
     values = json.loads(out)
     assert code == 0
-    assert values["predictions"][0]["picture"].endswith("0.png")
+    assert values["predictions"][0]["image"].endswith("0.png")
     assert values["preprocessing"]["input_size"] == 32
 
 
@@ -137,7 +137,7 @@ def test_list_with_labels_shows_them(run, folder, tmp_path):
     assert "'0.png' does exist" in err
 
 
-def test_bad_picture_stops_and_nothing_computed_is_lost(run, folder, tmp_path):
+def test_bad_image_stops_and_nothing_computed_is_lost(run, folder, tmp_path):
     words = [
         folder / "rgb.safetensors",
         "--data",
@@ -150,18 +150,18 @@ def test_bad_picture_stops_and_nothing_computed_is_lost(run, folder, tmp_path):
     code, out, err = run(*words, "--top", 1)
     assert code == 2
     assert "cyclemlp predict: error: " in err
-    assert "spoilt.txt:3: the picture" in err
+    assert "spoilt.txt:3: the image" in err
     assert "Traceback" not in err
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["0.png", "1.png"]
     code, _, err = run(*words, "--output", tmp_path)
     assert code == 2
-    assert "2 pictures written to" in err
-    assert [row["picture"] for row in rows(tmp_path / "predictions.partial.csv")] == ["0.png", "1.png"]
+    assert "2 images written to" in err
+    assert [row["image"] for row in rows(tmp_path / "predictions.partial.csv")] == ["0.png", "1.png"]
     assert json.loads((tmp_path / "predictions.partial.json").read_text())["complete"] is False
     assert not (tmp_path / "predictions.csv").exists()
 
 
-def test_bad_pictures_are_skipped_reported_and_counted(run, folder, tmp_path):
+def test_bad_images_are_skipped_reported_and_counted(run, folder, tmp_path):
     words = [
         folder / "rgb.safetensors",
         "--data",
@@ -174,12 +174,12 @@ def test_bad_pictures_are_skipped_reported_and_counted(run, folder, tmp_path):
     code, _, err = run(*words, "--skip-bad", "--output", tmp_path)
     assert code == 1
     assert "skipped" in err
-    assert "spoilt.txt:3: the picture" in err
+    assert "spoilt.txt:3: the image" in err
     assert "spoilt.txt:5: " in err
-    assert "2 of 6 pictures were skipped" in err
-    assert [row["picture"] for row in rows(tmp_path / "predictions.csv")] == [f"{i}.png" for i in range(4)]
+    assert "2 of 6 images were skipped" in err
+    assert [row["image"] for row in rows(tmp_path / "predictions.csv")] == [f"{i}.png" for i in range(4)]
     values = json.loads((tmp_path / "predictions.json").read_text())
-    assert [failure["picture"] for failure in values["failures"]] == ["lost.png", "../test.txt"]
+    assert [failure["image"] for failure in values["failures"]] == ["lost.png", "../test.txt"]
     assert values["complete"] is True
 
 
@@ -223,7 +223,7 @@ def test_with_output_a_long_table_is_cut(run, folder, tmp_path):
     assert code == 0
     assert "19 lines repeat a name" in err
     assert len(out.splitlines()) == 2 + 20 + 1
-    assert out.splitlines()[-1] == "… and 5 more pictures"
+    assert out.splitlines()[-1] == "… and 5 more images"
     assert len(rows(tmp_path / "predictions.csv")) == 25
     assert len(run(*words)[1].splitlines()) == 2 + 25
 
@@ -231,13 +231,13 @@ def test_with_output_a_long_table_is_cut(run, folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{f}/rgb.safetensors"], "no pictures are named"),
-        (["{f}/rgb.safetensors", "{f}/none.png"], "none.png: there is no such picture or folder"),
+        (["{f}/rgb.safetensors"], "no images are named"),
+        (["{f}/rgb.safetensors", "{f}/none.png"], "none.png: there is no such image or folder"),
         (["{f}/rgb.safetensors", "{f}/shots/0.png", "--data", "digits"], "not both"),
         (["{f}/rgb.safetensors", "--data", "{f}/shots"], "needs --list FILE"),
         (["{f}/rgb.safetensors", "--data", "digits"], "10 of 10 classes are none that the model knows"),
         (["{f}/rgb.safetensors", "{f}/shots", "--class-map", "imagenet"], "--class-map has an effect on"),
-        (["{f}/shots/0.png"], "no pictures are named"),
+        (["{f}/shots/0.png"], "no images are named"),
         (["{f}/shots/0.png", "{f}/shots/1.png"], "0.png"),
         (["--model", "cyclemlp_nano", "{f}/shots/0.png"], "give either --weights FILE or --pretrained"),
     ],
@@ -258,7 +258,7 @@ def test_top_must_be_a_number(folder, capsys):
     assert "argument --top: '0': give a whole number from 1" in capsys.readouterr().err
 
 
-def test_options_may_stand_before_the_pictures(run, folder):
+def test_options_may_stand_before_the_images(run, folder):
     code, out, _ = run(
         folder / "rgb.safetensors", "--top", 1, folder / "shots" / "0.png", folder / "shots" / "1.png"
     )
@@ -267,7 +267,7 @@ def test_options_may_stand_before_the_pictures(run, folder):
 
 
 def test_as_a_program(folder):
-    """Exit code, stdout and stderr as a shell sees them, digits of a greyscale picture model included."""
+    """Exit code, stdout and stderr as a shell sees them, digits of a greyscale image model included."""
     model = cyclemlp.create_model("cyclemlp_nano", num_classes=10, in_chans=1)
     cyclemlp.save_model(model, folder / "digits.safetensors")
     words = ["predict", folder / "digits.safetensors", "--data", "digits", "--json", "--top", "1"]
@@ -276,7 +276,7 @@ def test_as_a_program(folder):
     )
     values = json.loads(done.stdout)
     assert len(values["predictions"]) == 359
-    assert values["predictions"][0]["picture"] == "digits/0005"
+    assert values["predictions"][0]["image"] == "digits/0005"
     assert values["predictions"][0]["label"]["index"] == 5
     assert "Warning" not in done.stderr
 
@@ -286,5 +286,5 @@ def test_help_ends_with_examples(capsys):
         main(["predict", "--help"])
     out = capsys.readouterr().out
     assert stop.value.code == 0
-    for words in ("PICTURE|FOLDER", "--skip-bad", "cyclemlp predict runs/pets cat.jpg dog.png", "Exit code"):
+    for words in ("IMAGE|FOLDER", "--skip-bad", "cyclemlp predict runs/pets cat.jpg dog.png", "Exit code"):
         assert words in out

@@ -24,7 +24,7 @@ FORMS = ("tar", "folders", "list", "flat")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The four forms; nano.safetensors, and weights/ with CycleMLP_B1, which know the validation pictures."""
+    """The four forms; nano.safetensors, and weights/ with CycleMLP_B1, which know the validation images."""
     folder = tmp_path_factory.mktemp("reproduce")
     stand_in.build(folder)
     stand_in.write_knowing_model("cyclemlp_nano", folder / "nano.safetensors")
@@ -51,7 +51,7 @@ def run(capsys):
 
 @pytest.fixture
 def relabelled(place, tmp_path):
-    """The raw form with the validation labels moved on by one picture."""
+    """The raw form with the validation labels moved on by one image."""
     folder = tmp_path / "relabelled"
     folder.mkdir()
     (folder / "ILSVRC2012_img_val.tar").symlink_to(place / "tar/ILSVRC2012_img_val.tar")
@@ -116,7 +116,7 @@ def test_lists_are_written_from_every_form_and_read_again(run, place, tmp_path, 
     data = place / "tar/ILSVRC2012_img_val.tar" if form == "tar" else place / form
     assert f"--val-data {data} --val-list {tmp_path / 'lists/val_list.txt'}" in out
     assert "val    " in out
-    assert ("12 validation pictures are those of the devkit's" in out) == (form in ("tar", "flat"))
+    assert ("12 validation images are those of the devkit's" in out) == (form in ("tar", "flat"))
     listed = (tmp_path / "lists/val_list.txt").read_text().splitlines()
     assert {Path(line.split()[0]).name: int(line.split()[1]) for line in listed} == {
         stand_in.validation_name(n): label for n, label in enumerate(stand_in.VALIDATION, 1)
@@ -132,11 +132,11 @@ def test_lists_are_written_from_every_form_and_read_again(run, place, tmp_path, 
     assert "is there already" in err
 
 
-def test_lists_of_pictures_that_are_not_there(run, place, tmp_path):
+def test_lists_of_images_that_are_not_there(run, place, tmp_path):
     (tmp_path / "val_list.txt").write_text("val/ILSVRC2012_val_00000001.JPEG 417\n")
     code, _, err = run("data", "imagenet", "--imagenet", tmp_path, "--output", tmp_path / "lists")
     assert code == 2
-    assert "val_list.txt:1: the picture" in err
+    assert "val_list.txt:1: the image" in err
     code, _, err = run("data", "imagenet", "--imagenet", tmp_path / "nowhere", "--output", tmp_path / "lists")
     assert code == 2
     assert "there is no such folder" in err
@@ -174,7 +174,7 @@ def test_reproduce_measures_compares_and_knows_what_it_measured(run, place, tmp_
         *["top-1", "75.000", "78.794", "-3.794", "78.900", "-3.900"],
     ] in words
 
-    log = tmp_path / "pictures/paddle_CycleMLP_B1.pdparams.network.jsonl"
+    log = tmp_path / "images/paddle_CycleMLP_B1.pdparams.network.jsonl"
     lines = log.read_text().splitlines(keepends=True)
     assert [json.loads(line)["first"] for line in lines[1:]] == [0, 5, 10]
     before = log.stat().st_mtime_ns
@@ -232,7 +232,7 @@ def test_reproduce_in_other_runtimes_and_after_being_killed(run, place, tmp_path
     words = [sys.executable, "-m", "cyclemlp", "reproduce", "--weights", place / "weights"]
     words += ["--imagenet", place / "folders", "--output", tmp_path, "--batch-size", 1]
     process = subprocess.Popen(list(map(str, words)), stderr=subprocess.DEVNULL)
-    log = tmp_path / "pictures/paddle_CycleMLP_B1.pdparams.network.jsonl"
+    log = tmp_path / "images/paddle_CycleMLP_B1.pdparams.network.jsonl"
     while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 3):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)

@@ -22,7 +22,7 @@ FAVOURITES = (0, 6, 1)
 
 
 def constant(folder, name, favourites, **overrides):
-    """A model whose logits do not depend on the picture: the favourite classes, best first, before all others."""
+    """A model whose logits do not depend on the image: the favourite classes, best first, before all others."""
     paddle.seed(0)
     model = cyclemlp.create_model("cyclemlp_nano", **overrides)
     bias = np.zeros(model.config.num_classes, np.float32)
@@ -74,12 +74,12 @@ def test_known_answers_on_each_set(run, models, tmp_path):
         "ImageNet-R": (5, 200, 40.0),  # class 6 is in both sets, and before class 1
         "ImageNet-Sketch": (4, 1000, 25.0),
     }
-    assert "ImageNet-A is incomplete: 8 pictures instead of 7,500" in found["ImageNet-A"]["notes"]
+    assert "ImageNet-A is incomplete: 8 images instead of 7,500" in found["ImageNet-A"]["notes"]
 
 
 @pytest.fixture(scope="module")
 def imagenet_c(tmp_path_factory):
-    """In severity s one picture of class 0 and s others: an error of s / (s + 1)."""
+    """In severity s one image of class 0 and s others: an error of s / (s + 1)."""
     folder = tmp_path_factory.mktemp("imagenet-c")
     for name in (*data.COUNTED, "saturate"):
         for severity in data.SEVERITIES:
@@ -109,16 +109,16 @@ def test_imagenet_c_and_its_files(run, models, imagenet_c, tmp_path):
     text = (tmp_path / "robustness.md").read_text()
     assert "| gaussian_noise | noise | 50 | 66.67 | 75 | 80 | 83.33 | 71 | 80.1 |" in text
     assert "- ImageNet-C is incomplete: " in text
-    with Image.open(tmp_path / "robustness_imagenet_c.png") as picture:
-        assert min(picture.size) > 300
-    assert "320/320" in err  # 16 corruptions of 2 to 6 pictures
+    with Image.open(tmp_path / "robustness_imagenet_c.png") as image:
+        assert min(image.size) > 300
+    assert "320/320" in err  # 16 corruptions of 2 to 6 images
 
 
-def test_imagenet_cs_pictures_are_not_enlarged(run, models, imagenet_c):
+def test_imagenet_cs_images_are_not_enlarged(run, models, imagenet_c):
     words = ["--imagenet-c", imagenet_c, "--partial", "--input-size", 64]
     code, _, err = run(models / "imagenet.safetensors", *words)
     assert code == 2
-    assert "the picture is 32×32, and the model takes 64×64" in err
+    assert "the image is 32×32, and the model takes 64×64" in err
 
 
 def test_real_and_the_own_labels_in_one_pass(run, models, tmp_path):
@@ -148,7 +148,7 @@ def test_corruptions_made_here(run, models, tmp_path):
     report = json.loads((tmp_path / "robustness.json").read_text())
     assert (report["seed"], report["partial"]) == (3, False)
     (clean,) = report["sets"]
-    # The model says 4, whatever the picture.
+    # The model says 4, whatever the image.
     assert (clean["title"], clean["images"], clean["top1"]) == ("clean", 359, pytest.approx(100 * 36 / 359))
     (found,) = report["corruptions"]
     assert found["errors"]["fog"]["by_severity"] == pytest.approx(

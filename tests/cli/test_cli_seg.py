@@ -1,4 +1,4 @@
-"""`cyclemlp seg` from end to end: check, train, resume, eval, predict, on a few tiny pictures."""
+"""`cyclemlp seg` from end to end: check, train, resume, eval, predict, on a few tiny images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_train_says_what_it_does(run: Run, config: Path, tmp_path: Path) -> None
     assert code == 0
     assert "backbone cyclemlp_nano: no `pretrained` given, starts from random weights" in out
     assert "PaddleSeg with 7 compatibility patches: paddleseg.core.train.loss_computation, " in out
-    assert "4 pictures to train on, 4 to evaluate on; 1 steps of 2" in out
+    assert "4 images to train on, 4 to evaluate on; 1 steps of 2" in out
     assert "best mean IoU" in out
     written = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert (written["iters"], written["batch_size"], written["lr_scheduler"]["learning_rate"]) == (
@@ -116,7 +116,7 @@ def test_a_run_that_diverges_exits_with_1(run: Run, config: Path, tmp_path: Path
 def test_eval_prints_a_table_and_json(run: Run, trained: Path) -> None:
     code, out, _ = run("eval", "--weights", trained, "--no-progress")
     assert code == 0
-    for word in (*CLASSES, "IoU %", "mean IoU", "of 4 pictures; the whole picture at once"):
+    for word in (*CLASSES, "IoU %", "mean IoU", "of 4 images; the whole image at once"):
         assert word in out
     words = ["--window", 48, "--stride", 16, 48, "--scales", 1, 0.75, "--flip"]
     code, out, err = run("eval", "--weights", trained, "--json", "--no-progress", *words)
@@ -128,16 +128,16 @@ def test_eval_prints_a_table_and_json(run: Run, trained: Path) -> None:
 
 
 def test_predict_writes_masks_and_overlays(run: Run, trained: Path, config: Path, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    (pictures / "a").mkdir(parents=True)
+    images = tmp_path / "images"
+    (images / "a").mkdir(parents=True)
     draw = np.random.default_rng(1)
     for name, size in (("a/x.png", (50, 70, 3)), ("a/x.jpg", (33, 41, 3)), ("y.png", (64, 48, 3))):
-        Image.fromarray(draw.integers(0, 255, size, dtype=np.uint8)).save(pictures / name)
-    (pictures / "bad.png").write_text("no picture")
-    words = ["predict", pictures, "--weights", trained, "--output", tmp_path / "out", "--no-progress"]
+        Image.fromarray(draw.integers(0, 255, size, dtype=np.uint8)).save(images / name)
+    (images / "bad.png").write_text("no image")
+    words = ["predict", images, "--weights", trained, "--output", tmp_path / "out", "--no-progress"]
     code, _, err = run(*words)
     assert code == 2
-    assert "bad.png' is not a picture that can be read" in err
+    assert "bad.png' is not an image that can be read" in err
     code, out, err = run(*words, "--skip-bad", "--json")
     assert code == 1
     assert "skipped" in err

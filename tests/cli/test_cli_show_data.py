@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cyclemlp.cli.main import main
-from cyclemlp.cli.show_data import caption, to_picture
+from cyclemlp.cli.show_data import caption, to_image
 from cyclemlp.data import evaluation_transform
 from cyclemlp.errors import DataError
 from cyclemlp.preprocessing import Preprocessing
@@ -33,23 +33,23 @@ NOTHING = [
 
 @pytest.fixture
 def show(tmp_path, capsys):
-    """Run with some words; (exit code, picture, stdout, stderr)."""
+    """Run with some words; (exit code, image, stdout, stderr)."""
 
     def show(*words, name="sheet.png"):
         path = tmp_path / name
         code = main(["show-data", *map(str, words), "--output", str(path)])
         shown = capsys.readouterr()
-        picture = np.asarray(Image.open(path).convert("RGB")) if path.exists() else None
-        return code, picture, shown.out, shown.err
+        image = np.asarray(Image.open(path).convert("RGB")) if path.exists() else None
+        return code, image, shown.out, shown.err
 
     return show
 
 
 def test_the_recipes_batch_is_drawn_and_said(show):
-    code, sheet, out, err = show(*BASE, "--pictures", 16)
+    code, sheet, out, err = show(*BASE, "--images", 16)
     assert code == 0, err
     assert "RandAugment (magnitude 9 ± 0.5, rising" in out
-    assert "mixup 0.8 or cutmix 1, p 1, by batch, label smoothing 0.1, each picture 3 times" in out
+    assert "mixup 0.8 or cutmix 1, p 1, by batch, label smoothing 0.1, each image 3 times" in out
     assert "epoch 1, step 1: 16 of a batch of 24" in out
     assert sheet.shape[1] > sheet.shape[0] / 2
     assert sheet.std() > 20  # there is something on it
@@ -57,7 +57,7 @@ def test_the_recipes_batch_is_drawn_and_said(show):
 
 def test_same_words_same_sheet_and_other_epoch_another(show):
     one, again, other, step = (
-        show(*BASE, "--pictures", 8, *words, name=f"{i}.png")[1]
+        show(*BASE, "--images", 8, *words, name=f"{i}.png")[1]
         for i, words in enumerate([(), (), ("--epoch", 2), ("--step", 3)])
     )
     assert np.array_equal(one, again)
@@ -66,14 +66,14 @@ def test_same_words_same_sheet_and_other_epoch_another(show):
 
 
 def test_with_everything_off_the_words_say_so(show):
-    code, _, out, _ = show(*BASE, *NOTHING, "--pictures", 4)
+    code, _, out, _ = show(*BASE, *NOTHING, "--images", 4)
     assert code == 0
-    assert "100 to 100 % of the picture at" in out
+    assert "100 to 100 % of the image at" in out
     assert "no mixup, no cutmix, label smoothing 0" in out
     assert "RandAugment" not in out
 
 
-def test_pictures_from_folders_with_class_names(show, tmp_path):
+def test_images_from_folders_with_class_names(show, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -83,7 +83,7 @@ def test_pictures_from_folders_with_class_names(show, tmp_path):
     code, sheet, _, err = show("--data", tmp_path / "data", "--set", "data.preprocessing={input_size: 32}")
     assert code == 0, err
     assert sheet is not None
-    assert "6 pictures are fewer than one batch of 128" in err
+    assert "6 images are fewer than one batch of 128" in err
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_normalising_is_undone():
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8))
     p = Preprocessing(input_size=20, crop_pct=1.0)
-    back = to_picture(evaluation_transform(p)(image), p)
+    back = to_image(evaluation_transform(p)(image), p)
     assert np.array_equal(np.rint(back * 255), np.asarray(image))
-    assert to_picture(np.full((3, 2, 2), 9.0), p).max() == 1
+    assert to_image(np.full((3, 2, 2), 9.0), p).max() == 1
 
 
-def test_a_sheet_holds_the_pictures(tmp_path):
+def test_a_sheet_holds_the_images(tmp_path):
     red, green = np.zeros((8, 8, 3)), np.zeros((8, 8, 3), dtype=np.uint8)
     red[..., 0], green[..., 1] = 1, 255
     path = plot_samples(
@@ -137,5 +137,5 @@ def test_a_sheet_holds_the_pictures(tmp_path):
     sheet = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).tolist()
     for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 0]):
         assert sheet.count(colour) > 5000
-    with pytest.raises(DataError, match="1 pictures and 2 captions"):
+    with pytest.raises(DataError, match="1 images and 2 captions"):
         plot_samples([red], ["a", "b"], tmp_path / "t.png")

@@ -40,7 +40,7 @@ def resolved(*words: str) -> Recipe:
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of two classes, six pictures each, and lists of them."""
+    """A folder of two classes, six images each, and lists of them."""
     rng = np.random.default_rng(0)
     lines = []
     for label, name in enumerate(("cat", "great dane")):
@@ -106,7 +106,7 @@ def test_show_recipe_prints_what_would_be_trained_and_does_nothing(capsys, tmp_p
     ("words", "message"),
     [
         (["--data", "absent"], "absent: there is no such folder"),
-        ([], "no pictures are named: give --data"),
+        ([], "no images are named: give --data"),
         (["--config", "absent.yaml"], "absent.yaml: cannot be read"),
         (
             ["--data", "digits", "--set", "optimizer.lrr=1"],
@@ -191,12 +191,12 @@ def test_a_label_that_has_no_class_names_file_and_line(photos, capsys, monkeypat
     assert "val.txt:2: " in capsys.readouterr().err
 
 
-def test_without_validation_pictures_it_says_so(photos, capsys, monkeypatch):
+def test_without_validation_images_it_says_so(photos, capsys, monkeypatch):
     monkeypatch.chdir(photos)
     words = ["train", "--data", "train", "--model", "cyclemlp_nano", "--batch-size", "4", *TINY]
     assert main([*words, "--set=model.overrides.in_chans=3"]) == 0
     said = capsys.readouterr().out
-    assert "no validation pictures (--val-data, --val-list)" in said
+    assert "no validation images (--val-data, --val-list)" in said
     assert "done; everything is in runs/cyclemlp_nano" in said
 
 
@@ -311,7 +311,7 @@ def test_ctrl_c_saves_exits_with_130_and_the_run_goes_on(tmp_path, workers):
         if line.startswith("epoch   1/200"):
             break
     time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: processes that read pictures get it too
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: processes that read images get it too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.count("stopping after this step") <= 1
@@ -409,8 +409,7 @@ def test_a_run_goes_on_with_its_classes_only(photos, capsys):
         Image.new("RGB", (20, 20)).save(photos / part / "emu" / "0.png")
     assert main(["train", *words, "--resume", str(photos / "run"), "--epochs=2"]) == 2
     assert (
-        "was trained on 2 classes, and the pictures now have 3; they differ in 'emu'"
-        in capsys.readouterr().err
+        "was trained on 2 classes, and the images now have 3; they differ in 'emu'" in capsys.readouterr().err
     )
 
 

@@ -196,7 +196,7 @@ def test_a_truth_value_that_is_none_is_refused(capsys):
 
 
 def test_the_rates_are_those_that_the_seed_logged():
-    """Its training log of B1, 256 pictures, --lr 1e-8, says 4.999999999999972e-09 and then 4.999862923413802e-09."""
+    """Its training log of B1, 256 images, --lr 1e-8, says 4.999999999999972e-09 and then 4.999862923413802e-09."""
     schedule = Schedule.from_recipe(recipe_of("--lr", "1e-8", "--batch-size", "256", "--epochs", "2"))
     assert schedule.lr(0, 0, 10) == pytest.approx(5e-9, rel=1e-12)
     assert schedule.lr(1, 9, 10) == pytest.approx(4.999862923413802e-09, rel=1e-9)
@@ -324,14 +324,14 @@ def test_using_a_model_needs_its_weights_and_lists(program, part, lists, capsys)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Pictures, lists and weight files of the seed's kinds, from a seeded generator."""
+    """Images, lists and weight files of the seed's kinds, from a seeded generator."""
     folder = tmp_path_factory.mktemp("seed")
     rng = np.random.default_rng(0)
     names = []
     for i in range(8):
         colour = np.array([200, 60, 30]) if i % 2 else np.array([20, 90, 220])
         pixels = np.clip(colour + rng.integers(-20, 20, (40, 48, 3)), 0, 255)
-        names.append(f"picture {i}.jpg")
+        names.append(f"image {i}.jpg")
         Image.fromarray(pixels.astype(np.uint8)).save(folder / names[-1])
     lines = [f"{name} {i % 2}\n" for i, name in enumerate(names)]
     (folder / "train00.txt").write_text("".join(lines))
@@ -346,7 +346,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def pictures(place: Path, list_name: str = "train00.txt") -> list[object]:
+def images(place: Path, list_name: str = "train00.txt") -> list[object]:
     words = ["--train-data-dir", place, "--train-txt-path", place / list_name]
     return [*words, "--val-data-dir", place, "--val-txt-path", place / "val.txt"]
 
@@ -369,7 +369,7 @@ NANO = [
 def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
     output = tmp_path / "output"
     words = [
-        *pictures(place),
+        *images(place),
         "--epochs",
         "2",
         "--batch-size",
@@ -413,9 +413,7 @@ def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
 @pytest.mark.heavy
 def test_the_seeds_command_with_mixed_precision(place, tmp_path):
     """On a CPU Paddle has none: said, and trained in float32."""
-    said = passes(
-        run("train.py", *pictures(place), *NANO, "--is_amp", "True", "--output_dir", tmp_path / "o")
-    )
+    said = passes(run("train.py", *images(place), *NANO, "--is_amp", "True", "--output_dir", tmp_path / "o"))
     assert Recipe.load(tmp_path / "o" / "recipe.yaml").amp.dtype == "float16"
     assert "float32" in said
 
@@ -431,7 +429,7 @@ def test_the_seeds_command_by_the_launcher(place, tmp_path):
         str(tmp_path / "log"),
     )
     words = [
-        *pictures(place),
+        *images(place),
         *NANO,
         "--batch-size",
         "2",
@@ -472,17 +470,17 @@ def test_eval_measures_and_logs_what_the_model_answers(place, tmp_path):
 
 
 def answers(weights: Path, place: Path, size: int) -> np.ndarray:
-    """The logits of the first five pictures."""
+    """The logits of the first five images."""
     model = cyclemlp.create_model("cyclemlp_b1", pretrained=weights)
     model.eval()
     ready = evaluation_transform(Preprocessing(input_size=size, crop_pct=0.875))
-    batch = np.stack([ready(Image.open(place / f"picture {i}.jpg"), None) for i in range(5)])
+    batch = np.stack([ready(Image.open(place / f"image {i}.jpg"), None) for i in range(5)])
     with paddle.no_grad():
         return model(paddle.to_tensor(batch)).numpy()
 
 
 @pytest.mark.heavy
-def test_predict_writes_a_class_for_each_picture(place, tmp_path):
+def test_predict_writes_a_class_for_each_image(place, tmp_path):
     """The seed's crashed on its first batch; mended by hand, it took one class of a whole batch."""
     weights = place / "paddle_CycleMLP_B1.pdparams"
     words = ["--model", "CycleMLP_B1", "--model-pretrained", weights, "--test-data-dir", place]
@@ -518,7 +516,7 @@ def test_the_data_mode_says_whether_lines_have_labels(mode, list_name, code, nan
 def nano(place, tmp_path_factory):
     """Weights of a run of two classes, by train.py."""
     output = tmp_path_factory.mktemp("nano") / "output"
-    assert seed.train([str(w) for w in [*pictures(place), *NANO, "--output_dir", output]]) == 0
+    assert seed.train([str(w) for w in [*images(place), *NANO, "--output_dir", output]]) == 0
     return output / "checkpoint_0" / "params.pdparams"
 
 
@@ -543,9 +541,9 @@ def test_another_number_of_classes_is_refused_where_the_model_is_used(nano, plac
 
 def test_finetuning_begins_with_the_file_and_a_new_head(nano, place, tmp_path, capsys):
     """The seed's test was inverted: a file that was there was not loaded, and one that was not, it tried to load."""
-    lines = [f"picture {i}.jpg {i % 3}\n" for i in range(8)]
+    lines = [f"image {i}.jpg {i % 3}\n" for i in range(8)]
     (tmp_path / "three.txt").write_text("".join(lines))
-    words = [*pictures(place, "val.txt"), *NANO, "--num-classes", "3", "--lr", "1e-12", "--finetune", nano]
+    words = [*images(place, "val.txt"), *NANO, "--num-classes", "3", "--lr", "1e-12", "--finetune", nano]
     words += ["--train-txt-path", tmp_path / "three.txt", "--output_dir", tmp_path / "o"]
     assert seed.train([str(w) for w in words]) == 0
     assert "head" in capsys.readouterr().out
@@ -558,7 +556,7 @@ def test_finetuning_begins_with_the_file_and_a_new_head(nano, place, tmp_path, c
 def test_an_earlier_run_is_kept_and_other_files_stay(place, tmp_path, capsys):
     """The seed's commands, one after the other, all write to ./output."""
     output = tmp_path / "output"
-    words = [str(w) for w in [*pictures(place), *NANO, "--output_dir", output]]
+    words = [str(w) for w in [*images(place), *NANO, "--output_dir", output]]
     contents = []
     (output / "notes").mkdir(parents=True)
     (output / "results.txt").write_text("7\n")

@@ -35,7 +35,7 @@ def grey(rows):
 
 
 def operate(name, rows, amount=0.0, fill=7):
-    """What an operation makes of a greyscale picture, as a list of rows."""
+    """What an operation makes of a greyscale image, as a list of rows."""
     return np.asarray(OPERATIONS[name](grey(rows), amount, fill, NEAREST)).tolist()
 
 
@@ -45,7 +45,7 @@ def photograph(size=64):
 
 @pytest.fixture
 def record(monkeypatch):
-    """The (operation, amount) pairs that are asked for from now on; pictures stay as they are."""
+    """The (operation, amount) pairs that are asked for from now on; images stay as they are."""
     asked = []
 
     def recorder(name):
@@ -333,7 +333,7 @@ def test_jitter_moves_brightness_both_ways():
 
 
 def erased(mode="const", size=(3, 40, 60), seeds=800, **options):
-    """(erased picture, which of its pixels changed) of those that were erased."""
+    """(erased image, which of its pixels changed) of those that were erased."""
     erase, found = RandomErasing(options.pop("probability", 1.0), mode=mode, **options), []
     for seed in range(seeds):
         image = np.full(size, 9.0, dtype=np.float32)
@@ -390,7 +390,7 @@ def test_erasing_several_rectangles_shares_the_area():
     assert np.mean(numbers) < np.mean(single)  # they may overlap
 
 
-def test_erasing_leaves_a_picture_without_room_alone():
+def test_erasing_leaves_a_image_without_room_alone():
     assert not erased(size=(1, 1, 1), seeds=20)
 
 
@@ -507,8 +507,7 @@ def test_the_transform_says_what_it_does():
         training_transform(Preprocessing(), auto_augment=THE_PAPERS, color_jitter=0.4, erasing_prob=0.25)
     )
     assert (
-        "8 to 100 % of the picture at 224×224, bicubic, mirrored p 0.5, RandAugment (magnitude 9 ± 0.5"
-        in words
+        "8 to 100 % of the image at 224×224, bicubic, mirrored p 0.5, RandAugment (magnitude 9 ± 0.5" in words
     )
     assert words.endswith("erasing (pixel) p 0.25")
     assert "jitter" not in words

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclemlp.data import Digits, ImageFolder, check_data, find_split, open_pictures
+from cyclemlp.data import Digits, ImageFolder, check_data, find_split, open_images
 from cyclemlp.errors import DataError
 
 
@@ -75,9 +75,9 @@ def test_classes(root):
     report, findings = found(root)
     assert findings == [("error", "empty_class"), ("warning", "imbalance")]
     assert "'empty'" in report.findings[0].message
-    one = check_data({"train": open_pictures(root / "val/..", "val")})
+    one = check_data({"train": open_images(root / "val/..", "val")})
     assert [finding.kind for finding in one.findings] == []
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         ImageFolder(root / "train")
 
 
@@ -108,24 +108,24 @@ def test_the_parts_of_a_data_set_are_found(tmp_path, train, val):
         image(tmp_path / part / "cat/0.png", 0)
         image(tmp_path / part / "dog/0.png", 1)
     assert find_split(tmp_path) == (tmp_path / train, tmp_path / val)
-    assert open_pictures(tmp_path, "train").root == tmp_path / train
-    assert open_pictures(tmp_path, "val").root == tmp_path / val
+    assert open_images(tmp_path, "train").root == tmp_path / train
+    assert open_images(tmp_path, "val").root == tmp_path / val
 
 
 def test_classes_with_such_names_are_no_parts(tmp_path):
     for name in ("bus", "car", "train"):
         image(tmp_path / name / "0.png", 0)
     assert find_split(tmp_path) is None
-    assert open_pictures(tmp_path, "train").classes == ["bus", "car", "train"]
+    assert open_images(tmp_path, "train").classes == ["bus", "car", "train"]
     image(tmp_path / "test" / "0.png", 0)
     with pytest.raises(DataError, match="are train/ and test/ classes, or the two parts"):
-        open_pictures(tmp_path, "train")
+        open_images(tmp_path, "train")
 
 
 def test_training_images_alone(tmp_path):
     image(tmp_path / "train/cat/0.png", 0)
     with pytest.raises(DataError, match=r"holds train/ and no folder to evaluate on \(val, validation"):
-        open_pictures(tmp_path, "train")
+        open_images(tmp_path, "train")
 
 
 def test_what_systems_leave_behind_is_passed_over(tmp_path, recwarn):

@@ -8,9 +8,9 @@ import simplejpeg
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from cyclemlp.data import ImageFolder, build_loader, evaluation_transform, pictures, training_transform
+from cyclemlp.data import ImageFolder, build_loader, evaluation_transform, images, training_transform
+from cyclemlp.data.images import EncodedImage, cut_jpeg, decode_image, to_channels
 from cyclemlp.data.order import SAMPLE
-from cyclemlp.data.pictures import PictureFile, cut_jpeg, open_picture, to_channels
 from cyclemlp.data.resampling import as_array
 from cyclemlp.errors import DataError
 from cyclemlp.preprocessing import Preprocessing
@@ -50,7 +50,7 @@ def by_pillow(monkeypatch):
 
     def call(function, *args):
         with monkeypatch.context() as patch:
-            patch.setattr(pictures, "simplejpeg", None)
+            patch.setattr(images, "simplejpeg", None)
             return function(*args)
 
     return call
@@ -58,8 +58,8 @@ def by_pillow(monkeypatch):
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_both_libraries_give_the_same_pixels(jpeg, by_pillow, scale):
-    ours = PictureFile(jpeg, "here")
-    theirs = by_pillow(PictureFile, jpeg, "here")
+    ours = EncodedImage(jpeg, "here")
+    theirs = by_pillow(EncodedImage, jpeg, "here")
     assert (ours._opened is None) == (jpeg.stem in BY_SIMPLEJPEG)
     assert theirs._opened is not None
     assert ours.size == theirs.size == (301, 203)
@@ -73,16 +73,16 @@ def test_evaluation_has_the_same_bits_with_either(jpeg, by_pillow):
     for p in (Preprocessing(input_size=96), Preprocessing(input_size=96, mean=(0.5,), std=(0.5,))):
         transform = evaluation_transform(p)
         assert np.array_equal(
-            transform(open_picture(jpeg, "here")), transform(by_pillow(open_picture, jpeg, "here"))
+            transform(decode_image(jpeg, "here")), transform(by_pillow(decode_image, jpeg, "here"))
         )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("box", [(0, 0, 301, 203), (17, 33, 205, 180), (300, 202, 301, 203)])
 def test_a_part_is_the_whole_cropped(jpeg, by_pillow, box, channels):
-    whole = as_array(to_channels(open_picture(jpeg, "here"), channels).crop(box))
-    part = PictureFile(jpeg, "here").part(box, channels)
-    other = by_pillow(lambda: PictureFile(jpeg, "here").part(box, channels))
+    whole = as_array(to_channels(decode_image(jpeg, "here"), channels).crop(box))
+    part = EncodedImage(jpeg, "here").part(box, channels)
+    other = by_pillow(lambda: EncodedImage(jpeg, "here").part(box, channels))
     # Colours to grey: JPEG's own brightness or Pillow's of the RGB pixels, but not one here and the other there.
     assert part.dtype == np.uint8
     assert part.shape[2] == channels
@@ -93,11 +93,11 @@ def test_a_part_is_the_whole_cropped(jpeg, by_pillow, box, channels):
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_a_part_at_a_scale_shows_the_same(jpeg, scale):
     box = (41, 30, 250, 190)
-    part = PictureFile(jpeg, "here").part(box, 3, scale)
+    part = EncodedImage(jpeg, "here").part(box, 3, scale)
     left, upper = 41 // scale, 30 // scale
     right, lower = -(-250 // scale), -(-190 // scale)
     assert part.shape == (lower - upper, right - left, 3)
-    reduced = to_channels(open_picture(jpeg, "here"), 3).reduce(scale).crop((left, upper, right, lower))
+    reduced = to_channels(decode_image(jpeg, "here"), 3).reduce(scale).crop((left, upper, right, lower))
     part, reduced = part.astype(int), np.asarray(reduced).astype(int)
     assert np.abs(part - reduced).mean() < 4
     assert np.abs(part[:, 1:] - reduced[:, :-1]).mean() > 3 * np.abs(part - reduced).mean()  # not a pixel off
@@ -106,7 +106,7 @@ def test_a_part_at_a_scale_shows_the_same(jpeg, scale):
 def test_what_is_no_jpeg_has_no_scale(tmp_path):
     image = photograph()
     image.save(tmp_path / "a.png")
-    file = PictureFile(tmp_path / "a.png", "here")
+    file = EncodedImage(tmp_path / "a.png", "here")
     assert not file.is_jpeg
     assert np.array_equal(file.part((10, 20, 60, 90), 3, 8), np.asarray(image.crop((10, 20, 60, 90))))
 
@@ -119,13 +119,13 @@ def test_a_damaged_jpeg_is_pillows_to_judge(tmp_path, by_pillow):
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(DataError, match=rf"list:3: .*{name}'") as ours:
-            open_picture(path, "list:3")
+            decode_image(path, "list:3")
         with pytest.raises(DataError) as theirs:
-            by_pillow(open_picture, path, "list:3")
+            by_pillow(decode_image, path, "list:3")
         assert str(ours.value).split(":")[:2] == str(theirs.value).split(":")[:2]
-    (tmp_path / "more.jpg").write_bytes(data + b"what a camera puts behind the picture")
+    (tmp_path / "more.jpg").write_bytes(data + b"what a camera puts behind the image")
     assert np.array_equal(
-        np.asarray(open_picture(tmp_path / "more.jpg", "")), np.asarray(by_pillow(open_picture, whole, ""))
+        np.asarray(decode_image(tmp_path / "more.jpg", "")), np.asarray(by_pillow(decode_image, whole, ""))
     )
 
 
@@ -133,23 +133,23 @@ def test_a_damaged_jpeg_is_pillows_to_judge(tmp_path, by_pillow):
 def test_a_jpeg_of_too_many_pixels_is_an_error(tmp_path, monkeypatch, times):
     photograph().save(tmp_path / "bomb.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(301 * 203 / times))
-    with pytest.raises(DataError, match=r"here: the picture '.*bomb\.jpg' is too large .*decompression bomb"):
-        open_picture(tmp_path / "bomb.jpg", "here")
+    with pytest.raises(DataError, match=r"here: the image '.*bomb\.jpg' is too large .*decompression bomb"):
+        decode_image(tmp_path / "bomb.jpg", "here")
 
 
 # ---- in training
 
 
-def test_training_from_a_file_is_training_from_the_picture(jpeg):
+def test_training_from_a_file_is_training_from_the_image(jpeg):
     transform = training_transform(
         Preprocessing(input_size=112), auto_augment="rand-m9-mstd0.5-inc1", erasing_prob=0.25
     )
-    image = open_picture(jpeg, "here")
+    image = decode_image(jpeg, "here")
     for seed in range(10):  # crops of less than twice the result's size: no scale
         expected = transform(image, np.random.default_rng(seed))
         assert np.array_equal(
             transform.finish.one(
-                transform.begin_file(PictureFile(jpeg, "here"), np.random.default_rng(seed))
+                transform.begin_file(EncodedImage(jpeg, "here"), np.random.default_rng(seed))
             ),
             expected,
         )
@@ -157,10 +157,10 @@ def test_training_from_a_file_is_training_from_the_picture(jpeg):
 
 def test_training_from_a_large_file_looks_the_same(jpeg):
     transform = training_transform(Preprocessing(input_size=24))
-    image, scaled = open_picture(jpeg, "here"), 0
+    image, scaled = decode_image(jpeg, "here"), 0
     for seed in range(10):
         expected = transform(image, np.random.default_rng(seed))
-        begun = transform.begin_file(PictureFile(jpeg, "here"), np.random.default_rng(seed))
+        begun = transform.begin_file(EncodedImage(jpeg, "here"), np.random.default_rng(seed))
         result = transform.finish.one(begun)
         assert result.shape == expected.shape == (3, 24, 24)
         assert (
@@ -183,7 +183,7 @@ def test_the_loader_trains_from_files(tmp_path):
     assert not np.array_equal(batch.images, np.stack(with_all))
 
 
-def test_errors_of_files_name_the_picture(tmp_path):
+def test_errors_of_files_name_the_image(tmp_path):
     (tmp_path / "a").mkdir()
     Image.fromarray(np.ones((9, 9), dtype=np.float32)).save(tmp_path / "a" / "f.tif")
     loader = build_loader(
@@ -200,13 +200,13 @@ CUT = BY_SIMPLEJPEG - {"progressive", "restarts"}
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_what_is_left_of_a_cut_jpeg_is_the_same_to_the_bit(jpeg, scale):
-    content, whole = jpeg.read_bytes(), PictureFile(jpeg, "here").decode(scale)
+    content, whole = jpeg.read_bytes(), EncodedImage(jpeg, "here").decode(scale)
     if whole.mode == "CMYK":
         return  # Pillow's, and never cut
     whole, heights = as_array(whole), set()
     for rows in (*range(8, 34), *range(40, 204, 8), 201, 202, 203):
         lower = -(-rows // scale)
-        part = PictureFile(jpeg, "here").part((0, 0, 301, rows), whole.shape[2], scale)
+        part = EncodedImage(jpeg, "here").part((0, 0, 301, rows), whole.shape[2], scale)
         assert np.array_equal(part, whole[:lower])
         cut = cut_jpeg(content, rows)
         if cut is not None:
@@ -225,11 +225,11 @@ def test_training_decodes_less_than_the_whole(tmp_path, monkeypatch):
         return pixels
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", seen)
-    part = PictureFile(tmp_path / "a.jpg", "here").part((30, 40, 130, 99), 3)
+    part = EncodedImage(tmp_path / "a.jpg", "here").part((30, 40, 130, 99), 3)
     assert heights == [112]
-    PictureFile(tmp_path / "a.jpg", "here").decode()
+    EncodedImage(tmp_path / "a.jpg", "here").decode()
     assert heights == [112, 203]
-    assert np.array_equal(part, np.asarray(open_picture(tmp_path / "a.jpg", "here"))[40:99, 30:130])
+    assert np.array_equal(part, np.asarray(decode_image(tmp_path / "a.jpg", "here"))[40:99, 30:130])
 
 
 def test_of_a_file_cut_short_nothing_is_spared(tmp_path):
@@ -240,7 +240,7 @@ def test_of_a_file_cut_short_nothing_is_spared(tmp_path):
         assert cut_jpeg(content[:end], 50) is None
     (tmp_path / "a.jpg").write_bytes(content[:-900])
     with pytest.raises(DataError, match="truncated"):
-        PictureFile(tmp_path / "a.jpg", "here").part((0, 0, 50, 50), 3)
+        EncodedImage(tmp_path / "a.jpg", "here").part((0, 0, 50, 50), 3)
 
 
 def test_damage_above_the_cut_is_decoded_as_pillow_does(tmp_path, by_pillow):
@@ -259,11 +259,11 @@ def test_damage_above_the_cut_is_decoded_as_pillow_does(tmp_path, by_pillow):
         (tmp_path / "b.jpg").write_bytes(broken)
         box = (0, 0, 301, 120)
         try:
-            theirs = by_pillow(lambda box=box: PictureFile(tmp_path / "b.jpg", "here").part(box, 3))
+            theirs = by_pillow(lambda box=box: EncodedImage(tmp_path / "b.jpg", "here").part(box, 3))
         except DataError:
             with pytest.raises(DataError, match="cannot be decoded"):
-                PictureFile(tmp_path / "b.jpg", "here").part(box, 3)
+                EncodedImage(tmp_path / "b.jpg", "here").part(box, 3)
         else:
             decoded += cut_jpeg(broken, 120) is not None
-            assert np.array_equal(PictureFile(tmp_path / "b.jpg", "here").part(box, 3), theirs)
+            assert np.array_equal(EncodedImage(tmp_path / "b.jpg", "here").part(box, 3), theirs)
     assert decoded > 30

@@ -1,4 +1,4 @@
-"""Folders of pictures, with and without classes, and the bundled digits."""
+"""Folders of images, with and without classes, and the bundled digits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclemlp.data import Digits, ImageFolder, PictureFiles
+from cyclemlp.data import Digits, ImageFiles, ImageFolder
 from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
 
 
-def picture(path, colour="red"):
+def image(path, colour="red"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 3), colour).save(path, format="PNG")
     return path
@@ -31,7 +31,7 @@ def root(tmp_path):
         ".hidden/h.png",
         "cat/.h.png",
     ]:
-        picture(tmp_path / name)
+        image(tmp_path / name)
     return tmp_path
 
 
@@ -63,7 +63,7 @@ def test_what_is_passed_over_is_counted(root):
     (root / "cat" / "b" / "more.txt").write_text("x")
     (root / "dog" / "README").write_text("x")
     (root / "list.csv").write_text("x")
-    with pytest.warns(UserWarning, match="passed over 4 files that are no pictures") as caught:
+    with pytest.warns(UserWarning, match="passed over 4 files that are no images") as caught:
         ImageFolder(root)
     assert len(caught) == 1
     for words in ("2 .txt", "1 without an extension", "1 outside the class folders"):
@@ -76,13 +76,13 @@ def test_hidden_files_are_ignored_silently(root):
         ImageFolder(root)
 
 
-def test_no_folders_no_pictures_no_root(root, tmp_path_factory):
+def test_no_folders_no_images_no_root(root, tmp_path_factory):
     with pytest.raises(
-        DataError, match=r"cat: holds no folders; expected one folder of pictures a class.*--list"
+        DataError, match=r"cat: holds no folders; expected one folder of images a class.*--list"
     ):
-        ImageFolder(picture(tmp_path_factory.mktemp("flat") / "cat" / "1.png").parent)
+        ImageFolder(image(tmp_path_factory.mktemp("flat") / "cat" / "1.png").parent)
     (root / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: holds no pictures"):
+    with pytest.raises(DataError, match=r"empty: holds no images"):
         ImageFolder(root)
     with pytest.raises(DataError, match=r"no: there is no such folder"):
         ImageFolder(root / "no")
@@ -102,29 +102,29 @@ def test_links_are_followed_and_a_circle_ends(root):
 
 
 def test_names_that_are_not_utf8(tmp_path):
-    picture(tmp_path / "cat" / "ok.png")
+    image(tmp_path / "cat" / "ok.png")
     (tmp_path / "cat" / "ok.png").rename(tmp_path / "cat" / os.fsdecode(b"\xff.png"))
     source = ImageFolder(tmp_path)
     assert source[0].image.size == (4, 3)
     assert os.fsencode(source.name(0)) == b"cat/\xff.png"
 
 
-def test_picture_files_are_files_and_folders_in_the_order_given(root):
-    odd = picture(root / "picture.dat")
-    source = PictureFiles([odd, root / "dog", root / "Zebra" / "x.png"])
-    assert names(source) == [str(root / n) for n in ("picture.dat", "dog/1.jpeg", "dog/2.PNG", "Zebra/x.png")]
+def test_image_files_are_files_and_folders_in_the_order_given(root):
+    odd = image(root / "image.dat")
+    source = ImageFiles([odd, root / "dog", root / "Zebra" / "x.png"])
+    assert names(source) == [str(root / n) for n in ("image.dat", "dog/1.jpeg", "dog/2.PNG", "Zebra/x.png")]
     assert source[0].image.size == (4, 3)
     assert source[0].label is None
     assert source.num_classes is None
 
 
-def test_picture_files_that_are_not_there(root, tmp_path_factory):
-    with pytest.raises(DataError, match=r"no\.png: there is no such picture or folder"):
-        PictureFiles([root / "no.png"])
-    with pytest.raises(DataError, match="no picture is given"):
-        PictureFiles([])
-    with pytest.raises(DataError, match="holds no pictures"):
-        PictureFiles([tmp_path_factory.mktemp("empty")])
+def test_image_files_that_are_not_there(root, tmp_path_factory):
+    with pytest.raises(DataError, match=r"no\.png: there is no such image or folder"):
+        ImageFiles([root / "no.png"])
+    with pytest.raises(DataError, match="no image is given"):
+        ImageFiles([])
+    with pytest.raises(DataError, match="holds no images"):
+        ImageFiles([tmp_path_factory.mktemp("empty")])
 
 
 def test_digits_are_all_there_and_a_fifth_of_each_is_held_out():
@@ -138,7 +138,7 @@ def test_digits_are_all_there_and_a_fifth_of_each_is_held_out():
     assert [val.name(i) for i in range(4)] == ["digits/0005", "digits/0009", "digits/0012", "digits/0014"]
 
 
-def test_digits_are_greyscale_pictures_of_the_scans():
+def test_digits_are_greyscale_images_of_the_scans():
     from sklearn.datasets import load_digits
 
     original, source = load_digits(), Digits("val")

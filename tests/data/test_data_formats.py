@@ -1,4 +1,4 @@
-"""Which formats of pictures are read, wherever one is decoded, and how their modes and orientations are."""
+"""Which formats of images are read, wherever one is decoded, and how their modes and orientations are."""
 
 import ast
 import io
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import cyclemlp
-from cyclemlp.data.pictures import FORMATS, PictureFile, open_image, open_picture, to_channels, upright
+from cyclemlp.data.images import FORMATS, EncodedImage, decode_image, pil_open, to_channels, upright
 from cyclemlp.data.transforms import EvaluationTransform, TrainingTransform
 from cyclemlp.errors import DataError
 from cyclemlp.preprocessing import Preprocessing
@@ -30,7 +30,7 @@ def halves(size=(40, 24)):
     return Image.fromarray(pixels)
 
 
-def test_every_picture_is_opened_with_the_list_of_formats():
+def test_every_image_is_opened_with_the_list_of_formats():
     """`Image.open` without formats would start Ghostscript for PostScript; OpenCV's formats are its own."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -39,7 +39,7 @@ def test_every_picture_is_opened_with_the_list_of_formats():
                 opened = ast.unparse(node.func)
                 if opened in ("Image.open", "PIL.Image.open", "cv2.imread"):
                     found.append((path.relative_to(PACKAGE).as_posix(), [k.arg for k in node.keywords]))
-    assert found == [("data/pictures.py", ["formats"])]
+    assert found == [("data/images.py", ["formats"])]
 
 
 def test_postscript_starts_no_interpreter(tmp_path, monkeypatch):
@@ -53,11 +53,11 @@ def test_postscript_starts_no_interpreter(tmp_path, monkeypatch):
     ran.unlink()
     (tmp_path / "a.jpg").write_bytes(POSTSCRIPT)
     with pytest.raises(
-        DataError, match=r"list:1: '.*a\.jpg' is not a picture that can be read; the formats are JPEG"
+        DataError, match=r"list:1: '.*a\.jpg' is not an image that can be read; the formats are JPEG"
     ):
-        open_picture(tmp_path / "a.jpg", "list:1")
-    with pytest.raises(DataError, match="not a picture"):
-        PictureFile(Path("a.jpg"), "upload", POSTSCRIPT)
+        decode_image(tmp_path / "a.jpg", "list:1")
+    with pytest.raises(DataError, match="not an image"):
+        EncodedImage(Path("a.jpg"), "upload", POSTSCRIPT)
     assert not ran.exists()
     assert not {"EPS", "PDF", "WMF", "FITS", "HDF5", "GRIB", "PSD"} & set(FORMATS)
 
@@ -79,20 +79,20 @@ def test_postscript_starts_no_interpreter(tmp_path, monkeypatch):
 def test_formats_are_read_and_of_several_frames_the_first(suffix, options, tolerance, tmp_path):
     path = tmp_path / f"a{suffix}"
     halves().save(path, **options)
-    read = np.asarray(to_channels(open_picture(path, "here"), 3)).astype(int)
+    read = np.asarray(to_channels(decode_image(path, "here"), 3)).astype(int)
     assert np.abs(read[4:-4, 4:-4] - np.asarray(halves())[4:-4, 4:-4]).mean() <= max(tolerance / 4, 0)
     assert np.abs(read - np.asarray(halves())).max() <= max(tolerance * 3, 0)
 
 
 def test_heic_is_read_or_the_error_says_how_to_get_it(tmp_path):
-    read = np.asarray(to_channels(open_picture(HEIC, "here"), 3)).astype(int)
+    read = np.asarray(to_channels(decode_image(HEIC, "here"), 3)).astype(int)
     assert read.shape == (24, 40, 3)
     for (y, x), colour in {(4, 8): (200, 30, 30), (18, 8): (30, 180, 60), (12, 30): (30, 60, 200)}.items():
         assert np.abs(read[y, x] - colour).max() < 25
     without = [name for name in FORMATS if name != "HEIF"]
     for content in (None, HEIC.read_bytes()):
-        with pytest.raises(DataError, match=r"quarters\.heic' is a HEIC picture, .*paddle-cyclemlp\[heic\]"):
-            PictureFile(HEIC, "here", content, without)
+        with pytest.raises(DataError, match=r"quarters\.heic' is a HEIC image, .*paddle-cyclemlp\[heic\]"):
+            EncodedImage(HEIC, "here", content, without)
 
 
 def test_modes_whose_range_is_unknown_are_refused(tmp_path):
@@ -100,12 +100,12 @@ def test_modes_whose_range_is_unknown_are_refused(tmp_path):
     small = np.full((4, 5), 200, dtype=np.uint16)
     Image.fromarray(small).save(tmp_path / "small.png")
     with pytest.raises(DataError, match=r"16-bit numbers up to 200 of 65535"):
-        to_channels(open_picture(tmp_path / "small.png", "here"), 3)
+        to_channels(decode_image(tmp_path / "small.png", "here"), 3)
     Image.fromarray(small.astype(np.int32)).save(tmp_path / "wide.tif")
     with pytest.raises(DataError, match="32-bit numbers from 200 to 200"):
-        to_channels(open_picture(tmp_path / "wide.tif", "here"), 3)
+        to_channels(decode_image(tmp_path / "wide.tif", "here"), 3)
     Image.fromarray(np.zeros((4, 5), dtype=np.uint16)).save(tmp_path / "black.png")
-    assert not np.asarray(to_channels(open_picture(tmp_path / "black.png", "here"), 1)).any()
+    assert not np.asarray(to_channels(decode_image(tmp_path / "black.png", "here"), 1)).any()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -118,22 +118,24 @@ def test_exif_is_applied_as_pillow_does_or_ignored(suffix, orientation, tmp_path
     Image.fromarray(pixels).resize((96, 72)).save(
         path, exif=exif, **({"quality": 95} if suffix == ".jpg" else {})
     )
-    with open_image(path) as image:
+    with pil_open(path) as image:
         stored, turned = image.convert("RGB"), ImageOps.exif_transpose(image).convert("RGB")
-    file = PictureFile(path, "here")
+    file = EncodedImage(path, "here")
     assert file.orientation == (1 if suffix == ".tif" else orientation)  # Pillow always turns TIFF
     assert np.array_equal(np.asarray(upright(file.decode())), np.asarray(turned))
     box = (3, 5, 40, 61)
-    assert np.array_equal(PictureFile(path, "here").upright_part(box, 3), np.asarray(turned.crop(box)))
+    assert np.array_equal(EncodedImage(path, "here").upright_part(box, 3), np.asarray(turned.crop(box)))
     for way, wanted in (("apply", turned), ("ignore", stored)):
         p = Preprocessing(input_size=(24, 32), crop_pct=1.0, exif=way)
         assert np.array_equal(
-            EvaluationTransform(p)(open_picture(path, "here")), EvaluationTransform(p)(wanted)
+            EvaluationTransform(p)(decode_image(path, "here")), EvaluationTransform(p)(wanted)
         )
         transform = TrainingTransform(
             p, scale=(0.3, 0.5)
         )  # crops of less than twice the input: decoded whole
-        ours = transform.finish.one(transform.begin_file(PictureFile(path, "here"), np.random.default_rng(1)))
+        ours = transform.finish.one(
+            transform.begin_file(EncodedImage(path, "here"), np.random.default_rng(1))
+        )
         assert np.array_equal(ours, transform(wanted, np.random.default_rng(1)))
 
 
@@ -143,7 +145,7 @@ def test_damaged_exif_is_no_orientation(tmp_path):
     halves().save(tmp_path / "a.jpg", exif=exif)
     halves().save(tmp_path / "b.jpg", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff")
     for name in "ab":
-        file = PictureFile(tmp_path / f"{name}.jpg", "here")
+        file = EncodedImage(tmp_path / f"{name}.jpg", "here")
         assert (file.orientation, upright(file.decode()).size) == (1, (40, 24))
 
 

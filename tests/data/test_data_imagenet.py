@@ -15,7 +15,7 @@ from cyclemlp.data import (
     TarFolders,
     build_loader,
     open_imagenet,
-    open_pictures,
+    open_images,
     training_transform,
 )
 from cyclemlp.data.imagenet import check_validation_labels, find_imagenet, fingerprint, read_ground_truth
@@ -37,10 +37,10 @@ def _cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def raw(tmp_path):
-    """The validation pictures as they are downloaded, to be spoilt."""
+    """The validation images as they are downloaded, to be spoilt."""
     folder = tmp_path / "raw"
     folder.mkdir()
-    stand_in.write_tar(folder / "ILSVRC2012_img_val.tar", stand_in.validation_pictures())
+    stand_in.write_tar(folder / "ILSVRC2012_img_val.tar", stand_in.validation_images())
     stand_in.write_files(folder, stand_in.devkit_files())
     return folder
 
@@ -50,7 +50,7 @@ def labels_by_name(source):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_validation_pictures_have_their_classes_in_every_form(imagenet, form):
+def test_validation_images_have_their_classes_in_every_form(imagenet, form):
     place, source = open_imagenet(imagenet / form, "val")
     assert (place.form, source.num_classes) == (form, 1000)
     assert labels_by_name(source) == {
@@ -90,22 +90,22 @@ def test_training_tar_of_tars_is_the_training_folder(imagenet):
 
 
 def test_a_tar_alone_and_a_folder_of_all_are_found_too(imagenet):
-    tar = open_pictures(imagenet / "tar/ILSVRC2012_img_val.tar", "train")
-    assert labels_by_name(tar) == labels_by_name(open_pictures(imagenet / "flat/val", "val"))
-    assert len(open_pictures(imagenet / "folders", "train")) == 1000
-    assert len(open_pictures(imagenet / "folders", "val")) == 12
+    tar = open_images(imagenet / "tar/ILSVRC2012_img_val.tar", "train")
+    assert labels_by_name(tar) == labels_by_name(open_images(imagenet / "flat/val", "val"))
+    assert len(open_images(imagenet / "folders", "train")) == 1000
+    assert len(open_images(imagenet / "folders", "val")) == 12
     assert find_imagenet(imagenet, "val") is None
 
 
 def test_a_list_alone_does_not_make_a_folder_of_classes_imagenet(tmp_path):
-    stand_in.write_files(tmp_path, {"cat/1.jpg": stand_in.picture(1), "dog/2.jpg": stand_in.picture(2)})
+    stand_in.write_files(tmp_path, {"cat/1.jpg": stand_in.image(1), "dog/2.jpg": stand_in.image(2)})
     (tmp_path / "val_list.txt").write_text("cat/1.jpg 0\n")
     with pytest.warns(UserWarning, match="passed over 1"):
-        assert open_pictures(tmp_path, "val").classes == ["cat", "dog"]
+        assert open_images(tmp_path, "val").classes == ["cat", "dog"]
 
 
 def test_kaggles_copy(tmp_path):
-    stand_in.write_files(tmp_path / "ILSVRC/Data/CLS-LOC/val", stand_in.validation_pictures())
+    stand_in.write_files(tmp_path / "ILSVRC/Data/CLS-LOC/val", stand_in.validation_images())
     lines = [
         f"{stand_in.validation_name(n)[:-5]},{IDS[label]} 1 2 3 4 " for n, label in enumerate(VALIDATION, 1)
     ]
@@ -143,9 +143,9 @@ def meta(content):
     return lambda folder: (folder / DEVKIT / "data/meta.mat").write_bytes(content())
 
 
-def pictures(change):
+def images(change):
     def spoil(folder):
-        files = stand_in.validation_pictures()
+        files = stand_in.validation_images()
         change(files)
         stand_in.write_tar(folder / "ILSVRC2012_img_val.tar", files)
 
@@ -153,7 +153,7 @@ def pictures(change):
 
 
 FAULTS = {
-    "no devkit": (without_truth, "no labels of the validation pictures"),
+    "no devkit": (without_truth, "no labels of the validation images"),
     "no meta.mat": (without_meta, "numbers are the devkit's own.*meta.mat"),
     "a line too few": (
         truth(stand_in.ground_truth(VALIDATION[:11])),
@@ -161,7 +161,7 @@ FAULTS = {
     ),
     "a line too many": (
         truth(stand_in.ground_truth((*VALIDATION, 5))),
-        "12 pictures, and .* has 13 lines; ILSVRC2012_val_00000013.JPEG is missing",
+        "12 images, and .* has 13 lines; ILSVRC2012_val_00000013.JPEG is missing",
     ),
     "out of range": (truth(b"5\n1001\n"), f"{TRUTH}:2: '1001' is not a class"),
     "no number": (truth(b"5\nn01440764\n"), f"{TRUTH}:2: 'n01440764'"),
@@ -178,12 +178,12 @@ FAULTS = {
         meta(lambda: stand_in.meta_mat([5000, *stand_in.DEVKIT_NUMBERS[1:]])),
         f"class {stand_in.DEVKIT_NUMBERS[0]} is missing",
     ),
-    "a picture missing": (
-        pictures(lambda files: files.pop(stand_in.validation_name(7))),
-        "11 pictures.*ILSVRC2012_val_00000007.JPEG is missing",
+    "an image missing": (
+        images(lambda files: files.pop(stand_in.validation_name(7))),
+        "11 images.*ILSVRC2012_val_00000007.JPEG is missing",
     ),
-    "another picture": (
-        pictures(lambda files: files.update({"cat.JPEG": b""})),
+    "another image": (
+        images(lambda files: files.update({"cat.JPEG": b""})),
         "'cat.JPEG' is not one of the 12",
     ),
 }
@@ -214,13 +214,13 @@ def test_training_classes_that_are_missing_or_unknown(tmp_path):
     tars = stand_in.training_tars()
     tars.pop(f"{IDS[40]}.tar")
     stand_in.write_tar(tmp_path / "ILSVRC2012_img_train.tar", tars)
-    with pytest.raises(DataError, match=f"no pictures of 1 of ImageNet's 1000 classes: {IDS[40]}"):
+    with pytest.raises(DataError, match=f"no images of 1 of ImageNet's 1000 classes: {IDS[40]}"):
         open_imagenet(tmp_path, "train")
-    stand_in.write_files(tmp_path / "train", {"n00000000/1.JPEG": stand_in.picture(0)})
+    stand_in.write_files(tmp_path / "train", {"n00000000/1.JPEG": stand_in.image(0)})
     (tmp_path / "ILSVRC2012_img_train.tar").unlink()
     with pytest.raises(DataError, match=r"not in the class map: n00000000"):
         open_imagenet(tmp_path, "train")
-    with pytest.raises(DataError, match="holds nothing that is ImageNet's val pictures"):
+    with pytest.raises(DataError, match="holds nothing that is ImageNet's val images"):
         open_imagenet(tmp_path, "val")
 
 
@@ -229,7 +229,7 @@ def test_labels_in_lists_are_compared_with_paths_and_ground_truth(imagenet, tmp_
     assert check_validation_labels(source, [imagenet / "flat"]) == 12
     assert check_validation_labels(source, [imagenet / "list"]) == 0
     stand_in.write_files(
-        tmp_path, {f"val/{name}": content for name, content in stand_in.validation_pictures().items()}
+        tmp_path, {f"val/{name}": content for name, content in stand_in.validation_images().items()}
     )
     lines = [f"val/{stand_in.validation_name(n)} {VALIDATION[n % 12]}\n" for n in range(1, 13)]
     (tmp_path / "val_list.txt").write_text("".join(lines))
@@ -248,5 +248,5 @@ def test_fingerprint_is_of_names_labels_and_sizes(raw):
     assert fingerprint(open_imagenet(raw, "val")[1]) == before
     truth(stand_in.ground_truth(VALIDATION[1:] + VALIDATION[:1]))(raw)
     relabelled = fingerprint(open_imagenet(raw, "val")[1])
-    pictures(lambda files: files.update({stand_in.validation_name(5): stand_in.picture(1) + b"\0"}))(raw)
+    images(lambda files: files.update({stand_in.validation_name(5): stand_in.image(1) + b"\0"}))(raw)
     assert len({before, relabelled, fingerprint(open_imagenet(raw, "val")[1])}) == 3

@@ -101,11 +101,11 @@ def test_class_map_gives_the_labels(root):
         make(root, "a.png n01\ndeep/é.png 0\n", class_map={"n01": 0})
 
 
-def test_missing_picture_is_named_with_its_line_when_it_is_asked_for(root):
+def test_missing_image_is_named_with_its_line_when_it_is_asked_for(root):
     source = make(root, "a.png 0\n\nno.png 1\ndeep 1\n")
-    with pytest.raises(DataError, match=r"list\.txt:3: the picture '.*no\.png' does not exist"):
+    with pytest.raises(DataError, match=r"list\.txt:3: the image '.*no\.png' does not exist"):
         source[1]
-    with pytest.raises(DataError, match=r"list\.txt:4: the picture '.*deep' is a folder"):
+    with pytest.raises(DataError, match=r"list\.txt:4: the image '.*deep' is a folder"):
         source[2]
     with pytest.raises(IndexError):
         source[3]

@@ -1,4 +1,4 @@
-"""The loader: same pictures whoever reads them, and errors that say which picture."""
+"""The loader: same images whoever reads them, and errors that say which image."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def digits():
 
 @pytest.fixture
 def spoilt(tmp_path):
-    """Ten pictures named by a list; the one in line 7 is no picture."""
+    """Ten images named by a list; the one in line 7 is no image."""
     for i in range(10):
         Image.new("L", (9, 9), 20 * i).save(tmp_path / f"{i}.png")
-    (tmp_path / "6.png").write_text("no picture")
+    (tmp_path / "6.png").write_text("no image")
     (tmp_path / "list.txt").write_text("".join(f"{i}.png {i % 3}\n" for i in range(10)))
     return ListFile(tmp_path, tmp_path / "list.txt")
 
@@ -69,7 +69,7 @@ def test_workers_change_no_bit_in_any_epoch(digits):
     two.close()
 
 
-def test_epochs_and_seeds_differ_and_each_has_every_picture(digits):
+def test_epochs_and_seeds_differ_and_each_has_every_image(digits):
     loader = build_loader(digits, TRAINING, batch_size=32, shuffle=True, seed=5)
     other = build_loader(digits, TRAINING, batch_size=32, shuffle=True, seed=6)
     epochs = [read(loader, 0), read(loader, 1), read(other, 0)]
@@ -79,12 +79,12 @@ def test_epochs_and_seeds_differ_and_each_has_every_picture(digits):
         assert len(images) == len(digits)
     for a, b in ((0, 1), (0, 2)):
         assert not np.array_equal(epochs[a][2], epochs[b][2])
-        # The same picture is cropped differently, not only in another place of the order.
+        # The same image is cropped differently, not only in another place of the order.
         first, second = (epochs[k][0][np.argsort(epochs[k][2])] for k in (a, b))
         assert (np.abs(first - second).max(axis=(1, 2, 3)) > 0).mean() > 0.95
 
 
-def test_a_picture_is_the_same_whatever_the_batch_size_and_order(digits):
+def test_a_image_is_the_same_whatever_the_batch_size_and_order(digits):
     big = read(build_loader(digits, TRAINING, batch_size=100, shuffle=True, seed=1), 2)
     small = read(build_loader(digits, TRAINING, batch_size=7, shuffle=False, seed=1), 2)
     assert same([part[np.argsort(big[2])] for part in big], small)
@@ -136,17 +136,17 @@ def test_a_batch_stays_as_it_is_when_the_next_is_read(digits, workers, tensors):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_bad_picture_is_a_message_with_file_and_line(spoilt, workers, capfd):
+def test_bad_image_is_a_message_with_file_and_line(spoilt, workers, capfd):
     loader = build_loader(spoilt, EVALUATION, batch_size=2, num_workers=workers)
     seen = []
-    with pytest.raises(DataError, match=r"list\.txt:7: '.*6\.png' is not a picture") as caught:
+    with pytest.raises(DataError, match=r"list\.txt:7: '.*6\.png' is not an image") as caught:
         seen.extend(batch.indices.tolist() for batch in loader)
     assert "Traceback" not in str(caught.value) + capfd.readouterr().err
     assert seen == [[0, 1], [2, 3], [4, 5]]  # what came before is not lost
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_bad_pictures_are_left_out_on_request(spoilt, workers):
+def test_bad_images_are_left_out_on_request(spoilt, workers):
     failures = []
     loader = build_loader(spoilt, EVALUATION, batch_size=2, num_workers=workers, on_failure=failures.append)
     images, labels, indices = read(loader)
@@ -155,14 +155,14 @@ def test_bad_pictures_are_left_out_on_request(spoilt, workers):
     assert len(images) == 9
     assert [(failure.index, failure.name) for failure in failures] == [(6, "6.png")]
     single = build_loader(spoilt, EVALUATION, batch_size=1, num_workers=workers, on_failure=failures.append)
-    assert len(read(single)[2]) == 9  # a batch of bad pictures only is no batch
+    assert len(read(single)[2]) == 9  # a batch of bad images only is no batch
     assert len(failures) == 2
     loader.close()
     single.close()
 
 
 class Faulty:
-    """A transform with a mistake of its own, for one picture."""
+    """A transform with a mistake of its own, for one image."""
 
     def __call__(self, image, rng):
         if np.asarray(image)[0, 0] == 40:
@@ -179,7 +179,7 @@ def test_a_mistake_of_the_program_keeps_its_traceback(spoilt, workers):
         list(loader)
 
 
-def test_a_transforms_refusal_names_the_picture(tmp_path):
+def test_a_transforms_refusal_names_the_image(tmp_path):
     Image.fromarray(np.ones((9, 9), dtype=np.float32)).save(tmp_path / "f.tif")
     (tmp_path / "list.txt").write_text("f.tif 0\n")
     source = ListFile(tmp_path, tmp_path / "list.txt")
@@ -199,17 +199,17 @@ class Deadly:
 @pytest.mark.parametrize("seconds", [0.0, 0.2])
 def test_a_killed_worker_is_an_error_of_the_loader_and_no_hang(spoilt, seconds):
     loader = build_loader(spoilt, Deadly(), batch_size=1, num_workers=2, on_failure=lambda failure: None)
-    with pytest.raises(DataError, match=r"process that reads pictures ended.*--workers 0"):
+    with pytest.raises(DataError, match=r"process that reads images ended.*--workers 0"):
         # What is done with a batch must not be interrupted by a worker's death.
         [time.sleep(seconds) for _ in loader]
 
 
-def test_fewer_pictures_than_a_batch(digits):
+def test_fewer_images_than_a_batch(digits):
     loader = build_loader(digits, EVALUATION, batch_size=1000)
     assert len(loader) == 1
     assert len(next(iter(loader)).labels) == 359
     with pytest.warns(
-        UserWarning, match="359 pictures are fewer than one batch of 1000: the one smaller batch is kept"
+        UserWarning, match="359 images are fewer than one batch of 1000: the one smaller batch is kept"
     ):
         loader = build_loader(digits, EVALUATION, batch_size=1000, drop_last=True)
     assert [len(batch.labels) for batch in loader] == [359]

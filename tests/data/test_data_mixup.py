@@ -1,4 +1,4 @@
-"""Mixup and cutmix: the pictures are mixed as their labels say, whatever the mode."""
+"""Mixup and cutmix: the images are mixed as their labels say, whatever the mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODES = ("batch", "pair", "elem")
 
 
 def numbered(count, height=16, width=12):
-    """Picture i is all i, its label is class i: the mean of a mixed picture tells what it is made of."""
+    """Image i is all i, its label is class i: the mean of a mixed image tells what it is made of."""
     images = np.broadcast_to(
         np.arange(count, dtype=np.float32)[:, None, None, None], (count, 3, height, width)
     )
@@ -31,7 +31,7 @@ def rng(number=0):
 
 
 def shares(targets):
-    """λ of each picture whose partner is another, from its label alone."""
+    """λ of each image whose partner is another, from its label alone."""
     count = len(targets)
     return np.asarray([targets[i, i] for i in range(count) if 2 * i != count - 1])
 
@@ -39,7 +39,7 @@ def shares(targets):
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_are_mixed_as_their_labels_say(kind, mode, count):
+def test_images_are_mixed_as_their_labels_say(kind, mode, count):
     images, labels = numbered(count)
     mixup = Mixup(count, **KINDS[kind], mode=mode, label_smoothing=0.0)
     different = 0
@@ -48,7 +48,7 @@ def test_pictures_are_mixed_as_their_labels_say(kind, mode, count):
         assert mixed.shape == images.shape
         assert mixed.dtype == targets.dtype == np.float32
         assert np.allclose(targets.sum(axis=1), 1, atol=1e-6)
-        # The mean of picture i is Σ target · class: what the label says is in the picture, is in it.
+        # The mean of image i is Σ target · class: what the label says is in the image, is in it.
         assert np.allclose(mixed.mean(axis=(1, 2, 3)), targets @ np.arange(count), atol=1e-4)
         assert ((targets > 0).sum(axis=1) <= 2).all()
         for i in range(count):
@@ -164,9 +164,9 @@ def test_switch_and_probability():
     images, labels = numbered(400, 8, 8)
 
     def count(**options):
-        """How many pictures of 400 are mixed up, cut, and whole."""
+        """How many images of 400 are mixed up, cut, and whole."""
         mixed, _ = Mixup(400, mode="elem", **options)(images, labels, rng())
-        values = [np.unique(picture) for picture in mixed]
+        values = [np.unique(image) for image in mixed]
         whole = sum(list(v) == [i] for i, v in enumerate(values))
         cut = sum(set(v) <= {i, 399 - i} and list(v) != [i] for i, v in enumerate(values))
         return 400 - whole - cut, cut, whole

@@ -1,4 +1,4 @@
-"""Which pictures an epoch shows on which rank, and that the loader keeps to it."""
+"""Which images an epoch shows on which rank, and that the loader keeps to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def orders(size, batch, world, epoch=0, **options):
         order.epoch = epoch
         batches = list(order)
         assert len(order) == len(batches)
-        assert order.pictures == sum(map(len, batches))
+        assert order.images == sum(map(len, batches))
         assert all(key[0] == epoch for key in itertools.chain(*batches))
         result.append([[index for _, index, _ in keys] for keys in batches])
     return result
@@ -42,7 +42,7 @@ def flat(ranks):
 
 
 @pytest.mark.parametrize(("size", "batch", "world"), SIZES)
-def test_evaluation_has_every_picture_exactly_once(size, batch, world):
+def test_evaluation_has_every_image_exactly_once(size, batch, world):
     ranks = orders(size, batch, world)
     assert sorted(flat(ranks)) == list(range(size))
     assert all(0 < len(keys) <= batch for batches in ranks for keys in batches)
@@ -97,7 +97,7 @@ def test_repeats_come_three_times_in_an_epoch_of_the_same_length():
         assert set(Counter(index for _, index, _ in keys).values()) == {3}
         assert len(set(keys)) == 300  # each copy has a number of its own, and so its own augmentation
         seen.update({index for _, index, _ in keys})
-    assert 195 < len(seen) < 230  # 1 − (2/3)³ of the pictures
+    assert 195 < len(seen) < 230  # 1 − (2/3)³ of the images
 
 
 def test_repeats_are_on_different_ranks():
@@ -108,8 +108,8 @@ def test_repeats_are_on_different_ranks():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 255])
-def test_repeats_of_few_pictures(size):
-    """The authors' sampler has no sample at all below 256 pictures."""
+def test_repeats_of_few_images(size):
+    """The authors' sampler has no sample at all below 256 images."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         order = EpochOrder(size, 64, shuffle=True, drop_last=False, repeats=3)
@@ -118,10 +118,8 @@ def test_repeats_of_few_pictures(size):
     assert len({index for _, index, _ in keys}) == -(-size // 3)
 
 
-def test_few_pictures_are_said():
-    with pytest.warns(
-        UserWarning, match=r"5 pictures are fewer than one batch of 16 \(2 ranks with 8 each\)"
-    ):
+def test_few_images_are_said():
+    with pytest.warns(UserWarning, match=r"5 images are fewer than one batch of 16 \(2 ranks with 8 each\)"):
         EpochOrder(5, 8, shuffle=True, drop_last=True, world_size=2)
 
 
@@ -141,7 +139,7 @@ def test_an_epoch_begins_where_it_is_told():
         ({"rank": 2, "world_size": 2}, "rank is 2; of 2 ranks it must be from 0 to 1"),
         ({"rank": -1}, "rank is -1"),
         ({"repeats": 0, "shuffle": True}, "repeats is 0"),
-        ({"repeats": 3}, "repeats is 3; only shuffled pictures"),
+        ({"repeats": 3}, "repeats is 3; only shuffled images"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -163,7 +161,7 @@ def read(loader, epoch=0, first_batch=0):
     return list(loader)
 
 
-def test_ranks_read_the_pictures_of_one(digits):
+def test_ranks_read_the_images_of_one(digits):
     options = {"shuffle": True, "drop_last": True, "seed": 3, "repeats": 3}
     alone = read(build_loader(digits, TRAINING, batch_size=16, **options), 2)
     loaders = [
@@ -171,7 +169,7 @@ def test_ranks_read_the_pictures_of_one(digits):
     ]
     ranks = [read(loader, 2) for loader in loaders]
     assert len(alone) == len(ranks[0]) == len(ranks[1]) == len(loaders[0]) == 22
-    assert loaders[0].pictures == 176
+    assert loaders[0].images == 176
     for whole, *parts in zip(alone, *ranks, strict=True):
         for rank, part in enumerate(parts):
             assert np.array_equal(part.images, whole.images[rank::2])
@@ -179,7 +177,7 @@ def test_ranks_read_the_pictures_of_one(digits):
             assert np.array_equal(part.indices, whole.indices[rank::2])
 
 
-def test_repeated_pictures_are_augmented_anew(digits):
+def test_repeated_images_are_augmented_anew(digits):
     batch = read(build_loader(digits, TRAINING, batch_size=300, shuffle=True, repeats=3))[0]
     triples = batch.images.reshape(100, 3, -1)
     assert (batch.indices.reshape(100, 3) == batch.indices[::3, None]).all()
@@ -187,7 +185,7 @@ def test_repeated_pictures_are_augmented_anew(digits):
     assert max(same) < 5
 
 
-def test_evaluation_counts_every_picture_once_over_all_ranks(digits):
+def test_evaluation_counts_every_image_once_over_all_ranks(digits):
     transform = evaluation_transform(GREY)
     parts = [
         read(build_loader(digits, transform, batch_size=50, rank=rank, world_size=3, num_workers=rank % 2))
@@ -211,7 +209,7 @@ def test_going_on_in_the_middle_of_an_epoch(digits, workers):
     loader.close()
 
 
-def test_a_rank_without_pictures_has_no_batch(digits):
+def test_a_rank_without_images_has_no_batch(digits):
     class One:
         classes, num_classes = None, 10
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from cyclemlp.data import PictureFiles, build_loader, resampling, training_transform
+from cyclemlp.data import ImageFiles, build_loader, resampling, training_transform
 from cyclemlp.data.resampling import as_array, as_image, resampled
 from cyclemlp.preprocessing import Preprocessing
 
@@ -83,7 +83,7 @@ def test_worker_processes_resize_to_the_same_bits(tmp_path):
     for i in range(12):
         photograph("flower").resize((150 + 20 * i, 160)).save(tmp_path / f"{i}.jpg")
     source, transform = (
-        PictureFiles(sorted(tmp_path.iterdir())),
+        ImageFiles(sorted(tmp_path.iterdir())),
         training_transform(Preprocessing(input_size=64)),
     )
     here, there = (

@@ -20,7 +20,7 @@ IDS = list(imagenet_class_map())
 
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory):
-    """All of ImageNet-V2's 10,000 pictures in its 1000 folders."""
+    """All of ImageNet-V2's 10,000 images in its 1000 folders."""
     folder = tmp_path_factory.mktemp("imagenetv2") / "imagenetv2-matched-frequency-format-val"
     return write_set(folder, {str(number): 10 for number in range(1000)}, ".jpeg")
 
@@ -49,19 +49,17 @@ def test_v2_is_complete_and_its_folders_are_class_numbers(v2):
     assert opened.published.classes[source.label(len(source) - 1)] == 999
 
 
-def test_v2_that_lacks_a_picture_is_refused(v2):
-    picture = v2 / "7" / "3.jpeg"
-    content = picture.read_bytes()
-    picture.unlink()
+def test_v2_that_lacks_a_image_is_refused(v2):
+    image = v2 / "7" / "3.jpeg"
+    content = image.read_bytes()
+    image.unlink()
     try:
-        with pytest.raises(
-            DataError, match=r"not complete: 9,999 pictures instead of 10,000.*give --partial"
-        ):
+        with pytest.raises(DataError, match=r"not complete: 9,999 images instead of 10,000.*give --partial"):
             data.open_imagenet_v2(v2)
         (opened,) = data.open_imagenet_v2(v2, partial=True)
-        assert opened.missing == ("9,999 pictures instead of 10,000",)
+        assert opened.missing == ("9,999 images instead of 10,000",)
     finally:
-        picture.write_bytes(content)
+        image.write_bytes(content)
 
 
 def test_v2_selections_in_one_folder(tmp_path):
@@ -94,7 +92,7 @@ def test_a_set_without_a_class_is_refused_or_said_to_be_partial(tmp_path):
     opened = data.open_published(data.imagenet_a(), tmp_path, partial=True)
     assert opened.missing == (
         f"199 of 200 class folders; {folders[0]} is missing",
-        "398 pictures instead of 7,500",
+        "398 images instead of 7,500",
     )
     assert [opened.source.label(0), opened.source.num_classes] == [1, 200]  # as if the first were there
 
@@ -168,14 +166,14 @@ def listed(folder, *names):
 
 
 @pytest.mark.filterwarnings("ignore:.*was already named")
-def test_validation_pictures_are_known_by_their_names(tmp_path):
+def test_validation_images_are_known_by_their_names(tmp_path):
     name = "ILSVRC2012_val_{:08d}.JPEG".format
     source = listed(tmp_path, f"val/{name(3)}", name(1), name(2))
     assert data.validation_numbers(source, 3).tolist() == [3, 1, 2]
     assert data.validation_numbers(source, 5, partial=True).tolist() == [3, 1, 2]
     with pytest.raises(DataError, match=r"3 of ImageNet's 5 .* ILSVRC2012_val_00000004.JPEG is missing"):
         data.validation_numbers(source, 5)
-    with pytest.raises(DataError, match=r"list.txt:1: .* is not one of the 2 pictures"):
+    with pytest.raises(DataError, match=r"list.txt:1: .* is not one of the 2 images"):
         data.validation_numbers(source, 2)
     with pytest.raises(DataError, match=r"list.txt:1: 'cat.jpg' is not one of"):
         data.validation_numbers(listed(tmp_path, "cat.jpg"), 2)
@@ -189,25 +187,25 @@ PLAIN = Preprocessing(input_size=48, crop_pct=0.875, mean=(0.0,) * 3, std=(1.0,)
 
 
 @pytest.fixture(scope="module")
-def picture():
-    """A smooth picture of 60 × 48 pixels."""
+def image():
+    """A smooth image of 60 × 48 pixels."""
     y, x = np.mgrid[0:48, 0:60]
     return Image.fromarray(np.stack([4 * x, 5 * y, 120 + 60 * np.sin(x / 5)], axis=2).astype(np.uint8))
 
 
-def test_centre_crop_does_not_resize(picture):
-    whole = np.asarray(picture)
+def test_centre_crop_does_not_resize(image):
+    whole = np.asarray(image)
     for size in (48, 32):
         transform = data.CentreCropTransform(Preprocessing(input_size=size, mean=PLAIN.mean, std=PLAIN.std))
         top, left = (48 - size) // 2, (60 - size) // 2
         expected = whole[top : top + size, left : left + size].transpose(2, 0, 1) / np.float32(255)
-        assert np.array_equal(transform(picture), expected)
+        assert np.array_equal(transform(image), expected)
     with pytest.raises(DataError, match=r"is 60×48, and the model takes 50×50; .* give --input-size 48"):
-        data.CentreCropTransform(Preprocessing(input_size=50))(picture)
+        data.CentreCropTransform(Preprocessing(input_size=50))(image)
 
 
-def transformed(picture, name, severity, seed=0, preprocessing=PLAIN):
-    return data.CorruptionTransform(preprocessing, name, severity)(picture, np.random.default_rng(seed))
+def transformed(image, name, severity, seed=0, preprocessing=PLAIN):
+    return data.CorruptionTransform(preprocessing, name, severity)(image, np.random.default_rng(seed))
 
 
 #: Moves pixel after pixel.
@@ -221,37 +219,37 @@ SLOW = "glass_blur"
         for name in (*data.COUNTED, *data.EXTRA)
     ],
 )
-def test_each_corruption_changes_the_picture_in_the_same_way_again(picture, name):
+def test_each_corruption_changes_the_image_in_the_same_way_again(image, name):
     before = np.random.get_state()[1].copy()
-    clean = evaluation_transform(PLAIN)(picture)
-    once = transformed(picture, name, 3)
+    clean = evaluation_transform(PLAIN)(image)
+    once = transformed(image, name, 3)
     assert (once.shape, once.dtype) == (clean.shape, np.float32)
     assert 0.005 < np.abs(once - clean).mean() < 0.6
-    assert np.array_equal(once, transformed(picture, name, 3))
+    assert np.array_equal(once, transformed(image, name, 3))
     assert np.array_equal(np.random.get_state()[1], before)  # the program's own randomness is left alone
 
 
 @pytest.mark.parametrize(
     "name", ["gaussian_noise", pytest.param(SLOW, marks=pytest.mark.heavy), "impulse_noise", "snow", "fog"]
 )
-def test_what_is_random_differs_by_seed_and_what_is_severe_changes_more(picture, name):
-    clean = evaluation_transform(PLAIN)(picture)
-    weak, strong = (np.abs(transformed(picture, name, s) - clean).mean() for s in (1, 5))
+def test_what_is_random_differs_by_seed_and_what_is_severe_changes_more(image, name):
+    clean = evaluation_transform(PLAIN)(image)
+    weak, strong = (np.abs(transformed(image, name, s) - clean).mean() for s in (1, 5))
     assert weak < strong
-    assert not np.array_equal(transformed(picture, name, 3), transformed(picture, name, 3, seed=1))
+    assert not np.array_equal(transformed(image, name, 3), transformed(image, name, 3, seed=1))
 
 
-def test_no_drop_leaves_the_picture_as_it_is():
-    """Where its spatter falls nowhere, the library divides 0 by 0, and gives a black picture."""
+def test_no_drop_leaves_the_image_as_it_is():
+    """Where its spatter falls nowhere, the library divides 0 by 0, and gives a black image."""
     pixels = np.full((32, 32, 3), 130, np.uint8)
     assert np.array_equal(data.corrupt(pixels, "spatter", 1, np.random.default_rng(39)), pixels)
     assert not np.array_equal(data.corrupt(pixels, "spatter", 1, np.random.default_rng(0)), pixels)
 
 
-def test_small_grey_pictures_are_corrupted_larger_and_averaged():
+def test_small_grey_images_are_corrupted_larger_and_averaged():
     grey = Preprocessing(input_size=16, crop_pct=1.0, interpolation="nearest", mean=(0.0,), std=(1.0,))
-    picture = Image.new("L", (8, 8), 128)
-    noisy = transformed(picture, "gaussian_noise", 5, preprocessing=grey)
+    image = Image.new("L", (8, 8), 128)
+    noisy = transformed(image, "gaussian_noise", 5, preprocessing=grey)
     assert noisy.shape == (1, 16, 16)
     # σ is 0.38 at 32 pixels, cut off at black and white; of three colours' mean by luminance, and of four pixels.
     assert 0.05 < noisy.std() < 0.38 / 2

@@ -1,4 +1,4 @@
-"""Scenes: what the files say is what the pictures show, in both formats, the same for the same seed."""
+"""Scenes: what the files say is what the images show, in both formats, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_counts_and_files(split, written):
     folder, name, coco = split
     lines = [line.split() for line in (folder / f"{name}.txt").read_text().splitlines()]
     assert len(lines) == len(coco.imgs) == COUNTS[name]
-    for (image, label), info in zip(lines, coco.imgs.values(), strict=True):
-        assert image == f"images/{info['file_name']}"
-        with Image.open(folder / image) as picture, Image.open(folder / label) as mask:
-            assert picture.size == mask.size == (info["width"], info["height"]) == (160, 120)
-            assert (picture.mode, mask.mode) == ("RGB", "P")
+    for (name_of, label), info in zip(lines, coco.imgs.values(), strict=True):
+        assert name_of == f"images/{info['file_name']}"
+        with Image.open(folder / name_of) as image, Image.open(folder / label) as mask:
+            assert image.size == mask.size == (info["width"], info["height"]) == (160, 120)
+            assert (image.mode, mask.mode) == ("RGB", "P")
         assert 3 <= len(coco.getAnnIds(imgIds=info["id"])) <= 8
     names = {category["id"]: category["name"] for category in coco.cats.values()}
     assert (folder / "classes.txt").read_text() == "".join(
@@ -102,7 +102,7 @@ def test_the_mask_is_all_objects_and_none_lies_on_another(split):
         assert np.array_equal(np.asarray(label), expected)
 
 
-def test_the_pictures_show_the_objects(split):
+def test_the_images_show_the_objects(split):
     """A digit differs in brightness from what surrounds it: the mask lies where the digit is."""
     folder, _, coco = split
     clear = []

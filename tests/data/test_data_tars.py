@@ -10,17 +10,17 @@ import imagenet_fixtures as stand_in
 import numpy as np
 import pytest
 
-from cyclemlp.data import ImageFolder, ListFile, TarFolders, TarListFile, TarPictures
+from cyclemlp.data import ImageFolder, ListFile, TarFolders, TarImages, TarListFile
 from cyclemlp.data import tars as tars_module
 from cyclemlp.data.tars import Tar
 from cyclemlp.errors import DataError
 
-PICTURE = stand_in.picture(1)
+IMAGE = stand_in.image(1)
 CLASSES = {
-    "a/2.jpg": stand_in.picture(2),
-    "a/b/1.png": stand_in.picture(3),
-    "a-b/1.jpg": stand_in.picture(4),
-    "ö/ä b.jpg": stand_in.picture(5),
+    "a/2.jpg": stand_in.image(2),
+    "a/b/1.png": stand_in.image(3),
+    "a-b/1.jpg": stand_in.image(4),
+    "ö/ä b.jpg": stand_in.image(5),
 }
 
 
@@ -52,25 +52,25 @@ def test_folders_in_a_tar_are_folders(tmp_path, prefix):
         TarFolders(path, class_map={"a": 0})
 
 
-def test_one_class_and_pictures_outside(tmp_path):
-    one = stand_in.write_tar(tmp_path / "one.tar", {"all/cat/1.jpg": PICTURE, "all/cat/2.jpg": PICTURE})
+def test_one_class_and_images_outside(tmp_path):
+    one = stand_in.write_tar(tmp_path / "one.tar", {"all/cat/1.jpg": IMAGE, "all/cat/2.jpg": IMAGE})
     assert TarFolders(one).classes == ["cat"]
     files = {
-        "cat/1.jpg": PICTURE,
-        "dog/1.jpg": PICTURE,
-        "2.jpg": PICTURE,
+        "cat/1.jpg": IMAGE,
+        "dog/1.jpg": IMAGE,
+        "2.jpg": IMAGE,
         "read.me": b"",
         "cat/.hidden.jpg": b"",
     }
     with pytest.warns(
-        UserWarning, match="passed over 2 files that are no pictures: 1 .me, 1 outside the class"
+        UserWarning, match="passed over 2 files that are no images: 1 .me, 1 outside the class"
     ):
         source = TarFolders(stand_in.write_tar(tmp_path / "x.tar", files))
     assert [source.name(i) for i in range(len(source))] == ["cat/1.jpg", "dog/1.jpg"]
-    with pytest.raises(DataError, match="holds pictures but no folders"):
-        TarFolders(stand_in.write_tar(tmp_path / "flat.tar", {"1.jpg": PICTURE}))
-    with pytest.raises(DataError, match="holds no pictures"):
-        TarPictures(stand_in.write_tar(tmp_path / "none.tar", {"1.txt": b"x"}))
+    with pytest.raises(DataError, match="holds images but no folders"):
+        TarFolders(stand_in.write_tar(tmp_path / "flat.tar", {"1.jpg": IMAGE}))
+    with pytest.raises(DataError, match="holds no images"):
+        TarImages(stand_in.write_tar(tmp_path / "none.tar", {"1.txt": b"x"}))
 
 
 def test_a_list_names_what_is_in_a_tar(tmp_path):
@@ -95,17 +95,17 @@ def test_long_names_and_archives_of_gnu_and_pax(tmp_path):
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         with tarfile.open(tmp_path / "x.tar", "w", format=form) as tar:
             info = tarfile.TarInfo(name)
-            info.size = len(PICTURE)
-            tar.addfile(info, io.BytesIO(PICTURE))
+            info.size = len(IMAGE)
+            tar.addfile(info, io.BytesIO(IMAGE))
         found = Tar(tmp_path / "x.tar")
-        assert (found.names[0], found.read(0)) == (name, PICTURE)
+        assert (found.names[0], found.read(0)) == (name, IMAGE)
 
 
 def outer(inner: bytes) -> dict[str, bytes]:
     return {
-        "a.tar": stand_in.tar_of({"1.jpg": PICTURE}),
+        "a.tar": stand_in.tar_of({"1.jpg": IMAGE}),
         "b.tar": inner,
-        "c.tar": stand_in.tar_of({"1.jpg": PICTURE}),
+        "c.tar": stand_in.tar_of({"1.jpg": IMAGE}),
     }
 
 
@@ -114,14 +114,14 @@ def blocks(content: bytes) -> int:
     return 512 + -(-len(content) // 512) * 512
 
 
-TWO = stand_in.tar_of({"1.jpg": PICTURE, "2.jpg": PICTURE})
+TWO = stand_in.tar_of({"1.jpg": IMAGE, "2.jpg": IMAGE})
 BROKEN = {
-    "cut in a picture": (TWO[: blocks(PICTURE) + 600], "cut off"),
-    "cut in a header": (TWO[: blocks(PICTURE) + 100], "cut off|damaged"),
-    "cut between pictures": (TWO[: blocks(PICTURE)], "is cut off after '1.jpg': a tar's end mark is missing"),
+    "cut in an image": (TWO[: blocks(IMAGE) + 600], "cut off"),
+    "cut in a header": (TWO[: blocks(IMAGE) + 100], "cut off|damaged"),
+    "cut between images": (TWO[: blocks(IMAGE)], "is cut off after '1.jpg': a tar's end mark is missing"),
     "a damaged header": (
-        TWO[: blocks(PICTURE)] + b"\x07" * 512 + TWO[blocks(PICTURE) + 512 :],
-        f"is damaged at byte {blocks(PICTURE)}, after '1.jpg'",
+        TWO[: blocks(IMAGE)] + b"\x07" * 512 + TWO[blocks(IMAGE) + 512 :],
+        f"is damaged at byte {blocks(IMAGE)}, after '1.jpg'",
     ),
     "no tar": (b"<html>not found</html>" * 100, "is no tar"),
     "empty": (b"", "is no tar"),
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_in_place_is_refused(tmp_path):
             Tar(tmp_path / name)
     with pytest.raises(DataError, match=r"missing.tar: cannot be read: No such file"):
         Tar(tmp_path / "missing.tar")
-    stand_in.write_tar(path, {"1.jpg": PICTURE})
+    stand_in.write_tar(path, {"1.jpg": IMAGE})
     with tarfile.open(path, "a") as tar:
         tar.addfile(tarfile.TarInfo("1.jpg"))
     with pytest.raises(DataError, match=r"holds '1.jpg' twice"):
@@ -176,7 +176,7 @@ def test_what_was_found_is_kept_until_the_tar_changes(tmp_path, cache, monkeypat
     for damaged in (b"", b"PK\3\4", kept.read_bytes()[:-40]):
         kept.write_bytes(damaged)
         assert len(Tar(path)) == 4
-    stand_in.write_tar(path, {"new/1.jpg": PICTURE})
+    stand_in.write_tar(path, {"new/1.jpg": IMAGE})
     assert [Tar(path).names[0], len(Tar(path))] == ["new/1.jpg", 1]
     assert [file.name for file in cache.iterdir()] == [kept.name]
 
@@ -196,8 +196,8 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path, cache):
         assert len(Tar(stand_in.write_tar(tmp_path / "x.tar", CLASSES))) == 4
 
 
-def test_pictures_that_cannot_be_decoded_are_named(tmp_path):
-    source = TarPictures(stand_in.write_tar(tmp_path / "x.tar", {"1.jpg": PICTURE, "2.jpg": PICTURE[:200]}))
+def test_images_that_cannot_be_decoded_are_named(tmp_path):
+    source = TarImages(stand_in.write_tar(tmp_path / "x.tar", {"1.jpg": IMAGE, "2.jpg": IMAGE[:200]}))
     assert np.asarray(source[0].image).shape == (32, 32, 3)
-    with pytest.raises(DataError, match=r"the picture '.*x.tar/2.jpg' cannot be decoded"):
+    with pytest.raises(DataError, match=r"the image '.*x.tar/2.jpg' cannot be decoded"):
         source[1]

@@ -15,8 +15,8 @@ from cyclemlp.data.transforms import center_crop, random_resized_crop_box, resiz
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 
-# torchvision's results for scikit-learn's two photographs: `{picture}_{box}_{size}_sub` is [:, ::5, ::5] of the
-# prepared picture, `_mean` the channels' means; the box is `full` or left_upper_right_lower.
+# torchvision's results for scikit-learn's two photographs: `{image}_{box}_{size}_sub` is [:, ::5, ::5] of the
+# prepared image, `_mean` the channels' means; the box is `full` or left_upper_right_lower.
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "data" / "preprocess.npz"
 KEYS = [key.removesuffix("_sub") for key in np.load(GOLDEN) if key.endswith("_sub")]
 PLAIN = Preprocessing(input_size=8, crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -27,7 +27,7 @@ def photograph(name="china"):
 
 
 def ramp(width, height):
-    """A picture whose red is the column and whose green is the row."""
+    """An image whose red is the column and whose green is the row."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     return Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
 
@@ -71,7 +71,7 @@ def test_evaluation_of_other_channels_and_interpolations():
         evaluation_transform(Preprocessing(mean=(0, 0), std=(1, 1)))(photograph())
 
 
-def test_longer_side_is_rounded_down_and_a_fitting_picture_is_left_alone():
+def test_longer_side_is_rounded_down_and_a_fitting_image_is_left_alone():
     resized = resize_to_cover(Image.new("RGB", (500, 333)), 256, Image.Resampling.BICUBIC)
     assert resized.size == (384, 256)  # 384.38
     image = ramp(40, 30)
@@ -89,14 +89,14 @@ def test_center_crop_rounds_as_torchvision(width, height, size, left, top):
     assert (cropped[0, 0, 0], cropped[0, 0, 1]) == (left, top)
 
 
-def test_center_crop_of_a_smaller_picture_adds_black():
+def test_center_crop_of_a_smaller_image_adds_black():
     cropped = np.asarray(center_crop(Image.new("L", (3, 6), 200), 6))
     # Three columns are missing: one at the left, two at the right, as torchvision pads.
     assert cropped.shape == (6, 6)
     assert cropped[0].tolist() == [0, 200, 200, 200, 0, 0]
 
 
-def test_a_thread_of_a_picture_is_refused(monkeypatch):
+def test_a_thread_of_a_image_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     with pytest.raises(DataError, match=r"5×400 pixels; resized to cover 36×36 it would have 103,680"):
         evaluation_transform(Preprocessing(input_size=32))(Image.new("RGB", (5, 400)))

@@ -43,10 +43,10 @@ def test_maps_are_the_feature_form_s(classifier_file: Path, capsys: pytest.Captu
     load_weights(same, classifier_file)
     backbone.eval()
     same.eval()
-    picture = paddle.randn([1, 3, 70, 101])  # no multiple of 32
-    maps = backbone(picture)
+    image = paddle.randn([1, 3, 70, 101])  # no multiple of 32
+    maps = backbone(image)
     assert [tuple(m.shape) for m in maps] == [(1, 64, 9, 13), (1, 192, 3, 4)]
-    for ours, theirs in zip(maps, same(picture), strict=True):
+    for ours, theirs in zip(maps, same(image), strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
@@ -96,10 +96,10 @@ def test_recompute_gives_the_same_gradients() -> None:
     plain = DenseBackbone("cyclemlp_nano")
     again = DenseBackbone("cyclemlp_nano", recompute=True)
     again.set_state_dict(plain.state_dict())
-    picture = paddle.randn([1, 3, 48, 48])
+    image = paddle.randn([1, 3, 48, 48])
     for backbone in (plain, again):
         backbone.train()
-        paddle.add_n([m.square().sum() for m in backbone(picture)]).backward()
+        paddle.add_n([m.square().sum() for m in backbone(image)]).backward()
     for (name, a), (_, b) in zip(plain.named_parameters(), again.named_parameters(), strict=True):
         np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=0, atol=1e-5, err_msg=name)
 

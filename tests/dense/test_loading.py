@@ -56,7 +56,7 @@ def test_a_fault_comes_where_its_batch_is_asked_for_and_names_the_file(workers: 
     cut.write_bytes((tmp_path / "3.png").read_bytes()[:40])
     names = [str(tmp_path / f"{i}.png") for i in range(4)]
     for bad, file_list, says in (
-        (2, [[name] for name in names], r"2\.png' is not a picture"),  # the file itself is at fault
+        (2, [[name] for name in names], r"2\.png' is not an image"),  # the file itself is at fault
         (3, [[name] for name in names], r"3\.png cannot be used: KeyError: 'no colour'"),
         (0, [[name] for name in names], r"0\.png' does not exist"),
         (1, None, r"item 1 of the data cannot be used: KeyError: 'no colour'"),

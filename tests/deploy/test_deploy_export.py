@@ -248,7 +248,7 @@ def test_impossible_wishes(model, tmp_path):
 def test_int8(model, tmp_path):
     calibration = [photographs(8, 32, 32) for _ in range(2)]
     metadata = cyclemlp.export_model(model, tmp_path / "int8", calibration=calibration)
-    assert (metadata.precision, metadata.extra["calibration_pictures"]) == ("int8", 16)
+    assert (metadata.precision, metadata.extra["calibration_images"]) == ("int8", 16)
     file = onnx.load(tmp_path / "int8" / "model.onnx")
     weights = {entry.name: entry.data_type for entry in file.graph.initializer}
     convolutions = [node for node in file.graph.node if node.op_type == "Conv"]
@@ -262,7 +262,7 @@ def test_int8(model, tmp_path):
         run = cyclemlp.load_exported(tmp_path / "int8", runtime=runtime)
         assert run.precision == "int8"
         assert 1e-5 < np.abs(run.logits(images) - expected).max() < 0.2 * np.ptp(expected)
-    with pytest.raises(ExportError, match="no calibration pictures"):
+    with pytest.raises(ExportError, match="no calibration images"):
         cyclemlp.export_model(model, tmp_path / "none", calibration=[])
 
 

@@ -11,7 +11,7 @@ import pytest
 from markdown_links import broken_links
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOK = ROOT / "examples" / "from_pictures_to_service.ipynb"
+NOTEBOOK = ROOT / "examples" / "from_images_to_service.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def text_of(cell):
     return re.sub(r" +", " ", re.sub(r"\d+(\.\d+)?(e-\d+)?", "#", text))
 
 
-def pictures_of(cell):
+def images_of(cell):
     return [
         (kind, data)
         for output in cell.outputs
@@ -54,9 +54,9 @@ def test_it_is_stored_as_it_ran(stored):
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     assert all(cell.metadata == {} for cell in cells)
-    pictures = [picture for cell in cells for picture in pictures_of(cell)]
-    assert len(pictures) == 5  # samples, curves, confusion, mistakes, Grad-CAM
-    assert max(len(data) for _, data in pictures) < 200_000
+    images = [image for cell in cells for image in images_of(cell)]
+    assert len(images) == 5  # samples, curves, confusion, mistakes, Grad-CAM
+    assert max(len(data) for _, data in images) < 200_000
     assert NOTEBOOK.stat().st_size < 500_000
 
 
@@ -81,7 +81,7 @@ def test_it_runs_and_gives_what_is_stored(stored, program, tmp_path):
     ran = program.run(NOTEBOOK, tmp_path)
     for cell, before in zip(code_cells(ran), code_cells(stored), strict=True):
         assert text_of(cell) == text_of(before), cell.id
-        assert [kind for kind, _ in pictures_of(cell)] == [kind for kind, _ in pictures_of(before)], cell.id
+        assert [kind for kind, _ in images_of(cell)] == [kind for kind, _ in images_of(before)], cell.id
     printed = {
         cell.id: "".join(output.get("text", "") for output in cell.outputs) for cell in code_cells(ran)
     }

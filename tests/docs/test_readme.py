@@ -23,7 +23,7 @@ from PIL import Image
 
 import cyclemlp
 from cyclemlp.cli.main import COMMANDS, build_parser, main
-from cyclemlp.network import VARIANTS, CycleMLPConfig, multiply_adds
+from cyclemlp.network import VARIANTS, CycleMLPConfig, count_macs
 from cyclemlp.weights import write_weights
 
 ROOT = Path(__file__).parents[2]
@@ -239,8 +239,7 @@ def test_the_variants_are_those_of_the_table():
         assert parameters == f"{counted / 1e6:.1f} M"
         at = "" if variant.from_paper else f" at {size}²"
         assert (
-            cost
-            == f"{multiply_adds(variant.config, size, size) / 1e9:.{2 if variant.from_paper else 3}f} G{at}"
+            cost == f"{count_macs(variant.config, size, size) / 1e9:.{2 if variant.from_paper else 3}f} G{at}"
         )
         assert top1 == ("–" if variant.top1_published is None else f"{variant.top1_published:.1f}")
         expected = "–" if variant.seed_top1 is None else f"{variant.seed_top1:.3f} / {variant.seed_top5:.3f}"
@@ -271,7 +270,7 @@ def test_figures_of_dense_prediction_are_those_of_the_pages():
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory):
-    """A folder with what the READMEs name: weights, pictures, a list; random, but each of the true form."""
+    """A folder with what the READMEs name: weights, images, a list; random, but each of the true form."""
     folder = tmp_path_factory.mktemp("readme")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -286,7 +285,7 @@ def stand_ins(tmp_path_factory):
         Path("configs").symlink_to(ROOT / "configs")
         generator = np.random.default_rng(0)
         labels = []
-        for part in ("PICTURES/train", "PICTURES/val", "IMAGENET/train", "IMAGENET/val", "VAL", "folder"):
+        for part in ("IMAGES/train", "IMAGES/val", "IMAGENET/train", "IMAGENET/val", "VAL", "folder"):
             for i in range(8):
                 path = Path(part) / ("cat", "dog")[i % 2] / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)

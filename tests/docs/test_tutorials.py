@@ -34,7 +34,7 @@ BENCH = "--size 32 --batch 1 --seconds 0.1 --runtime network"
 
 
 def photographs(folder: Path, parts: tuple[str, ...] = ("photos/train", "photos/val")) -> None:
-    """Two classes of small pictures in colour."""
+    """Two classes of small images in colour."""
     generator = np.random.default_rng(0)
     for part in parts:
         for i in range(8):
@@ -97,7 +97,7 @@ TUTORIALS = [
             "predictions/predictions.csv",
             "runs/photos_b1/best.safetensors",
         ),
-        # The last command only: B1 is for a few pictures here.
+        # The last command only: B1 is for a few images here.
         {"--freeze 4 --lr 1e-3 --epochs 10": "--freeze 4 --lr 1e-3 --epochs 1 --input-size 32"},
         published_weights,
     ),

@@ -26,7 +26,7 @@ from cyclemlp.evaluation import (
     log_softmax,
     wilson_interval,
 )
-from cyclemlp.evaluation.analysis import class_accuracy, picture_outcomes, worst_mistakes
+from cyclemlp.evaluation.analysis import class_accuracy, image_outcomes, worst_mistakes
 
 
 def kept(logits, labels):
@@ -41,7 +41,7 @@ def kept(logits, labels):
 
 @pytest.fixture(scope="module")
 def random():
-    """1500 pictures (more than are computed at once), 6 classes, the last without a picture; half are right."""
+    """1500 images (more than are computed at once), 6 classes, the last without an image; half are right."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 1500)
     logits = rng.normal(size=(1500, 6)) + 1.5 * np.eye(6)[labels]
@@ -53,13 +53,13 @@ def analysis(random):
     return analyse(random)
 
 
-@pytest.mark.parametrize(("right", "pictures"), [(0, 9), (9, 9), (1, 7), (394, 500), (39394, 50000)])
-def test_wilson_is_scipys(right, pictures):
-    expected = binomtest(right, pictures).proportion_ci(method="wilson")
-    assert wilson_interval(right, pictures) / 100 == pytest.approx([expected.low, expected.high], abs=1e-12)
+@pytest.mark.parametrize(("right", "images"), [(0, 9), (9, 9), (1, 7), (394, 500), (39394, 50000)])
+def test_wilson_is_scipys(right, images):
+    expected = binomtest(right, images).proportion_ci(method="wilson")
+    assert wilson_interval(right, images) / 100 == pytest.approx([expected.low, expected.high], abs=1e-12)
 
 
-def test_wilson_of_arrays_and_of_no_picture():
+def test_wilson_of_arrays_and_of_no_image():
     ends = wilson_interval([3, 0], [4, 0])
     assert ends[0].tolist() == wilson_interval(3, 4).tolist()
     assert np.isnan(ends[1]).all()
@@ -74,7 +74,7 @@ def test_intervals_of_every_top_k():
 def test_outcomes_by_hand():
     # Probabilities ¼ ¼ ½ and 0.1 0.9 0: the first is wrong (2 instead of 0), the second right.
     result = kept(np.log([[0.25, 0.25, 0.5], [0.1, 0.9, 1e-30]]), [0, 1])
-    found = picture_outcomes(result)
+    found = image_outcomes(result)
     assert found.predicted.tolist() == [2, 1]
     assert found.confidence == pytest.approx([0.5, 0.9])
     assert found.ranks.tolist() == [1, 0]
@@ -113,11 +113,11 @@ def test_classes_are_scikit_learns(random, analysis):
     assert np.isnan(found.accuracy[5])
     assert np.isnan(found.interval[5]).all()
     assert found.precision[5] == 0  # taken for by some, and never rightly
-    assert found.pictures.sum() == found.predicted.sum() == 1500
-    assert found.interval[2].tolist() == wilson_interval(found.right[2], found.pictures[2]).tolist()
+    assert found.images.sum() == found.predicted.sum() == 1500
+    assert found.interval[2].tolist() == wilson_interval(found.right[2], found.images[2]).tolist()
 
 
-def test_interval_of_the_class_mean_is_the_normal_one_for_many_pictures():
+def test_interval_of_the_class_mean_is_the_normal_one_for_many_images():
     # Two classes of 1000 at 80 and 50 %: the mean's variance is a quarter of the sum of p (1 − p) / n.
     confusion = np.array([[800, 200], [500, 500]])
     low, high = class_accuracy(confusion).mean_interval
@@ -134,7 +134,7 @@ def test_bins_are_closed_above():
 
 
 def test_a_calibrated_network_has_no_calibration_error_and_a_sharpened_one_has():
-    # The label is drawn with the probabilities themselves, and of k in 20 pictures at k / 20 exactly k are right.
+    # The label is drawn with the probabilities themselves, and of k in 20 images at k / 20 exactly k are right.
     confidence = np.repeat(np.arange(11, 21) / 20, 200)
     right = np.concatenate([np.arange(200) < 10 * k for k in range(11, 21)])
     assert calibration_error(confidence, right) == pytest.approx(0, abs=1e-12)
@@ -145,7 +145,7 @@ def test_a_calibrated_network_has_no_calibration_error_and_a_sharpened_one_has()
     labels = (rng.random((4000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
     drawn = analyse(kept(logits, labels)).calibration
     assert drawn.error < 0.02
-    assert drawn.error_interval[0] < 0.01  # 0, as nearly as 4000 pictures tell
+    assert drawn.error_interval[0] < 0.01  # 0, as nearly as 4000 images tell
     sharpened = analyse(kept(3 * logits, labels)).calibration
     assert sharpened.error > 0.1
     assert sharpened.error_interval[0] > 0.1
@@ -163,26 +163,26 @@ def test_intervals_repeat_with_their_seed(random, analysis):
 def test_confusions_and_worst_mistakes():
     confusion = np.array([[5, 1, 4], [0, 9, 1], [2, 0, 0]])
     pairs = confused_pairs(confusion)
-    assert [(p.true, p.predicted, p.pictures) for p in pairs] == [(0, 2, 4), (2, 0, 2), (0, 1, 1), (1, 2, 1)]
+    assert [(p.true, p.predicted, p.images) for p in pairs] == [(0, 2, 4), (2, 0, 2), (0, 1, 1), (1, 2, 1)]
     assert [p.share for p in pairs] == [40, 100, 10, 10]
     assert confused_pairs(confusion, 1) == pairs[:1]
     logits = np.log([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
-    outcomes = picture_outcomes(kept(logits, [1, 0, 1, 1]))
+    outcomes = image_outcomes(kept(logits, [1, 0, 1, 1]))
     assert worst_mistakes(outcomes, 9).tolist() == [1, 3, 0]
     assert worst_mistakes(outcomes, 1).tolist() == [1]
 
 
 def test_json_values(analysis):
     values = analysis.to_dict()
-    assert values["classes_without_pictures"] == 1
+    assert values["classes_without_images"] == 1
     assert values["calibration"]["binning"].startswith("15 equally wide bins")
     bins = values["calibration"]["bins"]
-    assert sum(entry["pictures"] for entry in bins) == 1500
-    assert bins[0] == {"above": 0.0, "to": 1 / 15, "pictures": 0, "confidence": None, "accuracy": None}
+    assert sum(entry["images"] for entry in bins) == 1500
+    assert bins[0] == {"above": 0.0, "to": 1 / 15, "images": 0, "confidence": None, "accuracy": None}
 
 
 def test_what_cannot_be_analysed():
-    with pytest.raises(DataError, match="one picture only"):
+    with pytest.raises(DataError, match="one image only"):
         analyse(kept([[1, 2]], [0]))
     with pytest.raises(ValueError, match="keep=True"):
         analyse(EvaluationResult({1: 1.0}, 1.0, 2, 3, 1.0))

@@ -1,4 +1,4 @@
-"""Two evaluations of the same pictures: the paired test, and what cannot be compared."""
+"""Two evaluations of the same images: the paired test, and what cannot be compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = ["cat", "dog"]
 
 
 def recorded(folder, right, *, names=None, labels=None, probability=None):
-    """Write an evaluation of pictures that are right or not, and read it."""
+    """Write an evaluation of images that are right or not, and read it."""
     folder.mkdir(parents=True, exist_ok=True)
     right = np.asarray(right, dtype=bool)
     names = names or [f"{i}.png" for i in range(len(right))]
@@ -37,14 +37,14 @@ def recorded(folder, right, *, names=None, labels=None, probability=None):
 
 
 def split(only_a, only_b, both_right=20, both_wrong=4):
-    """Which pictures A and B get right."""
+    """Which images A and B get right."""
     a = [1] * only_a + [0] * only_b + [1] * both_right + [0] * both_wrong
     b = [0] * only_a + [1] * only_b + [1] * both_right + [0] * both_wrong
     return a, b
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (3, 3), (2, 12), (12, 2), (0, 6), (40, 61)])
-def test_mcnemar_is_the_binomial_test_of_the_pictures_that_differ(tmp_path, only_a, only_b):
+def test_mcnemar_is_the_binomial_test_of_the_images_that_differ(tmp_path, only_a, only_b):
     a, b = split(only_a, only_b)
     found = compare(recorded(tmp_path / "a", a), recorded(tmp_path / "b", b))
     assert (len(found.only_a), len(found.only_b)) == (only_a, only_b)
@@ -56,18 +56,18 @@ def test_mcnemar_is_the_binomial_test_of_the_pictures_that_differ(tmp_path, only
     assert low <= found.difference <= high
 
 
-def test_p_by_hand_and_interval_of_many_pictures(tmp_path):
+def test_p_by_hand_and_interval_of_many_images(tmp_path):
     a, b = split(2, 12, both_right=780, both_wrong=206)
     found = compare(recorded(tmp_path / "a", a), recorded(tmp_path / "b", b))
     # 2 · (1 + 14 + 91) / 2¹⁴
     assert found.p_value == pytest.approx(212 / 16384)
     deviation = 100 * np.sqrt((14 / 1000 - 0.01**2) / 1000)
     assert found.difference_interval == pytest.approx((1 - 1.96 * deviation, 1 + 1.96 * deviation), abs=0.12)
-    assert "in 1.3 % of cases. So B is better on pictures like these" in found.meaning()
+    assert "in 1.3 % of cases. So B is better on images like these" in found.meaning()
 
 
 def test_the_bootstrap_is_paired(tmp_path):
-    # Losses differ widely from picture to picture, and by 0.01 or 0.02 between the two.
+    # Losses differ widely from image to image, and by 0.01 or 0.02 between the two.
     rng = np.random.default_rng(0)
     p = rng.uniform(0.05, 0.9, 200)
     a = recorded(tmp_path / "a", np.ones(200), probability=p)
@@ -92,7 +92,7 @@ def test_meanings(tmp_path):
     assert "in fewer than 1 of 1000 cases. So A is better" in meaning(30, 2)
 
 
-def test_pictures_are_matched_by_name_and_sorted_by_how_sure_the_wrong_one_was(tmp_path):
+def test_images_are_matched_by_name_and_sorted_by_how_sure_the_wrong_one_was(tmp_path):
     a = recorded(tmp_path / "a", [1, 1, 0, 1], names=["p", "q", "r", "s"], labels=[0, 1, 0, 1])
     b = recorded(
         tmp_path / "b",
@@ -110,13 +110,13 @@ def test_pictures_are_matched_by_name_and_sorted_by_how_sure_the_wrong_one_was(t
 @pytest.mark.parametrize(
     ("names", "labels", "message"),
     [
-        (["0.png", "x.png", "2.png"], None, r"a has the picture '1.png', which .*b has not, the first of 1;"),
-        (["0.png", "1.png", "2.png", "3.png"], None, r"b has the picture '3.png', which .*a has not"),
-        (["1.png", "0.png", "0.png"], None, r"b has the picture '0.png' twice"),
+        (["0.png", "x.png", "2.png"], None, r"a has the image '1.png', which .*b has not, the first of 1;"),
+        (["0.png", "1.png", "2.png", "3.png"], None, r"b has the image '3.png', which .*a has not"),
+        (["1.png", "0.png", "0.png"], None, r"b has the image '0.png' twice"),
         (None, [0, 1, 1], r"'1.png' has the class 0 \(cat\) in .*a and 1 \(dog\) in .*b, the first of 2"),
     ],
 )
-def test_other_pictures_are_refused_with_the_first_difference(tmp_path, names, labels, message):
+def test_other_images_are_refused_with_the_first_difference(tmp_path, names, labels, message):
     a = recorded(tmp_path / "a", [1, 1, 0])
     b = recorded(tmp_path / "b", [1] * len(names or labels), names=names, labels=labels)
     with pytest.raises(DataError, match=message):
@@ -133,9 +133,9 @@ def test_files_that_are_none(tmp_path):
         (
             good_csv,
             good_json.replace("50.0", "100.0"),
-            r"are of different evaluations: 2 pictures, 1 of them",
+            r"are of different evaluations: 2 images, 1 of them",
         ),
-        ("a,b\n", good_json, r"eval.csv:1: the columns are a, b; expected picture, label"),
+        ("a,b\n", good_json, r"eval.csv:1: the columns are a, b; expected image, label"),
         (good_csv + "x.png,cat,0\n", good_json, r"eval.csv:4: "),
         (good_csv + "x.png,cat,zero,cat,0,0.5,1,0.7\n", good_json, r"eval.csv:4: .*zero"),
     ]
@@ -149,7 +149,7 @@ def test_files_that_are_none(tmp_path):
             read_evaluation(tmp_path / "a")
 
 
-def test_one_picture_is_refused(tmp_path):
+def test_one_image_is_refused(tmp_path):
     one = recorded(tmp_path / "a", [1])
-    with pytest.raises(DataError, match="one picture only"):
+    with pytest.raises(DataError, match="one image only"):
         compare(one, one)

@@ -16,7 +16,7 @@ GREY = Preprocessing(input_size=8, crop_pct=1.0, mean=(0.0,), std=(1.0,))
 
 @pytest.fixture
 def greys(tmp_path):
-    """Twelve grey pictures; grey level 20·i in picture i, label i mod 4."""
+    """Twelve grey images; grey level 20·i in image i, label i mod 4."""
     for i in range(12):
         Image.new("L", (8, 8), 20 * i).save(tmp_path / f"{i}.png")
     (tmp_path / "list.txt").write_text("".join(f"{i}.png {i % 4}\n" for i in range(12)))
@@ -28,12 +28,12 @@ def load(source, batch_size=5, **options):
 
 
 def number(images):
-    """Which of the twelve pictures each one is."""
+    """Which of the twelve images each one is."""
     return np.rint(images[:, 0, 0, 0] * 255 / 20).astype(int)
 
 
 def classifier(images):
-    """Right for the pictures 0..8; for 9, 10, 11 the true class comes second, third, fourth. Six classes."""
+    """Right for the images 0..8; for 9, 10, 11 the true class comes second, third, fourth. Six classes."""
     logits = np.zeros((len(images), 6), np.float32)
     for row, i in enumerate(number(images)):
         order = [c for c in range(6) if c != i % 4]
@@ -42,7 +42,7 @@ def classifier(images):
     return logits
 
 
-def test_evaluate_counts_every_picture_once(greys):
+def test_evaluate_counts_every_image_once(greys):
     result = evaluate(classifier, load(greys), topk=(1, 2, 3), progress=False)
     assert result.images == 12
     assert result.classes == 6
@@ -82,7 +82,7 @@ def test_top5_of_fewer_classes_is_said(greys):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_numbers_that_are_not_finite_name_the_picture(greys, bad):
+def test_numbers_that_are_not_finite_name_the_image(greys, bad):
     def broken(images):
         logits = classifier(images)
         logits[number(images) == 7, 2] = bad
@@ -103,8 +103,8 @@ def test_label_beyond_the_models_classes_names_the_line(greys):
         evaluate(lambda images: classifier(images)[:, :3], load(greys), progress=False)
 
 
-def test_no_labels_no_pictures_wrong_shape(greys, tmp_path):
-    with pytest.raises(ValueError, match=r"shape \(5,\) for 5 pictures"):
+def test_no_labels_no_images_wrong_shape(greys, tmp_path):
+    with pytest.raises(ValueError, match=r"shape \(5,\) for 5 images"):
         evaluate(lambda images: images[:, 0, 0, 0], load(greys), progress=False)
     (tmp_path / "test.txt").write_text("0.png\n")
     unlabelled = ListFile(tmp_path, tmp_path / "test.txt", mode="test")
@@ -112,7 +112,7 @@ def test_no_labels_no_pictures_wrong_shape(greys, tmp_path):
         evaluate(classifier, load(unlabelled), progress=False)
     (tmp_path / "0.png").unlink()
     empty = load(unlabelled, on_failure=lambda failure: None)
-    with pytest.raises(DataError, match="no picture to evaluate"):
+    with pytest.raises(DataError, match="no image to evaluate"):
         evaluate(classifier, empty, progress=False)
     assert list(predict(classifier, empty, progress=False)) == []
 
@@ -197,7 +197,7 @@ def test_the_parts_of_several_processes_are_the_whole(greys, ranks):
     whole = evaluate(classifier, load(greys), topk=(1, 2, 3), progress=False, keep=True)
     loaders = [load(greys, 2, rank=rank, world_size=ranks) for rank in range(ranks)]
     parts = [
-        evaluate(classifier, loader, topk=(1, 2, 3), progress=False, keep=True) if loader.pictures else None
+        evaluate(classifier, loader, topk=(1, 2, 3), progress=False, keep=True) if loader.images else None
         for loader in loaders
     ]
     merged = merge_results(parts)
@@ -207,6 +207,6 @@ def test_the_parts_of_several_processes_are_the_whole(greys, ranks):
         np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
 
 
-def test_no_process_with_a_picture_is_an_error():
-    with pytest.raises(DataError, match="no picture to evaluate"):
+def test_no_process_with_a_image_is_an_error():
+    with pytest.raises(DataError, match="no image to evaluate"):
         merge_results([None, None])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclemlp.data import Failure, PictureFiles
+from cyclemlp.data import Failure, ImageFiles
 from cyclemlp.evaluation import EvaluationResult, Prediction, PredictionFiles, write_evaluation_csv
 
 CLASSES = ['"cat", domestic', "dog", "élan"]
@@ -37,7 +37,7 @@ def test_both_files_hold_the_same(tmp_path):
     write(tmp_path, FOUND)
     assert rows(tmp_path / "predictions.csv") == [
         [
-            "picture",
+            "image",
             "class1",
             "index1",
             "probability1",
@@ -52,13 +52,13 @@ def test_both_files_hold_the_same(tmp_path):
     ]
     values = json.loads((tmp_path / "predictions.json").read_text())
     assert (values["model"], values["failures"], values["complete"]) == ("m", [], True)
-    assert [entry["picture"] for entry in values["predictions"]] == ["a, b.png", 'say "c".png']
+    assert [entry["image"] for entry in values["predictions"]] == ["a, b.png", 'say "c".png']
     assert values["predictions"][0]["classes"][0] == {"name": "élan", "index": 2, "probability": 0.75}
     assert values["predictions"][0]["label"] == {"name": "élan", "index": 2}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "predictions.json"]
 
 
-def test_without_labels_and_without_pictures(tmp_path):
+def test_without_labels_and_without_images(tmp_path):
     write(tmp_path, [Prediction("x.png", 0, (0, 1), (0.5, 0.5))], labelled=False)
     assert rows(tmp_path / "predictions.csv")[0][-1] == "probability2"
     assert "label" not in json.loads((tmp_path / "predictions.json").read_text())["predictions"][0]
@@ -69,7 +69,7 @@ def test_without_labels_and_without_pictures(tmp_path):
 def test_an_early_end_keeps_what_was_computed_and_what_was_there(tmp_path):
     write(tmp_path, FOUND)
     before = (tmp_path / "predictions.csv").read_bytes()
-    failures = [Failure(5, "bad.png", "list.txt:6: no picture")]
+    failures = [Failure(5, "bad.png", "list.txt:6: no image")]
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, FOUND[:1], error=KeyboardInterrupt(), failures=failures)
     assert (tmp_path / "predictions.csv").read_bytes() == before
@@ -77,20 +77,20 @@ def test_an_early_end_keeps_what_was_computed_and_what_was_there(tmp_path):
     values = json.loads((tmp_path / "predictions.partial.json").read_text())
     assert values["complete"] is False
     assert len(values["predictions"]) == 1
-    assert values["failures"] == [{"picture": "bad.png", "message": "list.txt:6: no picture"}]
+    assert values["failures"] == [{"image": "bad.png", "message": "list.txt:6: no image"}]
 
 
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
     write(tmp_path, [Prediction(os.fsdecode(b"\xff.png"), 0, (0, 1), (0.5, 0.5))], labelled=False)
     assert b"\n\xff.png," in (tmp_path / "predictions.csv").read_bytes()
     values = json.loads((tmp_path / "predictions.json").read_text())
-    assert os.fsencode(values["predictions"][0]["picture"]) == b"\xff.png"
+    assert os.fsencode(values["predictions"][0]["image"]) == b"\xff.png"
 
 
-def test_evaluation_csv_has_a_line_a_picture(tmp_path):
+def test_evaluation_csv_has_a_line_a_image(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("L", (3, 3)).save(tmp_path / name)
-    source = PictureFiles([tmp_path / "a.png", tmp_path / "b.png"])
+    source = ImageFiles([tmp_path / "a.png", tmp_path / "b.png"])
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]))
     result = EvaluationResult(
         {1: 50.0}, 1.0, 2, 3, 1.0, (), logits=logits, labels=np.array([0, 2]), indices=np.array([1, 0])

@@ -26,7 +26,7 @@ GREY = Preprocessing(input_size=4, crop_pct=1.0, mean=(0.0,), std=(1.0,))
 
 @pytest.fixture(scope="module")
 def loader_of(tmp_path_factory):
-    """From labels to a loader of pictures named as ImageNet's; picture i has the grey level 10·i."""
+    """From labels to a loader of images named as ImageNet's; image i has the grey level 10·i."""
 
     def make(labels):
         folder = tmp_path_factory.mktemp("greys")
@@ -43,7 +43,7 @@ def loader_of(tmp_path_factory):
 
 
 def answering(answers, second=None):
-    """A classifier of 1000 classes that gives picture i the class answers[i], and second[i] after it."""
+    """A classifier of 1000 classes that gives image i the class answers[i], and second[i] after it."""
 
     def classify(images):
         which = np.rint(images[:, 0, 0, 0] * 255 / 10).astype(int)
@@ -84,13 +84,13 @@ def test_real_by_hand(loader_of):
     assert (clean.title, clean.images, clean.top1, clean.top5) == ("clean", 5, 40.0, 60.0)
     assert (by_real.title, by_real.images, by_real.top1, by_real.top5) == ("ReaL", 4, 75.0, None)
     assert by_real.notes == (
-        "ReaL: 1 of 5 pictures have no label and are left out",
-        "ReaL is incomplete: 5 pictures instead of 50,000",
+        "ReaL: 1 of 5 images have no label and are left out",
+        "ReaL is incomplete: 5 images instead of 50,000",
     )
-    # The labels follow the pictures' numbers, not their places.
+    # The labels follow the images' numbers, not their places.
     _, turned = evaluate_real(fn, loader, numbers[::-1], real)
     assert turned.top1 == 0.0
-    with pytest.raises(DataError, match="none of the pictures has a ReaL label"):
+    with pytest.raises(DataError, match="none of the images has a ReaL label"):
         evaluate_real(fn, loader, numbers, [frozenset()] * 5)
 
 

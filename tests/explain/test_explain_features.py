@@ -1,4 +1,4 @@
-"""Feature maps, and the pictures that they are made from."""
+"""Feature maps, and the images that they are made from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import cyclemlp
-from cyclemlp.data import Digits, PictureFiles
+from cyclemlp.data import Digits, ImageFiles
 from cyclemlp.deploy.export import feature_form
 from cyclemlp.errors import DataError, ModelError
-from cyclemlp.explain import feature_maps, read_pictures
+from cyclemlp.explain import feature_maps, read_images
 from cyclemlp.preprocessing import Preprocessing
 
 
@@ -59,29 +59,29 @@ def test_errors(model, image):
         feature_maps(model, image * np.nan)
 
 
-def test_pictures_are_taken_at_equal_distances():
+def test_images_are_taken_at_equal_distances():
     digits, preprocessing = Digits("val"), Preprocessing(input_size=16, crop_pct=1.0)
-    shown = list(read_pictures(digits, preprocessing, 3))
+    shown = list(read_images(digits, preprocessing, 3))
     last = len(digits) - 1
-    assert [picture.name for picture in shown] == [digits.name(i) for i in (0, round(last / 2), last)]
+    assert [image.name for image in shown] == [digits.name(i) for i in (0, round(last / 2), last)]
     assert shown[1].true == str(digits.label(round(last / 2)))
     assert shown[0].pixels.shape == (16, 16, 3)
     assert shown[0].image.shape == (3, 16, 16)
-    assert len(list(read_pictures(digits, preprocessing, 10_000))) == len(digits)
+    assert len(list(read_images(digits, preprocessing, 10_000))) == len(digits)
 
 
-def test_whole_pictures(tmp_path):
+def test_whole_images(tmp_path):
     Image.fromarray(np.arange(60 * 90, dtype=np.uint32).astype(np.uint8).reshape(60, 90)).save(
         tmp_path / "a.png"
     )
-    source, preprocessing = PictureFiles([tmp_path / "a.png"]), Preprocessing(input_size=40)
-    (cropped,) = read_pictures(source, preprocessing, 5)
-    (whole,) = read_pictures(source, preprocessing, 5, whole=True)
+    source, preprocessing = ImageFiles([tmp_path / "a.png"]), Preprocessing(input_size=40)
+    (cropped,) = read_images(source, preprocessing, 5)
+    (whole,) = read_images(source, preprocessing, 5, whole=True)
     assert cropped.true is None
     assert (cropped.pixels.shape, whole.pixels.shape) == ((40, 40, 3), (40, 60, 3))
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     expected = ((whole.pixels / 255 - mean) / std).transpose(2, 0, 1)
     np.testing.assert_allclose(whole.image, expected, rtol=1e-5, atol=1e-6)
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"a\.png"):
-        next(read_pictures(source, preprocessing, 1))
+        next(read_images(source, preprocessing, 1))

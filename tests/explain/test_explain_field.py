@@ -13,7 +13,7 @@ from cyclemlp.explain import Field, effective_field
 SMALL = {"in_chans": 1, "embed_dims": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "num_classes": 2}
 
 
-def pictures(count, *size, seed=0):
+def images(count, *size, seed=0):
     return np.random.default_rng(seed).normal(size=(count, 1, *size)).astype("float32")
 
 
@@ -39,7 +39,7 @@ def test_a_channel_fc_network_sees_what_its_convolutions_see():
     paddle.seed(0)
     geometry = {**SMALL, "patch_size": 7, "patch_stride": 4}
     channel_fc = cyclemlp.create_model("cyclemlp_nano", **geometry, branches=("c",))
-    field = effective_field(channel_fc, [pictures(3, 128, 160)])
+    field = effective_field(channel_fc, [images(3, 128, 160)])
     # Of rows 16, 8, 4 and 2 of the maps: row i of the first begins at pixel 4·i − 2.
     assert [tuple(edges[:2]) for edges in field.touched()] == [(62, 68), (58, 72), (50, 80), (34, 96)]
     assert [edges[3] - edges[2] + 1 for edges in field.touched()] == [7, 15, 31, 63]
@@ -47,18 +47,18 @@ def test_a_channel_fc_network_sees_what_its_convolutions_see():
     assert field.centres[:, 0].tolist() == middles
 
     cycle_fc = cyclemlp.create_model("cyclemlp_nano", **geometry)
-    wider = effective_field(cycle_fc, [pictures(3, 128, 160)], through_gate=False)
+    wider = effective_field(cycle_fc, [images(3, 128, 160)], through_gate=False)
     # One block before each map: a position more on each side, which is the stage's stride in pixels, and all before it.
     assert [edges[1] - edges[0] + 1 for edges in wider.touched()][:3] == [15, 39, 87]
     assert (wider.area(0.95) > field.area(0.95)).all()
 
 
 def test_batches_do_not_matter(model):
-    both = pictures(3, 32, 40)
+    both = images(3, 32, 40)
     whole = effective_field(model, [both], (2, 4))
     parts = effective_field(model, [both[:1], paddle.to_tensor(both[1:])], [4, 2])
     assert whole.stages == parts.stages == (2, 4)
-    assert whole.pictures == parts.pictures == 3
+    assert whole.images == parts.images == 3
     np.testing.assert_allclose(parts.maps, whole.maps, rtol=1e-3, atol=1e-8)
     np.testing.assert_allclose(whole.maps.sum(axis=(1, 2)), 1)
 
@@ -67,21 +67,21 @@ def test_the_network_stays_as_it_was(model):
     model.train()
     model.network[0].eval()
     before = [layer.training for layer in model.sublayers(include_self=True)]
-    effective_field(model, [pictures(1, 32, 32)], through_gate=False)
+    effective_field(model, [images(1, 32, 32)], through_gate=False)
     with pytest.raises(ModelError):
-        effective_field(model, [pictures(1, 8, 8)], through_gate=False)
+        effective_field(model, [images(1, 8, 8)], through_gate=False)
     assert [layer.training for layer in model.sublayers(include_self=True)] == before
     assert not any(layer._forward_post_hooks for layer in model.sublayers())
 
 
 def test_errors(model):
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         effective_field(model, [])
     with pytest.raises(DataError, match="32×32 and of 32×48"):
-        effective_field(model, [pictures(1, 32, 32), pictures(1, 32, 48)])
+        effective_field(model, [images(1, 32, 32), images(1, 32, 48)])
     with pytest.raises(ModelError, match=r"stages \[5\].*1 to 4"):
-        effective_field(model, [pictures(1, 32, 32)], [5])
+        effective_field(model, [images(1, 32, 32)], [5])
     broken = cyclemlp.create_model("cyclemlp_nano", **SMALL)
     broken.patch_embed.proj.weight.set_value(np.full(broken.patch_embed.proj.weight.shape, np.nan, "float32"))
     with pytest.raises(FloatingPointError, match="not finite"):
-        effective_field(broken, [pictures(1, 32, 32)])
+        effective_field(broken, [images(1, 32, 32)])

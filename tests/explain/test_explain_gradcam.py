@@ -20,7 +20,7 @@ def model():
         model = cyclemlp.create_model(
             "cyclemlp_nano", in_chans=1, embed_dims=(8, 8, 12, 12), depths=(1, 1, 2, 1), num_classes=3
         )
-        for parameter in model.parameters():  # larger than at the start, so that pictures differ
+        for parameter in model.parameters():  # larger than at the start, so that images differ
             parameter.set_value(parameter + paddle.randn(parameter.shape) * 0.2)
     finally:
         paddle.set_default_dtype("float32")
@@ -98,9 +98,9 @@ def test_heat():
 
 
 def test_errors(model, images):
-    with pytest.raises(ModelError, match=r"classes \[3, 0\] for 2 pictures; give one a picture, from 0 to 2"):
+    with pytest.raises(ModelError, match=r"classes \[3, 0\] for 2 images; give one an image, from 0 to 2"):
         grad_cam(model, images, [3, 0])
-    with pytest.raises(ModelError, match="one a picture"):
+    with pytest.raises(ModelError, match="one an image"):
         grad_cam(model, images, [0])
     with pytest.raises(ModelError, match="no classification head"):
         grad_cam(cyclemlp.create_model("cyclemlp_nano", num_classes=0), images)

@@ -74,13 +74,13 @@ def test_positions_are_those_that_a_gradient_touches(blocks, step, branches):
         features_only=True,
         out_indices=(0,),
     )
-    picture = np.random.default_rng(0).normal(size=(1, 1, 21, 21)).astype("float32")
-    field = effective_field(model, [picture], through_gate=False)
+    image = np.random.default_rng(0).normal(size=(1, 1, 21, 21)).astype("float32")
+    field = effective_field(model, [image], through_gate=False)
     touched = {(int(h) - 10, int(w) - 10) for h, w in np.argwhere(field.maps[0] > 0)}
     kernel = cycle_kernel(model.config.step_sizes, 12, (blocks,), branches)
     assert touched == kernel.positions(blocks)
     if len(branches) > 1:  # the gate sees everything
-        assert (effective_field(model, [picture]).maps[0] > 0).all()
+        assert (effective_field(model, [image]).maps[0] > 0).all()
 
 
 @pytest.mark.parametrize(

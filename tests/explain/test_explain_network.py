@@ -61,12 +61,12 @@ def test_parts_of_a_stage():
         part for part in part_costs(VARIANTS["cyclemlp_b1"].config) if part.place == "stage 3"
     ]
     assert [part.times for part in (branches, gate, projection, mlp, norms)] == [4] * 5
-    assert branches.multiply_adds == 4 * 14 * 14 * 3 * 320 * 320
+    assert branches.macs == 4 * 14 * 14 * 3 * 320 * 320
     assert branches.parameters == 4 * (3 * 320 * 320 + 2 * 320)  # the channel FC has no bias
-    assert gate.multiply_adds == 4 * (320 * 80 + 80 * 3 * 320)
+    assert gate.macs == 4 * (320 * 80 + 80 * 3 * 320)
     assert projection.parameters == 4 * (320 * 320 + 320)
-    assert mlp.multiply_adds == 4 * 14 * 14 * 2 * 320 * 1280
-    assert (norms.parameters, norms.multiply_adds) == (4 * 4 * 320, 0)
+    assert mlp.macs == 4 * 14 * 14 * 2 * 320 * 1280
+    assert (norms.parameters, norms.macs) == (4 * 4 * 320, 0)
 
 
 @pytest.mark.parametrize("overrides", [{"features_only": True, "out_indices": (1,)}, {"branches": ("c",)}])

@@ -96,7 +96,7 @@ def test_a_frozen_part_of_a_norm_gets_no_gradient(frozen):
         assert (tensor.grad is None) == tensor.stop_gradient
 
 
-def test_a_gradient_for_the_picture_alone():
+def test_a_gradient_for_the_image_alone():
     """As explanations want it; a gradient written by hand for several tensors would fail here."""
     model, x = create_model("cyclemlp_nano"), paddle.randn([1, 3, 64, 64], "float64")
     model.to(dtype="float64")
@@ -153,7 +153,7 @@ def test_a_layer_put_in_a_branchs_place_is_used():
     assert float((mixer(x) - before).abs().max()) > 1e-6
 
 
-def test_a_value_that_is_not_finite_stays_in_its_picture():
+def test_a_value_that_is_not_finite_stays_in_its_image():
     for step in ((1, 3), (3, 1), (3, 3)):
         x = paddle.zeros([3, 4, 5, 7])
         x[1] = float("inf")

@@ -8,7 +8,7 @@ from cyclemlp import create_model
 from cyclemlp.network import CycleMixer, DropPath
 
 
-def test_drop_path_drops_whole_pictures_and_keeps_the_mean():
+def test_drop_path_drops_whole_images_and_keeps_the_mean():
     paddle.seed(0)
     layer = DropPath(0.25)
     out = layer(paddle.ones([4000, 2, 3, 1])).numpy().reshape(4000, -1)

@@ -5,7 +5,7 @@ import pytest
 
 from cyclemlp import create_model
 from cyclemlp.errors import ModelError
-from cyclemlp.network import CycleFC, CycleMLPConfig, build_network, multiply_adds, parameter_count
+from cyclemlp.network import CycleFC, CycleMLPConfig, build_network, count_macs, parameter_count
 from cyclemlp.network.cyclemlp import CycleBlock, Mlp
 
 NANO = "cyclemlp_nano"
@@ -200,7 +200,7 @@ def test_what_is_refused(overrides, message):
         ((3, 64, 64), "shape"),
     ],
 )
-def test_impossible_pictures(shape, message):
+def test_impossible_images(shape, message):
     with pytest.raises(ModelError, match=message):
         create_model("cyclemlp_micro")(paddle.randn(shape))
 
@@ -218,7 +218,7 @@ def test_impossible_pictures(shape, message):
 def test_parameters_and_multiply_adds_of_the_published_variants(number, parameters, billions):
     model = create_model(f"cyclemlp_b{number}")
     assert sum(p.size for p in model.parameters()) == parameters == parameter_count(model.config)
-    assert abs(multiply_adds(model.config) / 1e9 / billions - 1) < 0.001
+    assert abs(count_macs(model.config) / 1e9 / billions - 1) < 0.001
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_parameters_and_multiply_adds_of_the_published_variants(number, paramete
         ),
     ],
 )
-def test_multiply_adds_count_the_layers_that_run(config):
+def test_macs_count_the_layers_that_run(config):
     """The formula against a count over the layers of a real forward."""
     model, total = build_network(config), 0
 
@@ -250,5 +250,5 @@ def test_multiply_adds_count_the_layers_that_run(config):
         if isinstance(layer, (paddle.nn.Conv2D, paddle.nn.Linear, CycleFC)):
             layer.register_forward_post_hook(count)
     model(paddle.randn([1, 3, 70, 45]))
-    assert multiply_adds(config, 70, 45) == total
+    assert count_macs(config, 70, 45) == total
     assert parameter_count(config) == sum(p.size for p in model.parameters())

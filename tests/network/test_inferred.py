@@ -18,16 +18,16 @@ TINY = "cyclemlp_t_inferred"
 
 
 @pytest.mark.parametrize(
-    ("size", "parameters", "multiply_adds"),
+    ("size", "parameters", "macs"),
     [("t", 28_260_616, 4.3504e9), ("s", 49_549_576, 8.5122e9), ("b", 87_692_648, 15.1261e9)],
 )
-def test_the_counts_are_those_from_which_they_were_inferred(size, parameters, multiply_adds):
+def test_the_counts_are_those_from_which_they_were_inferred(size, parameters, macs):
     facts = model_info(f"cyclemlp_{size}_inferred")
     assert facts["parameters"] == parameters
-    assert abs(facts["multiply_adds"] / multiply_adds - 1) < 1e-4
+    assert abs(facts["macs"] / macs - 1) < 1e-4
     published = facts["published"]
     assert abs(parameters / 1e6 - published["parameters_millions"]) < 0.5
-    assert abs(multiply_adds / 1e9 - published["multiply_adds_billions"]) < 0.08
+    assert abs(macs / 1e9 - published["macs_billions"]) < 0.08
     assert facts["inferred"]
     assert facts["from_paper"]
 
@@ -155,7 +155,7 @@ def test_the_sum_and_its_gradients(branches, side):
 
 @pytest.mark.parametrize(("batch", "side", "products"), [(1, 5, True), (1, 4, False), (2, 4, True)])
 def test_the_products_are_made_where_they_pay(batch, side, products, monkeypatch):
-    """25 or 2·16 positions are at least 3 branches times 8 channels, 16 are not. All pictures share the matrices."""
+    """25 or 2·16 positions are at least 3 branches times 8 channels, 16 are not. All images share the matrices."""
     mixer, chosen = select_kernels(CycleMixer(8, gate=False)), []
     real = mixer._sum_as_products
     monkeypatch.setattr(mixer, "_sum_as_products", lambda *a: chosen.append(1) or real(*a))

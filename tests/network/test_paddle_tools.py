@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 import cyclemlp
-from cyclemlp.network import multiply_adds
+from cyclemlp.network import count_macs
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +69,7 @@ def test_paddle_flops_counts_every_layer(name):
     with contextlib.redirect_stdout(said):
         counted = paddle.flops(model, [1, 3, 64, 64])
     assert "Cannot find" not in said.getvalue()
-    assert counted == pytest.approx(multiply_adds(model.config, 64, 64), rel=0.01)
+    assert counted == pytest.approx(count_macs(model.config, 64, 64), rel=0.01)
 
 
 def test_paddle_hub_has_every_model():

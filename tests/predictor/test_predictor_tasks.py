@@ -40,7 +40,7 @@ def save(folder, nodes, inputs, outputs, constants=(), metadata=None):
 
 
 def halves(size, left, right):
-    """A picture of two colours, side by side."""
+    """An image of two colours, side by side."""
     image = Image.new("RGB", size, right)
     image.paste(left, (0, 0, size[0] // 2, size[1]))
     file = io.BytesIO()
@@ -101,7 +101,7 @@ def test_a_transform_that_is_unknown_is_refused(tmp_path):
 
 
 def detector(folder, *, masks, metadata=None):
-    """Two objects and a row for none. The second's box is the resized picture's lower half, in original pixels."""
+    """Two objects and a row for none. The second's box is the resized image's lower half, in original pixels."""
     save(
         folder,
         [
@@ -170,7 +170,7 @@ def test_detection(tmp_path, masks):
             "task": "detection",
             "runtime": "onnxruntime",
             "precision": "float32",
-            "picture": {"width": 80, "height": 60, "bytes": 1, "seen": [0, 0, 80, 60], "upright": True},
+            "image": {"width": 80, "height": 60, "bytes": 1, "seen": [0, 0, 80, 60], "upright": True},
             "batch": 1,
             "milliseconds": dict.fromkeys(("read", "decode", "wait", "network", "total"), 1.0),
         }

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: what is drawn is what was measured, for few classes and for many."""
+"""Images of an evaluation: what is drawn is what was measured, for few classes and for many."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_calibration_draws_shares_gaps_and_counts(tmp_path, drawn):
     assert [bar.get_height() for bar in bars(above)] == pytest.approx([0.5, 0.75, 0.1, 0.15])
     assert [bar.get_y() for bar in bars(above)[2:]] == pytest.approx([0.4, 0.75])
     assert [bar.get_height() for bar in bars(below)] == pytest.approx([25, 75])
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         plot_calibration(np.zeros(4), confidence, accuracy, ends, tmp_path / "c.png")
 
 
 @pytest.mark.parametrize("count", [3, 1000])
-def test_classes_are_sorted_and_those_without_pictures_left_out(tmp_path, drawn, count):
+def test_classes_are_sorted_and_those_without_images_left_out(tmp_path, drawn, count):
     accuracy = np.linspace(95, 5, count)
     accuracy[0] = np.nan
     ends = np.stack([accuracy - 3, accuracy + 4], axis=1)
@@ -73,8 +73,8 @@ def test_classes_are_sorted_and_those_without_pictures_left_out(tmp_path, drawn,
     assert ("All 999 classes" in words) == (count == 1000)
 
 
-def test_classes_without_any_picture_are_refused(tmp_path):
-    with pytest.raises(DataError, match="a class with pictures"):
+def test_classes_without_any_image_are_refused(tmp_path):
+    with pytest.raises(DataError, match="a class with images"):
         plot_class_accuracy(
             ["a"], np.array([np.nan]), np.zeros((1, 2)), np.zeros(1), tmp_path / "c.png", mean=0
         )
@@ -96,9 +96,9 @@ def test_sheets_say_both_classes_and_probabilities(tmp_path, monkeypatch):
     monkeypatch.setattr(
         evaluation_plots, "plot_samples", lambda images, words, path, title: captions.extend(words) or path
     )
-    picture = np.zeros((8, 8), np.uint8)
-    plot_mistakes([picture], ["dog"], [0.987], ["cat"], [0.004], tmp_path / "m.png")
-    plot_differences([picture], ["cat"], [("cat", 0.5)], [("dog", 0.75)], tmp_path / "d.png")
+    image = np.zeros((8, 8), np.uint8)
+    plot_mistakes([image], ["dog"], [0.987], ["cat"], [0.004], tmp_path / "m.png")
+    plot_differences([image], ["cat"], [("cat", 0.5)], [("dog", 0.75)], tmp_path / "d.png")
     assert captions == ["dog (98.7 %)\ntrue: cat (0.4 %)", "true: cat\nA: cat (50 %)\nB: dog (75 %)"]
 
 
@@ -111,7 +111,7 @@ def test_a_sweep_draws_accuracy_speed_and_cost_if_known(tmp_path, drawn, cost, u
     assert [a.lines[1].get_xdata()[0] for a in axes] == [32] * len(axes)
     assert len(axes) == (2 if unit is None else 3)
     if unit is not None:
-        assert axes[2].get_ylabel() == f"multiply-adds, {unit}"
+        assert axes[2].get_ylabel() == f"MACs, {unit}"
         assert list(axes[2].lines[0].get_ydata()) == pytest.approx(
             [cost / 1e9, 2 * cost / 1e9] if unit == "G" else [2, 4]
         )

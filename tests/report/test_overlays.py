@@ -1,4 +1,4 @@
-"""Predictions on pictures: the right pixels in the right colours, words in reach, mistakes refused."""
+"""Predictions on images: the right pixels in the right colours, words in reach, mistakes refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import overlays
-from cyclemlp.report.overlays import class_colour, draw_detections, overlay_masks, picture_sheet
+from cyclemlp.report.overlays import class_colour, draw_detections, image_sheet, overlay_masks
 
 CLASSES = ["background", "cat", "dog"]
 GREY = Image.new("RGB", (500, 300), (100, 100, 100))
@@ -19,7 +19,7 @@ GREY = Image.new("RGB", (500, 300), (100, 100, 100))
 
 @pytest.fixture
 def written(monkeypatch):
-    """The texts written on pictures, each with the corner at which it begins and the width of the canvas."""
+    """The texts written on images, each with the corner at which it begins and the width of the canvas."""
     found = []
     text = ImageDraw.ImageDraw.text
 
@@ -51,7 +51,7 @@ def test_classes_are_tinted_and_outlined(written):
     assert drawn[100, 150] == pytest.approx((cat + 100) / 2, abs=1)
     assert drawn[100, 450] == pytest.approx((dog + 100) / 2, abs=1)
     assert (drawn[50, 100:200] == cat).all()  # the outline
-    assert (drawn[0, 410:500] != dog).any()  # the picture's edge is no outline
+    assert (drawn[0, 410:500] != dog).any()  # the image's edge is no outline
     assert (drawn[20, 300] == 100).all()  # background as it was
     ignored = drawn[200:, :100]
     assert 0.3 < (ignored != 100).any(axis=-1).mean() < 0.7  # hatched
@@ -64,7 +64,7 @@ def test_many_classes_only_those_present(written):
     assert words(written) == ["thing 0  50.0 %", "thing 7  50.0 %", "thing 149  <0.1 %"]
 
 
-def test_the_legend_stands_below_a_wide_picture_and_never_outside(written):
+def test_the_legend_stands_below_a_wide_image_and_never_outside(written):
     for size in ((500, 300), (900, 60), (30, 600), (700, 20)):
         written.clear()
         names = [f"thing {i}" for i in range(60)]
@@ -80,7 +80,7 @@ def test_the_legend_stands_below_a_wide_picture_and_never_outside(written):
             assert (y >= size[1] * scale) if below else (x >= size[0] * scale)
 
 
-def test_small_pictures_are_enlarged_with_their_masks():
+def test_small_images_are_enlarged_with_their_masks():
     mask = mask_of((1, np.s_[:20]), shape=(40, 50))
     drawn = np.asarray(overlay_masks(np.zeros((40, 50)), mask, CLASSES, opacity=1))
     assert drawn.shape[0] == 400
@@ -102,12 +102,12 @@ def test_small_pictures_are_enlarged_with_their_masks():
         Image.new("RGBA", (6, 4), (51, 51, 51, 255)),
     ],
 )
-def test_any_form_of_picture(image):
+def test_any_form_of_image(image):
     drawn = np.asarray(overlay_masks(image, np.zeros((4, 6), int), CLASSES))
     assert (drawn[:320, :480] == 51).all()
 
 
-def test_a_palette_picture_is_a_mask():
+def test_a_palette_image_is_a_mask():
     mask = Image.fromarray(mask_of((2, np.s_[:, :250])))
     mask.putpalette([9] * 768)
     assert np.asarray(overlay_masks(GREY, mask, CLASSES, opacity=1))[5, 5].tolist() == list(class_colour(2))
@@ -128,7 +128,7 @@ def test_masks_that_do_not_fit_are_refused(mask, message):
         overlay_masks(GREY, mask, CLASSES)
 
 
-def test_what_is_no_picture_is_refused():
+def test_what_is_no_image_is_refused():
     for image in (
         np.zeros(5),
         np.zeros((4, 6, 2)),
@@ -136,7 +136,7 @@ def test_what_is_no_picture_is_refused():
         np.full((4, 6), 7),
         np.zeros((0, 6)),
     ):
-        with pytest.raises(DataError, match="the picture is an array"):
+        with pytest.raises(DataError, match="the image is an array"):
             overlay_masks(image, np.zeros((4, 6), int), CLASSES)
     with pytest.raises(ConfigError, match="opacity is 50"):
         overlay_masks(GREY, mask_of(), CLASSES, opacity=50)
@@ -176,7 +176,7 @@ def test_the_surest_object_lies_on_top_and_has_the_first_place_for_its_name(writ
 
 
 def drawn_areas(drawn, written):
-    """Where the names were written, with the pictures' edges and each other kept free."""
+    """Where the names were written, with the images' edges and each other kept free."""
     font = overlays._Words(CLASSES).font(overlays._font_size(drawn))
     areas = []
     for text, (x, y), _ in written:
@@ -194,7 +194,7 @@ def overlapping(areas):
     ]
 
 
-def test_names_stay_in_the_picture_and_apart(written):
+def test_names_stay_in_the_image_and_apart(written):
     boxes = [[0, 0, 60, 40], [0, 0, 60, 41], [-30, -20, 5000, 900], [470, 0, 499, 20], [480, 280, 499, 299]]
     drawn = draw_detections(GREY, boxes, [0, 1, 2, 1, 2], [0.1, 0.2, 0.3, 0.4, 0.5], CLASSES)
     areas = drawn_areas(drawn, written)
@@ -230,7 +230,7 @@ def test_hundreds_of_names_are_placed_in_seconds():
     assert time.monotonic() - begin < 8
 
 
-def test_no_objects_leave_the_picture():
+def test_no_objects_leave_the_image():
     for boxes, masks in (([], None), (np.zeros((0, 4)), np.zeros((0, 300, 500), bool))):
         drawn = draw_detections(GREY, boxes, [], [], CLASSES, masks)
         assert np.array_equal(np.asarray(drawn), np.asarray(GREY))
@@ -288,13 +288,13 @@ def test_a_font_can_be_named(written, monkeypatch):
 
 
 def test_sheet(written):
-    pictures = [
+    images = [
         Image.new("RGB", size, c) for size, c in (((80, 50), "red"), ((90, 40), "lime"), ((10, 70), "blue"))
     ]
-    sheet = np.asarray(picture_sheet(pictures, ["a", "b", "c"], columns=2)).reshape(-1, 3).tolist()
+    sheet = np.asarray(image_sheet(images, ["a", "b", "c"], columns=2)).reshape(-1, 3).tolist()
     assert [sheet.count(c) for c in ([255, 0, 0], [0, 255, 0], [0, 0, 255])] == [4000, 3600, 700]
     assert words(written) == ["a", "b", "c"]
-    picture_sheet(pictures[:1])
-    for wrong in (([], None), (pictures, ["a"])):
-        with pytest.raises(DataError, match="a sheet needs at least one picture"):
-            picture_sheet(*wrong)
+    image_sheet(images[:1])
+    for wrong in (([], None), (images, ["a"])):
+        with pytest.raises(DataError, match="a sheet needs at least one image"):
+            image_sheet(*wrong)

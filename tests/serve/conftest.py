@@ -16,7 +16,7 @@ def exported(tmp_path_factory):
 
     paddle.seed(0)
     model = cyclemlp.create_model("cyclemlp_nano", num_classes=len(CLASSES))
-    model.head.weight.set_value(8 * model.head.weight)  # so that pictures differ in their classes
+    model.head.weight.set_value(8 * model.head.weight)  # so that images differ in their classes
     model.metadata.classes = CLASSES
     folder = tmp_path_factory.mktemp("serve") / "nano"
     export_model(model, folder, with_maps=True)

@@ -87,15 +87,15 @@ def running(model, *words):
         process.communicate()
 
 
-def form(content, filename="cat.jpg", field="picture"):
+def form(content, filename="cat.jpg", field="image"):
     """(body, headers) of a multipart form with one file."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{filename}"\r\n\r\n'
     body = head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
     return body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
-def picture_bytes(seed, size=(50, 40), form="PNG", mode="RGB"):
-    """A picture of random coloured patches, as a file's content."""
+def image_bytes(seed, size=(50, 40), form="PNG", mode="RGB"):
+    """An image of random coloured patches, as a file's content."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
     file = io.BytesIO()

@@ -31,7 +31,7 @@ def run(scenario, *, run=None, most=4, wait_seconds=30.0):
     return asyncio.run(main()), batches
 
 
-def test_a_lone_picture_does_not_wait():
+def test_a_lone_image_does_not_wait():
     async def scenario(batcher):
         return await batcher.submit(1)
 
@@ -39,7 +39,7 @@ def test_a_lone_picture_does_not_wait():
     assert (done.result, done.batch, batches) == (-1, 1, [[1]])
 
 
-def test_pictures_wait_for_those_announced_until_the_batch_is_full():
+def test_images_wait_for_those_announced_until_the_batch_is_full():
     async def scenario(batcher):
         with batcher.announced():
             futures = [batcher.submit(i) for i in range(3)]
@@ -60,7 +60,7 @@ def test_the_wait_has_an_end():
     assert done.wait_seconds >= 0.05
 
 
-def test_an_announced_picture_that_never_comes_is_not_waited_for():
+def test_an_announced_image_that_never_comes_is_not_waited_for():
     async def scenario(batcher):
         with batcher.announced():
             future = batcher.submit(1)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from serve.service import picture_bytes
+from serve.service import image_bytes
 
 from cyclemlp.serve.decoder import Decoders, RefusedError
 from cyclemlp.serve.limits import Limits
@@ -45,7 +45,7 @@ def decoded(*contents, channels=3, turned=False):
 
 
 def test_images_come_back_in_their_order():
-    contents = [picture_bytes(seed, (40 + seed, 30)) for seed in range(6)]
+    contents = [image_bytes(seed, (40 + seed, 30)) for seed in range(6)]
     for content, image in zip(contents, decoded(*contents), strict=True):
         np.testing.assert_array_equal(
             np.asarray(image), np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
@@ -66,7 +66,7 @@ def test_grey_images_and_turned_ones():
 
 
 def test_what_takes_long_is_refused_and_holds_up_nobody():
-    small, begun = picture_bytes(0), time.monotonic()
+    small, begun = image_bytes(0), time.monotonic()
     costly, *others = decoded(costly_jpeg(6000, 90), *([small] * 20))
     assert costly[0] == 413
     assert "of a processor's time to decode" in costly[1]
@@ -86,9 +86,9 @@ def test_a_decoder_that_dies_is_replaced():
             for decoder in decoders._all:
                 decoder.kill()
             with pytest.raises(RefusedError) as error:
-                await decoders.decode(picture_bytes(0), "it")
+                await decoders.decode(image_bytes(0), "it")
             assert error.value.status in (400, 413)
-            return await decoders.decode(picture_bytes(0), "it")
+            return await decoders.decode(image_bytes(0), "it")
 
     assert asyncio.run(main()).size == (50, 40)
 

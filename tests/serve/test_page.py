@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from serve.conftest import CLASSES
-from serve.service import picture_bytes, running
+from serve.service import image_bytes, running
 
 pytestmark = pytest.mark.heavy
 
@@ -127,7 +127,7 @@ def browser(service, tmp_path):
         problems = [
             e for e in browser.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")
         ]
-        # A refused picture is logged as a failed request.
+        # A refused image is logged as a failed request.
         assert not [p for p in problems if p["params"].get("entry", {}).get("source") != "network"], problems
         urls = [
             e["params"]["request"]["url"]
@@ -162,8 +162,8 @@ ROWS = "[...document.querySelectorAll('#classes .row')]"
 SHOWN = "!document.getElementById('result').hidden"
 
 
-def test_a_picture_is_chosen_and_seen(browser, service, tmp_path):
-    content = picture_bytes(2, (480, 360))
+def test_a_image_is_chosen_and_seen(browser, service, tmp_path):
+    content = image_bytes(2, (480, 360))
     (tmp_path / "patches.png").write_bytes(content)
     answer = service.predict(content)[1]
     empty = browser.shot("empty")
@@ -192,7 +192,7 @@ def test_a_picture_is_chosen_and_seen(browser, service, tmp_path):
 
 
 def test_the_heat_map_follows_the_keyboard(browser):
-    drop(browser, picture_bytes(2, (480, 360)), "dropped.png")
+    drop(browser, image_bytes(2, (480, 360)), "dropped.png")
     browser.until(SHOWN)
     pixels = "document.getElementById('overlay').toDataURL()"
     first = browser.run(pixels)
@@ -221,18 +221,18 @@ def test_the_heat_map_follows_the_keyboard(browser):
 
 
 def test_a_refusal_is_shown_in_the_services_words(browser, service):
-    drop(browser, b"no picture", "holiday.png")
+    drop(browser, b"no image", "holiday.png")
     browser.until("!document.getElementById('error').hidden")
-    assert "no picture that is read here" in browser.run("document.getElementById('error').textContent")
+    assert "no image that is read here" in browser.run("document.getElementById('error').textContent")
     assert browser.run("document.getElementById('error').getAttribute('role')") == "alert"
     assert not browser.run(SHOWN)
-    drop(browser, picture_bytes(1), "small.png")  # and the next one is shown again
+    drop(browser, image_bytes(1), "small.png")  # and the next one is shown again
     browser.until(SHOWN)
     assert browser.run("document.getElementById('error').hidden")
 
 
 def test_what_a_screen_reader_is_told(browser):
-    drop(browser, picture_bytes(1, (200, 200)), "square.png")
+    drop(browser, image_bytes(1, (200, 200)), "square.png")
     browser.until(SHOWN)
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     told = {

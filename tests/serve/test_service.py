@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from serve.conftest import CLASSES
-from serve.service import form, picture_bytes, read_answer, running
+from serve.service import form, image_bytes, read_answer, running
 
 from cyclemlp.data import evaluation_transform
 from cyclemlp.deploy import load_exported
@@ -37,7 +37,7 @@ def service(exported):
 
 @pytest.fixture(scope="module")
 def expected(exported):
-    """From a picture's content to its logits and maps, without the service."""
+    """From an image's content to its logits and maps, without the service."""
     model = load_exported(exported)
     transform = evaluation_transform(model.metadata.preprocessing)
 
@@ -52,7 +52,7 @@ def expected(exported):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM"])
 def test_the_answer_is_the_models(service, expected, kind):
-    content = picture_bytes(3, (70, 40), kind)
+    content = image_bytes(3, (70, 40), kind)
     outputs = expected(content)
     logits = outputs["logits"][0].astype(np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum()
@@ -67,9 +67,9 @@ def test_the_answer_is_the_models(service, expected, kind):
             np.testing.assert_allclose(
                 entry["map"], outputs["class_maps"][0, entry["index"]], rtol=1e-3, atol=1e-4
             )
-        assert (answer["picture"]["width"], answer["picture"]["height"]) == (70, 40)
+        assert (answer["image"]["width"], answer["image"]["height"]) == (70, 40)
         # Resized to 36 and cropped to 32: the middle 8/9 of the shorter side.
-        assert answer["picture"]["seen"] == pytest.approx(
+        assert answer["image"]["seen"] == pytest.approx(
             [35 - 160 / 9, 20 - 160 / 9, 35 + 160 / 9, 20 + 160 / 9], abs=0.01
         )
         assert answer["model"] == "cyclemlp_nano"
@@ -77,13 +77,13 @@ def test_the_answer_is_the_models(service, expected, kind):
 
 
 def test_top_and_no_maps(service):
-    status, answer = service.predict(picture_bytes(0, mode="L"), "?top=1")
+    status, answer = service.predict(image_bytes(0, mode="L"), "?top=1")
     assert (status, len(answer["classes"])) == (200, 1)
     assert "map" not in answer["classes"][0]
 
 
 def test_concurrent_requests_get_their_own_answers_in_batches(service, expected):
-    contents = [picture_bytes(seed, (40 + seed, 50)) for seed in range(12)]
+    contents = [image_bytes(seed, (40 + seed, 50)) for seed in range(12)]
     best = [int(expected(content)["logits"].argmax()) for content in contents]
     assert len(set(best)) > 1
     with ThreadPoolExecutor(16) as pool:
@@ -94,7 +94,7 @@ def test_concurrent_requests_get_their_own_answers_in_batches(service, expected)
 
 
 def test_a_connection_is_kept_for_further_requests(service):
-    body = picture_bytes(1)
+    body = image_bytes(1)
     head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with service.connect() as connection:
         for _ in range(3):
@@ -107,7 +107,7 @@ def test_a_connection_is_kept_for_further_requests(service):
 
 
 def test_what_machines_ask(service):
-    service.predict(picture_bytes(1))
+    service.predict(image_bytes(1))
     assert service.predict(b"hello")[0] == 415
     status, _, content = service.request("GET", "/health")
     assert (status, json.loads(content)["status"]) == (200, "ok")
@@ -124,7 +124,7 @@ def test_what_machines_ask(service):
     assert samples["cyclemlp_requests_total", "/predict", "200"] >= 1
     assert samples["cyclemlp_requests_total", "/predict", "415"] >= 1
     assert samples["cyclemlp_part_seconds_count", "network"] >= 1
-    assert samples["cyclemlp_batch_pictures_sum",] >= samples["cyclemlp_batch_pictures_count",] >= 1
+    assert samples["cyclemlp_batch_images_sum",] >= samples["cyclemlp_batch_images_count",] >= 1
     schema = json.loads(service.request("GET", "/openapi.json")[2])
     assert set(schema["paths"]) == {"/predict", "/model", "/health", "/metrics"}
     post = schema["paths"]["/predict"]["post"]
@@ -171,17 +171,17 @@ def in_many_scans():
     return content[:last] + content[last:-2] * 200 + content[-2:]
 
 
-JPEG = picture_bytes(5, (300, 200), "JPEG")
+JPEG = image_bytes(5, (300, 200), "JPEG")
 TEXT = {"Content-Type": "text/plain"}
 HOSTILE = {
     "bomb of 50000 by 50000": (png_header(50_000, 50_000), {}, 413, "50,000|89,478,485"),
     "one row too many": (png_header(1_000, 1_001), {}, 413, "1,000 × 1,001 pixels"),
     "bomb in a form": (*form(png_header(30_000, 30_000), "small.png"), 413, "small.png"),
     "truncated JPEG": (JPEG[: len(JPEG) // 2], {}, 400, "cannot be decoded"),
-    "truncated PNG": (picture_bytes(5)[:200], {}, 400, "cannot be decoded"),
+    "truncated PNG": (image_bytes(5)[:200], {}, 400, "cannot be decoded"),
     "JPEG's first bytes": (JPEG[:3], {}, 415, "BMP, GIF, JPEG"),
     "200 scans": (in_many_scans(), {}, 413, "scans"),
-    "text named .jpg": (*form(b"no picture at all", "holiday.jpg"), 415, "holiday.jpg"),
+    "text named .jpg": (*form(b"no image at all", "holiday.jpg"), 415, "holiday.jpg"),
     "HTML as JPEG": (b"<html></html>", {"Content-Type": "image/jpeg"}, 415, "by the content"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, 415, "BMP, GIF, JPEG"),
     "a file's name without content": (*form(b"", "/etc/passwd"), 400, "empty"),
@@ -189,14 +189,14 @@ HOSTILE = {
     "form without file": (b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "no file"),
     "form without boundary": (b"x", {"Content-Type": "multipart/form-data"}, 400, "form"),
     "broken form": (b"--y\r\nno: end", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "form"),
-    "picture of no height": (png_header(100, 0), {}, 415, "BMP, GIF, JPEG"),
-    "long and thin": (picture_bytes(1, (30_000, 1)), {}, 413, "1,080,000 × 36"),
+    "image of no height": (png_header(100, 0), {}, 415, "BMP, GIF, JPEG"),
+    "long and thin": (image_bytes(1, (30_000, 1)), {}, 413, "1,080,000 × 36"),
     "3 MB": (b"\xff\xd8\xff" + bytes(3 * 2**20), {}, 413, "2,097,152"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_pictures_are_refused_in_words(service, name):
+def test_hostile_images_are_refused_in_words(service, name):
     body, headers, status, words = HOSTILE[name]
     found, answer = service.predict(body, headers=headers)
     assert found == status
@@ -259,7 +259,7 @@ def test_slow_clients_are_told_so(exported):
 
 
 def test_a_full_queue_says_when_to_come_again(service):
-    large = picture_bytes(0, (900, 700))
+    large = image_bytes(0, (900, 700))
     with ThreadPoolExecutor(3 * QUEUE) as pool:
         answers = list(pool.map(lambda _: service.request("POST", "/predict", large), range(3 * QUEUE)))
     assert {status for status, *_ in answers} == {200, 503}
@@ -342,7 +342,7 @@ def test_hostile_requests_leave_no_memory_behind(service):
     before = service.memory_mib()
     for _ in range(16):
         assault()
-    # 300 requests; had each left its body, or a decoded picture, behind, it were over 100 MiB.
+    # 300 requests; had each left its body, or a decoded image, behind, it were over 100 MiB.
     assert service.memory_mib() - before < 20
     assert service.predict(JPEG)[0] == 200
 

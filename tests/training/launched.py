@@ -1,10 +1,10 @@
 """What a process of a launched run does in the tests: python launched.py OUTPUT JSON.
 
-JSON: `recipe` (assignments as `tiny_recipe` takes them), `pictures`, `val`, `workers`, `resume`, `float64`, and
-`harm`: {"rank", "read", "what"}: what befalls one rank when it reads its n-th training picture.
+JSON: `recipe` (assignments as `tiny_recipe` takes them), `images`, `val`, `workers`, `resume`, `float64`, and
+`harm`: {"rank", "read", "what"}: what befalls one rank when it reads its n-th training image.
 
 Each rank leaves OUTPUT.beginN.npz and OUTPUT.endN.npz, its parameters, and OUTPUT.rankN.json: what it wrote, and
-which validation pictures it read.
+which validation images it read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ READ: list[int] = []
 
 
 class Counted(Some):
-    """Keeps which pictures were read."""
+    """Keeps which images were read."""
 
     def __getitem__(self, index):
         READ.append(index)
@@ -42,7 +42,7 @@ class Counted(Some):
 
 def harm(what: str) -> None:
     if what == "error":
-        raise DataError("digits/0007.png: this picture is broken")
+        raise DataError("digits/0007.png: this image is broken")
     if what == "bug":
         raise ZeroDivisionError("a mistake in the program")
     if what == "nan":
@@ -94,7 +94,7 @@ def main() -> None:
     try:
         result = loop.train(
             tiny_recipe(**asked.get("recipe", {})),
-            Some("train", asked.get("pictures", 34), at),
+            Some("train", asked.get("images", 34), at),
             Counted("val", asked.get("val", 19)),
             output,
             workers=asked.get("workers", 0),

@@ -275,7 +275,7 @@ def test_a_run_skips_counts_and_goes_on_bit_for_bit(gpu, monkeypatch, tmp_path):
     assert state.scaler["scale"] == 256.0
 
     Spoiler(monkeypatch, at)
-    cut = Some("train", 34, {44: _interrupt})  # while the sixth step's pictures are read
+    cut = Some("train", 34, {44: _interrupt})  # while the sixth step's images are read
     with pytest.raises(loop.TrainingStoppedError):
         tiny_train(tmp_path / "cut", float16(), train_source=cut)
     resumed = tiny_train(tmp_path / "cut", float16(), resume="auto")

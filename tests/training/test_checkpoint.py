@@ -44,8 +44,8 @@ def trained(steps: int = 2, **overrides):
 
 def step(model, optimizer, steps: int) -> None:
     for i in range(steps):
-        pictures = np.random.default_rng(i).standard_normal((2, 1, 16, 16)).astype(np.float32)
-        model(paddle.to_tensor(pictures)).square().sum().backward()
+        images = np.random.default_rng(i).standard_normal((2, 1, 16, 16)).astype(np.float32)
+        model(paddle.to_tensor(images)).square().sum().backward()
         optimizer.step()
         optimizer.clear_grad()
 
@@ -56,7 +56,7 @@ def parameters(model) -> dict[str, np.ndarray]:
 
 def test_a_checkpoint_holds_all_that_the_next_step_needs(tmp_path):
     model, optimizer = trained()
-    state = TrainingState(epoch=3, step=120, loss_sum=1.5, pictures=7, best=97.25, best_epoch=2)
+    state = TrainingState(epoch=3, step=120, loss_sum=1.5, images=7, best=97.25, best_epoch=2)
     path = save_checkpoint(tmp_path, model, optimizer, state, keep=3)
     assert path == tmp_path / "checkpoint_0003_step000120"
     assert sorted(p.name for p in path.iterdir()) == [

@@ -106,7 +106,7 @@ def locked():
 
 def test_a_folder_that_becomes_read_only(locked, tmp_path):
     output = locked.path
-    # 32 pictures are read an epoch: the 50th is read in the second.
+    # 32 images are read an epoch: the 50th is read in the second.
     with pytest.raises(PermissionError, match=rf"{output}/\S+"):
         tiny_train(output, train_source=Some("train", 34, {50: locked.lock}))
     assert newest_checkpoint(output) == output / "checkpoint_0001"

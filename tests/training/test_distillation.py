@@ -21,7 +21,7 @@ from cyclemlp.training.distillation import DistillationLoss, build_loss
 from cyclemlp.training.losses import SoftTargetCrossEntropy
 from cyclemlp.training.recipe import DistillationPart
 
-# Two pictures of three classes. Softmax of the student's: (1, 2, 5) / 8 and (3, 3, 2) / 8; of the teacher's:
+# Two images of three classes. Softmax of the student's: (1, 2, 5) / 8 and (3, 3, 2) / 8; of the teacher's:
 # (4, 3, 1) / 8 and (1, 2, 5) / 8.
 STUDENT = np.log(np.array([[1, 2, 5], [3, 3, 2]], dtype=np.float64))
 TEACHER = np.log(np.array([[4, 3, 1], [1, 2, 5]], dtype=np.float64))
@@ -30,9 +30,9 @@ IMAGES = paddle.zeros([2, 1, 4, 4])
 
 # Cross entropy: (ln 8/5 + ln 8/3) / 2 = (0.470004 + 0.980829) / 2
 BASE = 0.7254164411
-# First picture:  4/8 ln(4/1) + 3/8 ln(3/2) + 1/8 ln(1/5) = 0.6931471806 + 0.1520494155 − 0.2011797391 = 0.6440168570
-# Second picture: 1/8 ln(1/3) + 2/8 ln(2/3) + 5/8 ln(5/2) = −0.1373265361 − 0.1013662770 + 0.5726817075 = 0.3339888943
-# Sum over pictures and classes, by 2 pictures × 3 classes: 0.9780057513 / 6
+# First image:  4/8 ln(4/1) + 3/8 ln(3/2) + 1/8 ln(1/5) = 0.6931471806 + 0.1520494155 − 0.2011797391 = 0.6440168570
+# Second image: 1/8 ln(1/3) + 2/8 ln(2/3) + 5/8 ln(5/2) = −0.1373265361 − 0.1013662770 + 0.5726817075 = 0.3339888943
+# Sum over images and classes, by 2 images × 3 classes: 0.9780057513 / 6
 KL = 0.1630009586
 # The teacher's classes are 0 and 2, so (ln 8/1 + ln 8/2) / 2 = (2.0794415417 + 1.3862943611) / 2
 HARD = 1.7328679514
@@ -75,7 +75,7 @@ def test_alpha_0_is_the_base_loss(kind):
     assert loss(kind, 0.0) == pytest.approx(BASE, rel=1e-9)
 
 
-def test_the_sum_is_divided_by_pictures_and_classes_alike():
+def test_the_sum_is_divided_by_images_and_classes_alike():
     """Not `batchmean`, which with 1000 classes would be a thousand times this."""
     many = np.zeros((2, 1000))
     many[:, :3] = STUDENT
@@ -139,7 +139,7 @@ def test_extreme_answers_stay_finite_and_are_not_cut_off(kind):
     assert loss(kind, 1.0, student=student, teacher=teacher) == pytest.approx(by_hand, rel=1e-6)
 
 
-def test_mixed_labels_reach_the_base_loss_and_mixed_pictures_the_teacher():
+def test_mixed_labels_reach_the_base_loss_and_mixed_images_the_teacher():
     seen = []
 
     def teacher(images):

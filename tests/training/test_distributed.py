@@ -85,7 +85,7 @@ def distance(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
     return worst if np.isfinite(worst) else np.inf
 
 
-# Ten steps of 16 pictures. The rate is that of 512 pictures: it is scaled to 16 whether 2 × 8 or 1 × 16 they are.
+# Ten steps of 16 images. The rate is that of 512 images: it is scaled to 16 whether 2 × 8 or 1 × 16 they are.
 TEN = {
     **PLAIN,
     "run__epochs": 1,
@@ -96,7 +96,7 @@ TEN = {
 
 
 def ten_steps(**options: Any) -> dict[str, Any]:
-    return {"recipe": {**TEN, "data__batch_size": 8}, "pictures": 160, **options}
+    return {"recipe": {**TEN, "data__batch_size": 8}, "images": 160, **options}
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +126,14 @@ def check_ten_steps(output: Path, ranks: int, alone: dict[str, np.ndarray], boun
     assert distance(first, alone) < bound
 
 
-def check_evaluation(output: Path, ranks: int, pictures: int) -> None:
+def check_evaluation(output: Path, ranks: int, images: int) -> None:
     read = [told(output, rank)["read"] for rank in range(ranks)]
     assert sorted(i for part in read for i in part) == sorted(
-        [*range(pictures)] * 2
+        [*range(images)] * 2
     )  # the weights, their average
     model = cyclemlp.load_model(output / "checkpoint_0001")
     transform = evaluation_transform(model.metadata.preprocessing)
-    loader = build_loader(Some("val", pictures), transform, batch_size=pictures)
+    loader = build_loader(Some("val", images), transform, batch_size=images)
     expected = evaluate(as_callable(model), loader, progress=False)
     for rank in range(ranks):
         (epoch,) = told(output, rank)["epochs"]
@@ -184,12 +184,12 @@ def test_two_machines_are_one_run(tmp_path, alone, recompute):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("ranks", "pictures"), [(1, 19), (3, 19), (3, 2)])
-def test_every_picture_counts_once(tmp_path, ranks, pictures):
+@pytest.mark.parametrize(("ranks", "images"), [(1, 19), (3, 19), (3, 2)])
+def test_every_image_counts_once(tmp_path, ranks, images):
     output = tmp_path / "run"
-    job = Job(output, ranks, val=pictures, recipe={"run__epochs": 1})
+    job = Job(output, ranks, val=images, recipe={"run__epochs": 1})
     assert job.ended() == 0, job.said
-    check_evaluation(output, ranks, pictures)
+    check_evaluation(output, ranks, images)
     check_who_writes(output, ranks)
 
 
@@ -197,7 +197,7 @@ def test_every_picture_counts_once(tmp_path, ranks, pictures):
 @pytest.mark.parametrize(
     ("what", "error"),
     [
-        ("error", "DataError: digits/0007.png: this picture is broken"),
+        ("error", "DataError: digits/0007.png: this image is broken"),
         ("bug", "ZeroDivisionError: a mistake in the program"),
         ("nan", "the loss is nan at epoch 2, step 2 of 2"),
         ("kill", None),
@@ -206,7 +206,7 @@ def test_every_picture_counts_once(tmp_path, ranks, pictures):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_that_dies_ends_the_job_and_its_error_is_shown(tmp_path, what, error, rank):
     output = tmp_path / "run"
-    # 16 pictures a rank and epoch: the 25th is read for the second step of the second epoch.
+    # 16 images a rank and epoch: the 25th is read for the second step of the second epoch.
     job = Job(output, 2, recipe={"run__epochs": 9}, harm={"rank": rank, "read": 24, "what": what})
     assert job.ended() != 0
     if error is not None:
@@ -231,7 +231,7 @@ def test_one_that_dies_ends_the_job_on_the_other_machine_too(tmp_path):
     )
     assert first.ended() != 0
     assert second.ended() != 0
-    assert "this picture is broken" in second.said
+    assert "this image is broken" in second.said
 
 
 @pytest.mark.heavy

@@ -78,10 +78,10 @@ def test_it_is_a_model_of_its_own_for_evaluation_only():
     assert not any(p.stop_gradient for p in model.parameters())
     assert ema.model.metadata == model.metadata
     assert list(ema.model.state_dict()) == list(model.state_dict())
-    pictures = paddle.ones([1, 3, 32, 32])
+    images = paddle.ones([1, 3, 32, 32])
     model.eval()
     with paddle.no_grad():  # with a gradient to come, the same is computed in another order
-        np.testing.assert_array_equal(ema.model(pictures).numpy(), model(pictures).numpy())
+        np.testing.assert_array_equal(ema.model(images).numpy(), model(images).numpy())
 
 
 def test_a_recipe_without_it_has_none(tmp_path):

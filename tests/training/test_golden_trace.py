@@ -1,6 +1,6 @@
 """25 training steps of the authors' network and of PyTorch's AdamW, computed in float64, step by step.
 
-The figures, and the formula that makes parameters and pictures, come from the authors' PyTorch code; see the
+The figures, and the formula that makes parameters and images, come from the authors' PyTorch code; see the
 fixture's `config`. What is compared is this project's own network, loss and optimizer.
 """
 
@@ -52,9 +52,9 @@ def ours(trace):
     model.train()
     losses, norms = [], []
     for step in range(c["steps"]):
-        pictures = image(c["seed"] + step, (c["batch"], 3, *c["hw"]))
+        images = image(c["seed"] + step, (c["batch"], 3, *c["hw"]))
         labels = np.random.default_rng([c["seed"] + step, 1]).integers(0, c["num_classes"], c["batch"])
-        loss = loss_fn(model(paddle.to_tensor(pictures)), paddle.to_tensor(labels))
+        loss = loss_fn(model(paddle.to_tensor(images)), paddle.to_tensor(labels))
         loss.backward()
         norms.append(np.sqrt(sum(float((p.grad.astype("float64") ** 2).sum()) for p in model.parameters())))
         optimizer.step()

@@ -1,4 +1,4 @@
-"""What the recipe says of pictures is what the loaders do, and what a run tells of itself is so."""
+"""What the recipe says of images is what the loaders do, and what a run tells of itself is so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def batches(recipe, epoch=0):
 
 def test_the_default_is_the_papers_augmentation_and_jitter_waits_for_its_turn():
     words = str(build_transform(Recipe(), Preprocessing()))
-    assert "8 to 100 % of the picture at 224×224" in words
+    assert "8 to 100 % of the image at 224×224" in words
     for part in ("bicubic", "mirrored p 0.5", "erasing (pixel) p 0.25"):
         assert part in words
     assert "rand-m9" in words or "RandAugment" in words
@@ -37,7 +37,7 @@ def test_an_unknown_policy_is_refused_before_training(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_training_pictures_are_shuffled_anew_each_epoch():
+def test_training_images_are_shuffled_anew_each_epoch():
     recipe = tiny_recipe(**PLAIN)
     first, second = ([i for indices, _ in batches(recipe, epoch) for i in indices] for epoch in (0, 1))
     assert first != sorted(first)
@@ -45,18 +45,18 @@ def test_training_pictures_are_shuffled_anew_each_epoch():
     assert len(set(first)) == len(first) == 32
 
 
-def test_a_repeated_picture_is_augmented_anew():
+def test_a_repeated_image_is_augmented_anew():
     recipe = tiny_recipe(augment__repeats=2)
     indices = [i for batch, _ in batches(recipe) for i in batch]
-    pictures = np.concatenate([images for _, images in batches(recipe)])
+    stacked = np.concatenate([images for _, images in batches(recipe)])
     assert len(set(indices)) == len(indices) // 2 == 16
     for index in set(indices):
-        one, other = (pictures[k] for k in np.flatnonzero(np.array(indices) == index))
+        one, other = (stacked[k] for k in np.flatnonzero(np.array(indices) == index))
         assert not np.array_equal(one, other)
 
 
-def test_fewer_pictures_than_a_batch_are_one_batch_and_said():
-    with pytest.warns(UserWarning, match="34 pictures are fewer than one batch of 100"):
+def test_fewer_images_than_a_batch_are_one_batch_and_said():
+    with pytest.warns(UserWarning, match="34 images are fewer than one batch of 100"):
         found = batches(tiny_recipe(data__batch_size=100))
     assert [len(indices) for indices, _ in found] == [34]
 
@@ -68,11 +68,11 @@ def test_a_run_tells_what_it_does(tmp_path):
     readme = (result.output / "README.md").read_text()
     for words in (
         "frozen",
-        "each step in 2 parts, each picture 2 times",
+        "each step in 2 parts, each image 2 times",
         "mixup 0.8 or cutmix 1, p 1, by batch",
         "decay 0.9, warmed up",
         "float32",
-        "70 to 100 % of the picture at 16×16",
+        "70 to 100 % of the image at 16×16",
     ):
         assert words in "".join(said), words
         assert words in readme, words

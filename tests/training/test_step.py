@@ -58,7 +58,7 @@ def gradients(recipe, dtype="float32", seed=5, size=10):
 @pytest.mark.parametrize("parts", [2, pytest.param(3, marks=pytest.mark.heavy), 10, 64])
 @pytest.mark.parametrize("mixing", ["batch", "elem", None])
 def test_in_parts_it_is_the_whole_batch(dtype, parts, mixing):
-    # Three parts of ten pictures have 3, 3 and 4: each counts by its share. Mixing is done before.
+    # Three parts of ten images have 3, 3 and 4: each counts by its share. Mixing is done before.
     more = {"augment__mixup_mode": mixing} if mixing else {"augment__mixup": 0, "augment__cutmix": 0}
     recipe = tiny_recipe(optimizer__accumulate=1, **more)
     loss, whole = gradients(recipe, dtype)
@@ -119,8 +119,8 @@ def test_a_whole_run_in_parts_is_that_of_the_whole_batch(tmp_path):
         np.testing.assert_allclose(models[1][name].numpy(), tensor.numpy(), atol=5e-4, err_msg=name)
 
 
-def test_mixing_changes_the_pictures_and_the_labels(tmp_path, monkeypatch):
-    # What one existing program got wrong: it mixed the labels and threw the mixed pictures away.
+def test_mixing_changes_the_images_and_the_labels(tmp_path, monkeypatch):
+    # What one existing program got wrong: it mixed the labels and threw the mixed images away.
     seen = []
     plain = Stepper.backward
 
@@ -168,8 +168,8 @@ def test_frozen_stages_are_computed_as_in_evaluation():
     training_mode(model, frozen)
     assert not model.network[0][0].attn.proj_drop.training
     assert model.network[4][0].attn.proj_drop.training
-    picture = paddle.ones([1, 1, 16, 16])
-    first = [model.network[0](model.patch_embed(picture)).numpy() for _ in range(2)]
+    image = paddle.ones([1, 1, 16, 16])
+    first = [model.network[0](model.patch_embed(image)).numpy() for _ in range(2)]
     np.testing.assert_array_equal(*first)
 
 

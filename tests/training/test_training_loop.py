@@ -61,7 +61,7 @@ def test_the_log_tells_each_epoch(whole):
 
 
 @pytest.mark.heavy
-def test_the_loss_falls_on_pictures_that_are_learnt_by_heart(tmp_path):
+def test_the_loss_falls_on_images_that_are_learnt_by_heart(tmp_path):
     recipe = tiny_recipe(run__epochs=15, optimizer__lr=1e-2, **PLAIN)
     result = tiny_train(tmp_path / "run", recipe, train_source=Some("train", 16))
     losses = [r["train_loss"] for r in result.epochs]
@@ -94,7 +94,7 @@ def interrupt(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 
 
-# 32 pictures are read an epoch, 8 a step: the 44th is read for the second step of the second epoch.
+# 32 images are read an epoch, 8 a step: the 44th is read for the second step of the second epoch.
 @pytest.mark.parametrize(
     ("sources", "checkpoint", "number"),
     [
@@ -105,7 +105,7 @@ def interrupt(number=signal.SIGINT):
             signal.SIGTERM,
         ),
         ({"train_source": Some("train", 34, {31: interrupt})}, "checkpoint_0000_step000004", signal.SIGINT),
-        # 20 pictures are evaluated twice an epoch, with the weights and with their average.
+        # 20 images are evaluated twice an epoch, with the weights and with their average.
         ({"val_source": Some("val", 20, {45: interrupt})}, "checkpoint_0001_step000004", signal.SIGINT),
         ({"val_source": Some("val", 20, {25: interrupt})}, "checkpoint_0000_step000004", signal.SIGINT),
     ],
@@ -139,7 +139,7 @@ def test_going_on_in_the_middle_of_an_epoch_takes_steps_of_the_same_size(tmp_pat
     with pytest.raises(TrainingStoppedError) as stopped:
         tiny_train(tmp_path / "run", train_source=Some("train", 34, {44: interrupt}))
     checkpoint = stopped.value.checkpoint
-    with pytest.raises(ConfigError, match="after 2 steps of 8 pictures; a step of this run has 16"):
+    with pytest.raises(ConfigError, match="after 2 steps of 8 images; a step of this run has 16"):
         tiny_train(tmp_path / "other", tiny_recipe(data__batch_size=16), resume=checkpoint)
     assert not (tmp_path / "other").exists()
 
@@ -226,7 +226,7 @@ def test_a_resumed_run_may_freeze_other_stages(tmp_path, before, after):
     assert np.array_equal(start[name].numpy(), end[name].numpy()) == (after > 0)
 
 
-def test_without_validation_pictures_the_last_model_is_the_best(tmp_path):
+def test_without_validation_images_the_last_model_is_the_best(tmp_path):
     train_source = Some("train", 34)
     result = loop.train(tiny_recipe(run__epochs=2), train_source, None, tmp_path / "run", show_progress=False)
     assert result.best is None
@@ -272,7 +272,7 @@ def test_sources_that_disagree_are_refused(tmp_path):
     with pytest.raises(DataError, match="10 of 10 classes are none that the training set knows: a, b, c"):
         tiny_train(tmp_path / "run", val_source=other)
     with pytest.raises(
-        DataError, match="training pictures: 10 of 10 classes are none that the class list knows"
+        DataError, match="training images: 10 of 10 classes are none that the class list knows"
     ):
         tiny_train(tmp_path / "run", classes=["cat", "dog"])
     unlabelled = Some("train", 20)

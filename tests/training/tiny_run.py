@@ -11,7 +11,7 @@ from cyclemlp.training import Recipe, TrainingResult, train
 
 
 class Some:
-    """The first `count` digits; `at` maps the n-th picture read (from 0) to what shall happen then."""
+    """The first `count` digits; `at` maps the n-th image read (from 0) to what shall happen then."""
 
     def __init__(self, split: str, count: int, at: dict[int, Callable[[], Any]] | None = None) -> None:
         self._digits = Digits(split)
@@ -38,7 +38,7 @@ class Some:
 
 
 def tiny_recipe(**assignments: Any) -> Recipe:
-    """4 steps of 8 pictures an epoch, 3 epochs, with all that has a state or draws: dropout and drop path, mixup,
+    """4 steps of 8 images an epoch, 3 epochs, with all that has a state or draws: dropout and drop path, mixup,
     erasing, an average, steps in two parts; `optimizer__lr=…` overrides."""
     recipe = Recipe.from_dict(
         {

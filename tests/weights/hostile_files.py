@@ -512,7 +512,7 @@ HARMFUL: dict[str, tuple[Build, str]] = {
 # ---- accidents
 
 
-def picture(format: str) -> bytes:
+def image(format: str) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -550,8 +550,8 @@ def small_safetensors() -> bytes:
 DAMAGED: dict[str, tuple[Build, str]] = {
     "empty": (lambda: b"", "is empty"),
     "one byte": (lambda: b"\x80", "it is a file that starts with"),
-    "a JPEG": (lambda: picture("JPEG"), "it is a JPEG picture"),
-    "a PNG": (lambda: picture("PNG"), "it is a PNG picture"),
+    "a JPEG": (lambda: image("JPEG"), "it is a JPEG image"),
+    "a PNG": (lambda: image("PNG"), "it is a PNG image"),
     "a text": (lambda: b"hello, world\n", "it is a text that starts with hello, world"),
     "noise": (lambda: np.random.default_rng(1).bytes(4096), "it is a file that starts with"),
     "a page": (lambda: b"\n<!DOCTYPE html><html>Not Found</html>", "an HTML or XML page"),

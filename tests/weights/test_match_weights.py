@@ -72,7 +72,7 @@ def test_a_file_without_head():
         match_weights(file_of(**{"head.bias": (0,)}), EXPECTED, adaptable=RIGHTS)
 
 
-def test_grey_pictures_sum_the_kernel():
+def test_grey_images_sum_the_kernel():
     file = file_of()
     tensors, report = match_weights(file, {**EXPECTED, "stem.weight": (4, 1, 2, 2)}, adaptable=RIGHTS)
     kernel = file.tensors["stem.weight"]
@@ -88,7 +88,7 @@ def test_more_channels_repeat_and_rescale_the_kernel():
     expected = np.stack([kernel[:, channel] for channel in (0, 1, 2, 0, 1)], axis=1) * (3 / 5)
     np.testing.assert_allclose(tensors["stem.weight"], expected, rtol=1e-6)
     assert "input adapted: 3 → 5 channels, repeated and rescaled" in str(report)
-    # From grey to colour: a colour copy of a grey picture gives what the grey picture gave.
+    # From grey to colour: a colour copy of a grey image gives what the grey image gave.
     grey = file_of(**{"stem.weight": (4, 1, 2, 2)})
     colour, _ = match_weights(grey, EXPECTED, adaptable=RIGHTS)
     np.testing.assert_allclose(colour["stem.weight"].sum(1), grey.tensors["stem.weight"][:, 0], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""`cyclemlp explain WHAT`: pictures of what a network reads, where it looks and what it is made of."""
+"""`cyclemlp explain WHAT`: figures of what a network reads, where it looks and what it is made of."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FORMS = (".png", ".svg", ".pdf")
 TOPICS = {
     "kernel": "where a Cycle FC reads, by channel, and what is reached through several blocks",
     "field": "how far the centre of each stage's map sees: effective receptive fields, from gradients",
-    "gradcam": "which parts of a picture speak for a class",
-    "gates": "how the gates weight the branches, block by block, over many pictures",
-    "features": "feature maps of a picture, stage by stage",
-    "network": "a drawing of the network with shapes, parameters and multiply-adds",
+    "gradcam": "which parts of an image speak for a class",
+    "gates": "how the gates weight the branches, block by block, over many images",
+    "features": "feature maps of an image, stage by stage",
+    "network": "a drawing of the network with shapes, parameters and MACs",
     "family": "published accuracy and cost of the MLP-like family",
 }
 EPILOG = """
 MODEL is a run folder or a weight file; or a variant by its name, which gets random weights if none are given (a
-warning says so). Without --data, pictures are the bundled handwritten digits. Each picture is drawn from data that a
+warning says so). Without --data, images are the bundled handwritten digits. Each figure is drawn from data that a
 function of `cyclemlp.explain` returns; --json prints its figures. docs/explain.md shows them all.
 
 examples:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=Path,
             default=Path(f"{name}.png"),
             metavar="FILE",
-            help="the picture, .png, .svg or .pdf (default: %(default)s)",
+            help="the figure, .png, .svg or .pdf (default: %(default)s)",
         )
         group.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             f"--output {args.output}: its suffix decides the form; give one of {', '.join(FORMS)}"
         )
     if hasattr(args, "files"):
-        common.take_model_word_as_picture(args, "files")
+        common.take_model_word_as_image(args, "files")
     common.output_folder(args.output.parent)
     require_matplotlib()
     with common.plain_warnings(f"explain {args.topic}"):

@@ -20,10 +20,8 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     networks = mlp_family()
     plot_family(networks, args.output)
-    rows = [
-        [n.name, n.parameters_millions, n.multiply_adds_billions, n.top1_percent, n.source] for n in networks
-    ]
-    header = ["network", "parameters, M", "multiply-adds, G", "top-1 %", "source"]
+    rows = [[n.name, n.parameters_millions, n.macs_billions, n.top1_percent, n.source] for n in networks]
+    header = ["network", "parameters, M", "MACs, G", "top-1 %", "source"]
     words = (
         format_table(header, rows)
         + "\n\nAll figures are published ones: ImageNet-1k alone, 224². Nothing was measured here."

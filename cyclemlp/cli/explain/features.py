@@ -1,4 +1,4 @@
-"""`cyclemlp explain features`: feature maps of a picture."""
+"""`cyclemlp explain features`: feature maps of an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cyclemlp.report import format_table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this topic takes."""
     given.add_model_arguments(parser)
-    given.add_picture_arguments(parser, 1)
+    given.add_image_arguments(parser, 1)
     parser.add_argument("--stage", nargs="+", type=common.whole_number(1), metavar="N", help="default: all")
     parser.add_argument(
         "--count",
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channels", nargs="+", type=common.whole_number(0), metavar="C", help="which, by number, instead"
     )
-    parser.add_argument("--whole", action="store_true", help="the whole picture, not its central square")
+    parser.add_argument("--whole", action="store_true", help="the whole image, not its central square")
 
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -41,16 +41,14 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from cyclemlp.explain.plots import plot_features
 
     model, name = given.open_model(args)
-    pictures = list(given.read_pictures(args, model, whole=args.whole))
-    if len(pictures) > 1:
-        raise ConfigError(
-            f"a sheet is of one picture, and {len(pictures)} are given: run it for each of them"
-        )
-    (picture,) = pictures
+    images = list(given.read_images(args, model, whole=args.whole))
+    if len(images) > 1:
+        raise ConfigError(f"a sheet is of one image, and {len(images)} are given: run it for each of them")
+    (image,) = images
     found = feature_maps(
-        model, picture.image, args.stage, count=args.count, order=args.order, channels=args.channels
+        model, image.image, args.stage, count=args.count, order=args.order, channels=args.channels
     )
-    plot_features(found, picture.pixels, args.output, title=f"{name}: {picture.name}")
+    plot_features(found, image.pixels, args.output, title=f"{name}: {image.name}")
     facts = [
         {"stage": stage.stage, "channels": stage.channels.tolist(), "activity": stage.activity.tolist()}
         for stage in found
@@ -60,4 +58,4 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         for stage in found
     ]
     words = format_table(["stage", "map", "channels"], rows)
-    return {"model": name, "picture": picture.name, "stages": facts}, words
+    return {"model": name, "image": image.name, "stages": facts}, words

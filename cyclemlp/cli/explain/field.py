@@ -15,7 +15,7 @@ FIELD_SHARES = (0.25, 0.5, 0.75, 0.95)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this topic takes."""
     given.add_model_arguments(parser)
-    given.add_picture_arguments(parser, 16)
+    given.add_image_arguments(parser, 16)
     parser.add_argument(
         "--beside",
         nargs="+",
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw it; returns the figures as JSON values, and as text."""
     from cyclemlp.explain import effective_field
-    from cyclemlp.explain.pictures import batches
+    from cyclemlp.explain.images import batches
     from cyclemlp.explain.plots import plot_fields
 
     models = {}
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         models[label if label not in models else f"{label} ({other})"] = model
     fields = {
         name: effective_field(
-            model, batches(given.read_pictures(args, model)), args.stage, through_gate=not args.without_gate
+            model, batches(given.read_images(args, model)), args.stage, through_gate=not args.without_gate
         )
         for name, model in models.items()
     }
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
                 {
                     "model": name,
                     "stage": stage,
-                    "pictures": field.pictures,
+                    "images": field.images,
                     "size": list(size),
                     "area": {
                         f"{share:g}": float(area[i]) for share, area in zip(FIELD_SHARES, areas, strict=True)
@@ -77,10 +77,10 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
                 }
             )
     shares = [f"{100 * share:g} %" for share in FIELD_SHARES]
-    header = ["network", "picture", "stage", *shares, "side, 95 %", "any, pixels"]
+    header = ["network", "image", "stage", *shares, "side, 95 %", "any, pixels"]
     words = (
         format_table(header, rows)
-        + "\n\nThe smallest part of the picture that holds so much of the gradient; the side, in pixels, of the square "
+        + "\n\nThe smallest part of the image that holds so much of the gradient; the side, in pixels, of the square "
         "round\nthe centre that holds 95 % of it; and rows × columns with any gradient."
     )
     return {"without_gate": args.without_gate, "fields": facts}, words

@@ -1,4 +1,4 @@
-"""Models and pictures that topics of `cyclemlp explain` take: their arguments, and what these name."""
+"""Models and images that topics of `cyclemlp explain` take: their arguments, and what these name."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_picture_arguments(parser: argparse.ArgumentParser, count: int) -> None:
-    """Declare pictures; `count` of a data set unless it is said how many."""
-    parser.set_defaults(default_pictures=count)
-    group = parser.add_argument_group("pictures")
+def add_image_arguments(parser: argparse.ArgumentParser, count: int) -> None:
+    """Declare images; `count` of a data set unless it is said how many."""
+    parser.set_defaults(default_images=count)
+    group = parser.add_argument_group("images")
     common.add_optional_positional(
-        group, "files", nargs="+", metavar="PICTURE|FOLDER", help="picture files, and folders to look through"
+        group, "files", nargs="+", metavar="IMAGE|FOLDER", help="image files, and folders to look through"
     )
     group.add_argument(
         "--data",
         metavar="digits|DIR",
-        help="a data set instead: the bundled digits (default), or a folder with one folder of pictures a class",
+        help="a data set instead: the bundled digits (default), or a folder with one folder of images a class",
     )
     group.add_argument(
-        "--list", type=Path, metavar="FILE", help="text file with a line `name label` a picture, below --data"
+        "--list", type=Path, metavar="FILE", help="text file with a line `name label` an image, below --data"
     )
     group.add_argument(
-        "--pictures",
+        "--images",
         type=common.whole_number(1),
         metavar="N",
         help="how many, taken at equal distances from the first to the last (default: all that are named, "
@@ -60,7 +60,7 @@ def model_only(given: str, seed: int) -> argparse.Namespace:
 
 
 def open_model(args: argparse.Namespace) -> tuple[Any, str]:
-    """The model, with random weights where a variant is named without any, and what to call it in a picture."""
+    """The model, with random weights where a variant is named without any, and what to call it in a figure."""
     import paddle
 
     import cyclemlp
@@ -91,23 +91,23 @@ def architecture(args: argparse.Namespace) -> tuple[Any, Any, str]:
     return model.config, model.metadata.preprocessing, f"{model.metadata.model}, {_label(args)}"
 
 
-def read_pictures(args: argparse.Namespace, model: Any, *, whole: bool = False) -> Iterator[Shown]:
-    """The pictures that are asked for, as this model gets them."""
+def read_images(args: argparse.Namespace, model: Any, *, whole: bool = False) -> Iterator[Shown]:
+    """The images that are asked for, as this model gets them."""
     from cyclemlp import explain
-    from cyclemlp.data import PictureFiles
+    from cyclemlp.data import ImageFiles
 
     if args.files and (args.data or args.list):
-        raise ConfigError("give either pictures and folders, or --data, not both")
+        raise ConfigError("give either images and folders, or --data, not both")
     if args.list and not args.data:
         raise ConfigError(f"--list {args.list} needs --data DIR, the folder that its names are relative to")
     source = (
-        PictureFiles(args.files)
+        ImageFiles(args.files)
         if args.files
         else common.open_source(args.data or "digits", args.list, mode="val")
     )
     preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
-    count = args.pictures or (len(source) if args.files else args.default_pictures)
-    return explain.read_pictures(source, preprocessing, count, whole=whole)
+    count = args.images or (len(source) if args.files else args.default_images)
+    return explain.read_images(source, preprocessing, count, whole=whole)
 
 
 def _variant_named(args: argparse.Namespace) -> str | None:

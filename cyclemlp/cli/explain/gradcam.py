@@ -1,4 +1,4 @@
-"""`cyclemlp explain gradcam`: which parts of a picture speak for a class."""
+"""`cyclemlp explain gradcam`: which parts of an image speak for a class."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from cyclemlp.report import format_table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this topic takes."""
     given.add_model_arguments(parser)
-    given.add_picture_arguments(parser, 8)
+    given.add_image_arguments(parser, 8)
     parser.add_argument(
         "--class",
         dest="of_class",
         nargs="+",
         metavar="NAME|INDEX",
-        help="whose maps (default: the most probable class of each picture)",
+        help="whose maps (default: the most probable class of each image)",
     )
     common.add_classes_argument(parser)
     parser.add_argument(
         "--stage", nargs="+", type=common.whole_number(1), metavar="N", help="default: the last, exactly"
     )
-    parser.add_argument("--whole", action="store_true", help="the whole picture, not its central square")
+    parser.add_argument("--whole", action="store_true", help="the whole image, not its central square")
     parser.add_argument(
-        "--overlays", type=Path, metavar="DIR", help="also write each overlay as a picture of its own"
+        "--overlays", type=Path, metavar="DIR", help="also write each overlay as an image of its own"
     )
 
 
@@ -48,17 +48,15 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     names = common.model_class_names(model, args.classes)
     wanted = [_class_index(word, names) for word in args.of_class] if args.of_class else [None]
     drawn, facts, rows = [], [], []
-    for number, picture in enumerate(given.read_pictures(args, model, whole=args.whole)):
+    for number, image in enumerate(given.read_images(args, model, whole=args.whole)):
         panels = []
         for index in wanted:
-            cam = grad_cam(model, picture.image[None], None if index is None else [index], args.stage)
+            cam = grad_cam(model, image.image[None], None if index is None else [index], args.stage)
             label, probability = names[int(cam.classes[0])], float(cam.probabilities()[0])
-            rows.append(
-                [picture.name, label, f"{probability:.2%}", *(_peak(cam.heat(s)[0]) for s in cam.maps)]
-            )
+            rows.append([image.name, label, f"{probability:.2%}", *(_peak(cam.heat(s)[0]) for s in cam.maps)])
             facts.append(
                 {
-                    "picture": picture.name,
+                    "image": image.name,
                     "class": label,
                     "index": int(cam.classes[0]),
                     "probability": probability,
@@ -75,18 +73,18 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
                     CamPanel(heat, f"stage {stage}", f"{label} ({100 * probability:.0f} %){nothing}")
                 )
                 if overlays is not None:
-                    stem = f"{number:03d}_{Path(picture.name).stem}_class{cam.classes[0]}"
-                    overlay = Image.fromarray(overlay_heat(picture.pixels, heat))
+                    stem = f"{number:03d}_{Path(image.name).stem}_class{cam.classes[0]}"
+                    overlay = Image.fromarray(overlay_heat(image.pixels, heat))
                     overlay.save(overlays / f"{stem}_stage{stage}.png")
-        true = f"\ntrue: {picture.true}" if picture.true else ""
-        drawn.append((Path(picture.name).name + true, picture.pixels, panels))
+        true = f"\ntrue: {image.true}" if image.true else ""
+        drawn.append((Path(image.name).name + true, image.pixels, panels))
     plot_cams(drawn, args.output, title=f"Grad-CAM of {name}: orange speaks for the class")
     stages = sorted(cam.maps)
-    header = ["picture", "class", "probability", *(f"stage {stage}, strongest at" for stage in stages)]
+    header = ["image", "class", "probability", *(f"stage {stage}, strongest at" for stage in stages)]
     words = format_table(header, rows)
     if overlays is not None:
         words += f"\n\noverlays  {overlays}"
-    return {"model": name, "pictures": facts}, words
+    return {"model": name, "images": facts}, words
 
 
 def _class_index(word: str, names: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         metavar="PIXELS",
-        help="of the picture, 224, or height×width as 512x1024 (default: the model's)",
+        help="of the image, 224, or height×width as 512x1024 (default: the model's)",
     )
 
 
@@ -30,21 +30,21 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     height, width = _size(args.size or preprocessing.size_text, config.min_size)
     parts = part_costs(config, height, width)
     plot_network(name, config, parts, (height, width), args.output)
-    total = [sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)]
+    total = [sum(part.parameters for part in parts), sum(part.macs for part in parts)]
     rows: list[list[object]] = []
     for i, part in enumerate(parts):
         place = part.place if i == 0 or part.place != parts[i - 1].place else ""
         shape = f"{part.height}×{part.width}×{part.channels}"
-        share = f"{100 * part.multiply_adds / total[1]:.1f} %"
-        rows.append([place, part.name, part.times, shape, part.parameters, part.multiply_adds, share])
+        share = f"{100 * part.macs / total[1]:.1f} %"
+        rows.append([place, part.name, part.times, shape, part.parameters, part.macs, share])
     rows.append(["all", "", None, "", *total, "100.0 %"])
-    header = ["part", "", "times", "gives", "parameters", "multiply-adds", "share"]
+    header = ["part", "", "times", "gives", "parameters", "MACs", "share"]
     words = f"{name} at {height}×{width}\n\n{format_table(header, rows)}"
     facts = {
         "model": name,
         "size": [height, width],
         "parameters": total[0],
-        "multiply_adds": total[1],
+        "macs": total[1],
         "parts": [asdict(part) for part in parts],
     }
     return facts, words

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from cyclemlp.data.pictures import PictureFile
+from cyclemlp.data.images import EncodedImage
 from cyclemlp.dense.det.configuration import Category, CocoFiles, Configuration, read_coco
 from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
@@ -211,13 +211,13 @@ def draw_samples(config: Configuration, count: int, folder: Path) -> list[Path]:
         }
         images = [image for image in content["images"] if image["id"] in by_image] or content["images"]
         step = max(len(images) / count, 1)
-        for image in (images[int(i * step)] for i in range(min(count, len(images)))):
-            picture = read_image(files.pictures / image["file_name"])
+        for entry in (images[int(i * step)] for i in range(min(count, len(images)))):
+            image = read_image(files.images / entry["file_name"])
             objects = [
-                a for a in by_image.get(image["id"], []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0
+                a for a in by_image.get(entry["id"], []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0
             ]
             drawn = draw_detections(
-                picture,
+                image,
                 [
                     [a["bbox"][0], a["bbox"][1], a["bbox"][0] + a["bbox"][2], a["bbox"][1] + a["bbox"][3]]
                     for a in objects
@@ -225,20 +225,20 @@ def draw_samples(config: Configuration, count: int, folder: Path) -> list[Path]:
                 [classes.index(a["category_id"]) for a in objects],
                 None,
                 list(names.values()),
-                _masks(objects, picture) if config.has_masks() else None,
+                _masks(objects, image) if config.has_masks() else None,
             )
-            path = folder / f"{key}_{len(written):04d}_{Path(image['file_name']).stem}.png"
+            path = folder / f"{key}_{len(written):04d}_{Path(entry['file_name']).stem}.png"
             drawn.save(path)
             written.append(path)
     return written
 
 
-def _masks(objects: Sequence[Mapping[str, Any]], picture: Image.Image) -> list[Any] | None:
+def _masks(objects: Sequence[Mapping[str, Any]], image: Image.Image) -> list[Any] | None:
     from pycocotools import mask as coco_mask
 
     masks = []
     for entry in objects:
-        runs = coco_mask.frPyObjects(entry["segmentation"], picture.height, picture.width)
+        runs = coco_mask.frPyObjects(entry["segmentation"], image.height, image.width)
         masks.append(coco_mask.decode(coco_mask.merge(runs) if isinstance(runs, list) else runs) == 1)
     return masks or None
 
@@ -332,12 +332,12 @@ def _check_images(
                 place, f"width and height are {shown(stated)}; expected the image's, whole numbers from 1"
             )
         if not isinstance(name, str) or not name or "\0" in name:
-            report.add(place, f"file_name is {shown(name)}; expected a path in {_name(files.pictures)}")
+            report.add(place, f"file_name is {shown(name)}; expected a path in {_name(files.images)}")
             continue
         if name in seen:
             report.add(place, f"the file {_name(name)} is image {seen[name]} already", tolerable=True)
         seen[name] = entry["id"]
-        path = files.pictures / name
+        path = files.images / name
         report._files.add(path)
         if not path.is_file():
             report.add(place, _missing(path))
@@ -357,7 +357,7 @@ def _missing(path: Path) -> str:
 def _check_header(path: Path, stated: tuple[float, float] | None, place: str, report: Report) -> None:
     """What an image's header says of its size."""
     try:
-        found = PictureFile(path, place).upright_size
+        found = EncodedImage(path, place).upright_size
     except DataError as error:
         report.add(place, printable(str(error).removeprefix(f"{place}: "), lines=False))
         return

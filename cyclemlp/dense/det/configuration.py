@@ -64,17 +64,17 @@ class Category:
 
 @dataclass(frozen=True)
 class CocoFiles:
-    """Where the pictures and the truth of a data set are, as a configuration says.
+    """Where the images and the truth of a data set are, as a configuration says.
 
     Attributes:
         key: the configuration's key, such as "TrainDataset".
         annotations: a COCO JSON file.
-        pictures: the folder to which the file names in it are relative.
+        images: the folder to which the file names in it are relative.
     """
 
     key: str
     annotations: Path
-    pictures: Path
+    images: Path
 
 
 class Configuration:
@@ -177,8 +177,8 @@ class Configuration:
             )
         if not files.annotations.is_file():
             raise DataError(f"{self.path}: {key}.anno_path: there is no file {files.annotations}")
-        if not files.pictures.is_dir():
-            raise DataError(f"{self.path}: {key}.image_dir: there is no folder {files.pictures}")
+        if not files.images.is_dir():
+            raise DataError(f"{self.path}: {key}.image_dir: there is no folder {files.images}")
         return files
 
     def annotations(self, key: str) -> Path:
@@ -254,7 +254,7 @@ class Configuration:
         if self.has_masks() and (self.values.get("EvalReader") or {}).get("batch_size", 1) != 1:
             raise ConfigError(
                 f"{self.path}: EvalReader.batch_size must be 1: the engine's {self.architecture} mixes the masks of "
-                "several pictures up if one of them has no find"
+                "several images up if one of them has no find"
             )
         for key, value in self.values.items():
             if key in TOP_KEYS or key not in modules:

@@ -55,7 +55,7 @@ def make_trainer(
     Args:
         mode: "train" or "test" (no data set is read).
         device: what Paddle computes on, such as "gpu:0".
-        seed: of the weights, of the order of the pictures and of their augmentation.
+        seed: of the weights, of the order of the images and of their augmentation.
         pretrained: give the backbone its `pretrained` weights; False where others take their place at once.
 
     Raises:
@@ -199,14 +199,14 @@ class Figures:
 
     Attributes:
         values: name → figure: bbox_ap (over IoU 0.50 to 0.95), bbox_ap50, bbox_ap75, bbox_ap_small, _medium, _large
-            and bbox_ar (recall with 100 finds a picture), and the same with mask_ where there are masks.
+            and bbox_ar (recall with 100 finds an image), and the same with mask_ where there are masks.
         per_class: class name → {"objects", "bbox_ap", "bbox_ap50", "mask_ap", "mask_ap50"}.
-        pictures, objects: how many there are.
+        images, objects: how many there are.
     """
 
     values: dict[str, float | None]
     per_class: dict[str, dict[str, float | None]]
-    pictures: int
+    images: int
     objects: int
 
 
@@ -239,7 +239,7 @@ class CocoFigures(COCOMetric):
             self._truth.createIndex()
 
     def update(self, inputs: Any, outputs: Any) -> None:
-        """Take the finds of a batch; the engine's RetinaNet leaves boxes that reach outside of the picture."""
+        """Take the finds of a batch; the engine's RetinaNet leaves boxes that reach outside of the image."""
         known = len(self.results["bbox"])
         super().update(inputs, outputs)
         for find in self.results["bbox"][known:]:
@@ -289,7 +289,7 @@ class CocoFigures(COCOMetric):
             values[f"{kind}_{name}"] = figure if figure >= 0 else None
         for k, category in enumerate(self._truth.dataset["categories"]):
             row = per_class[category["name"]]
-            # precision: IoU thresholds, recall levels, classes, areas, most finds a picture
+            # precision: IoU thresholds, recall levels, classes, areas, most finds an image
             precision = measure.eval["precision"][:, :, k, 0, -1] if finds else np.zeros((10, 101))
             for name, part in (("ap", precision), ("ap50", precision[0])):
                 known = part[part > -1]

@@ -1,6 +1,6 @@
-"""A trained detector as a callable from a picture to the objects in it, and files of what was found.
+"""A trained detector as a callable from an image to the objects in it, and files of what was found.
 
-Shapes: N objects, H and W the picture's height and width.
+Shapes: N objects, H and W the image's height and width.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from cyclemlp.report import draw_detections
 
 @dataclass(frozen=True)
 class Detections:
-    """The objects that were found in a picture, the surest first.
+    """The objects that were found in an image, the surest first.
 
     Attributes:
-        boxes: float32 [N, 4], x0 y0 x1 y1 in pixels, inside the picture.
+        boxes: float32 [N, 4], x0 y0 x1 y1 in pixels, inside the image.
         labels: int64 [N], classes from 0.
         scores: float32 [N] in [0, 1].
         masks: bool [N, H, W], or None from a detector without masks.
@@ -47,18 +47,18 @@ class Detections:
 
 
 class Preparation:
-    """How a picture becomes the engine's input: "TestReader" of the active configuration, without its decoding."""
+    """How an image becomes the engine's input: "TestReader" of the active configuration, without its decoding."""
 
     def __init__(self) -> None:
         reader = create("TestReader")
         self._each = [t for t in reader._sample_transforms.transforms_cls if type(t).__name__ != "Decode"]
         self._batch = reader._batch_transforms
 
-    def __call__(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """RGB uint8 [H, W, 3] → `image` [1, 3, h, w], `im_shape` [1, 2] and `scale_factor` [1, 2], float32."""
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         sample: dict[str, Any] = {
-            "image": picture,
+            "image": image,
             "im_id": np.array([0]),
             "h": height,
             "w": width,
@@ -91,19 +91,19 @@ class Detector:
         with refusals(config, "TestReader"):
             self._prepare = Preparation()
 
-    def __call__(self, picture: np.ndarray) -> Detections:
-        """What is in a picture, RGB uint8 [H, W, 3] of any size."""
-        batch = {name: paddle.to_tensor(value) for name, value in self._prepare(picture).items()}
+    def __call__(self, image: np.ndarray) -> Detections:
+        """What is in an image, RGB uint8 [H, W, 3] of any size."""
+        batch = {name: paddle.to_tensor(value) for name, value in self._prepare(image).items()}
         with paddle.no_grad():
             outputs = self.trainer.model(batch)
-        return to_detections({k: v.numpy() for k, v in outputs.items()}, picture.shape[:2])
+        return to_detections({k: v.numpy() for k, v in outputs.items()}, image.shape[:2])
 
 
 def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, ...]) -> Detections:
-    """The engine's outputs for one picture → objects.
+    """The engine's outputs for one image → objects.
 
     Args:
-        outputs: `bbox` [N, 6] of class, score, x0, y0, x1, y1 in the picture's pixels, and perhaps `mask` [N, H, W],
+        outputs: `bbox` [N, 6] of class, score, x0, y0, x1, y1 in the image's pixels, and perhaps `mask` [N, H, W],
             1 in the object. A class of -1 or a score of 0 stands for no object.
         size: (H, W).
     """
@@ -126,40 +126,40 @@ def predict_files(
     draw: bool = True,
     on_file: Callable[[], object] = lambda: None,
 ) -> dict[str, int]:
-    """Find the objects in pictures; write the pictures with them drawn in, predictions.json and predictions.csv.
+    """Find the objects in images; write the images with them drawn in, predictions.json and predictions.csv.
 
     The JSON is in COCO's form, `images`, `categories` and `annotations`, each of which has a `score` besides; masks
     are run lengths.
 
     Args:
-        detector: picture → its objects.
+        detector: image → its objects.
         categories: the classes in the order of its outputs.
-        paths: the pictures.
+        paths: the images.
         output: an existing folder.
         threshold: objects of a lower score are left out.
-        on_file: called after each picture.
+        on_file: called after each image.
 
     Returns:
         Class name → number of objects.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     names = [category.name for category in categories]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (path, drawn) in enumerate(zip(paths, _names_for(paths), strict=True), start=1):
-        picture = read_image(path)
-        found = detector(np.asarray(picture)).above(threshold)
-        width, height = picture.size
+        image = read_image(path)
+        found = detector(np.asarray(image)).above(threshold)
+        width, height = image.size
         images.append({"id": number, "file_name": str(path), "width": width, "height": height})
         for i in range(len(found.labels)):
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, **_annotation(found, i, categories)}
             )
         if draw:
-            image = draw_detections(picture, found.boxes, found.labels, found.scores, names, found.masks)
-            image.save(output / drawn)
+            drawing = draw_detections(image, found.boxes, found.labels, found.scores, names, found.masks)
+            drawing.save(output / drawn)
         on_file()
     content = {
         "images": images,
@@ -201,7 +201,7 @@ def _table(
     names, files = {c.id: c.name for c in categories}, {i["id"]: i["file_name"] for i in images}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["picture", "class", "score", "x", "y", "width", "height"])
+    writer.writerow(["image", "class", "score", "x", "y", "width", "height"])
     writer.writerows(
         [files[a["image_id"]], names[a["category_id"]], a["score"], *a["bbox"]] for a in annotations
     )
@@ -209,7 +209,7 @@ def _table(
 
 
 def _names_for(paths: Sequence[Path]) -> list[str]:
-    """A file name for each drawing: the picture's own, with a number where two pictures have the same."""
+    """A file name for each drawing: the image's own, with a number where two images have the same."""
     taken: set[str] = set()
     names = []
     for path in paths:

@@ -17,7 +17,7 @@ from PIL import ImageFile
 def import_engine() -> None:
     """Import PaddleDetection; what it prints then, that lap, numba and motmetrics are missing, is left out.
 
-    Pillow stays as strict as it was: the engine tells it, for the whole process, to take pictures that are cut short.
+    Pillow stays as strict as it was: the engine tells it, for the whole process, to take images that are cut short.
     """
     if "ppdet" in sys.modules:
         return

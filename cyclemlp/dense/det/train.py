@@ -119,7 +119,7 @@ def train(
         )
         if len(trainer.loader) == 0:
             raise DataError(
-                f"{config.path}: TrainDataset has {len(trainer.dataset)} pictures with objects, fewer than one step "
+                f"{config.path}: TrainDataset has {len(trainer.dataset)} images with objects, fewer than one step "
                 f"takes ({trainer.cfg.TrainReader['batch_size']} on each of {world.size} devices): lower "
                 "TrainReader.batch_size"
             )
@@ -148,7 +148,7 @@ def train(
         parameters = sum(int(p.size) for p in trainer.model.parameters())
         say(
             f"{config.architecture} with {parameters / 1e6:.2f} M parameters; "
-            f"{len(trainer.dataset)} pictures, {batch} a step, {len(trainer.loader)} steps an epoch; epochs "
+            f"{len(trainer.dataset)} images, {batch} a step, {len(trainer.loader)} steps an epoch; epochs "
             f"{trainer.start_epoch + 1} to {trainer.cfg.epoch}; output in {output}"
         )
         return run.run({"config": str(config.path), "command": command, "seed": seed, "device": device})
@@ -298,11 +298,11 @@ class _Run(Callback):
         """Take up the state of a checkpoint, and what the log says of the best model."""
         self._trainer.resume_weights(str(checkpoint))
         start = self._epochs = self._trainer.start_epoch
-        # Of an epoch that was left in its middle, the schedule begins anew with the pictures.
+        # Of an epoch that was left in its middle, the schedule begins anew with the images.
         self._done = start * self._steps
         self._trainer.lr.step(self._done)
         loader = self._trainer.loader
-        loader._batch_sampler.set_epoch(start)  # the order of the pictures is another in every epoch
+        loader._batch_sampler.set_epoch(start)  # the order of the images is another in every epoch
         loader.loader = iter(loader.dataloader)
         records = self._folder.records()
         for record in records:

@@ -14,7 +14,7 @@ class SegBackbone(DenseBackbone):
     `[B, Cᵢ, H / sᵢ, W / sᵢ]`, and `feat_channels` says how wide they are.
 
     Args:
-        in_channels: of the picture, PaddleSeg's word for it.
+        in_channels: of the image, PaddleSeg's word for it.
         options: `pretrained`, `drop_path_rate`, `out_indices`, `freeze_stages`, `recompute`, or any other value of
             `CycleMLPConfig`; see `DenseBackbone`.
 

@@ -1,4 +1,4 @@
-"""The data that a configuration names, looked through before hours of training: every line, picture and mask.
+"""The data that a configuration names, looked through before hours of training: every line, image and mask.
 
 Shapes: K classes.
 """
@@ -35,20 +35,20 @@ class PartReport:
         source: its list file or folder.
         errors: what breaks training or falsifies it, each with file and line.
         warnings: what may be meant.
-        pictures: how many pairs were read.
-        sizes: pictures by (width, height), in pixels.
-        class_pixels, class_pictures: [K] int, pixels of each class, and pictures that hold it.
+        images: how many pairs were read.
+        sizes: images by (width, height), in pixels.
+        class_pixels, class_images: [K] int, pixels of each class, and images that hold it.
         ignored_pixels: pixels that count for nothing.
-        paths: picture files, for the comparison of two parts.
+        paths: image files, for the comparison of two parts.
     """
 
     name: str
     source: str
     class_pixels: np.ndarray
-    class_pictures: np.ndarray
+    class_images: np.ndarray
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    pictures: int = 0
+    images: int = 0
     ignored_pixels: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     paths: set[Path] = field(default_factory=set)
@@ -56,14 +56,14 @@ class PartReport:
     def to_dict(self, classes: list[str]) -> dict[str, Any]:
         """As JSON values."""
         total = max(int(self.class_pixels.sum()) + self.ignored_pixels, 1)
-        rows = zip(classes, self.class_pixels, self.class_pictures, strict=True)
+        rows = zip(classes, self.class_pixels, self.class_images, strict=True)
         return {
             "source": self.source,
-            "pictures": self.pictures,
+            "images": self.images,
             "ignored_share": self.ignored_pixels / total,
             "classes": [
-                {"name": name, "pixel_share": int(pixels) / total, "pictures": int(pictures)}
-                for name, pixels, pictures in rows
+                {"name": name, "pixel_share": int(pixels) / total, "images": int(images)}
+                for name, pixels, images in rows
             ],
             "errors": self.errors,
             "warnings": self.warnings,
@@ -71,7 +71,7 @@ class PartReport:
 
 
 def check(config: SegConfig, *, show_progress: bool = True) -> list[PartReport]:
-    """Read every picture and mask of the training and the evaluation data.
+    """Read every image and mask of the training and the evaluation data.
 
     Args:
         config: from `open_config`.
@@ -87,7 +87,7 @@ def check(config: SegConfig, *, show_progress: bool = True) -> list[PartReport]:
     reports = [_check_part(config, key, show_progress) for key in keys]
     if len(reports) == 2 and (both := reports[0].paths & reports[1].paths):
         reports[1].warnings.append(
-            f"{len(both)} pictures are trained on too, such as {sorted(both)[0]}: the evaluation will flatter"
+            f"{len(both)} images are trained on too, such as {sorted(both)[0]}: the evaluation will flatter"
         )
     return reports
 
@@ -106,8 +106,8 @@ def check_sample(config: SegConfig, most: int = SAMPLE) -> None:
 
 def _only_class(report: PartReport, config: SegConfig) -> str | None:
     """What is wrong where no more than one class has pixels."""
-    found = np.flatnonzero(report.class_pictures)
-    if not report.pictures or len(found) > 1 or config.num_classes < 2:
+    found = np.flatnonzero(report.class_images)
+    if not report.images or len(found) > 1 or config.num_classes < 2:
         return None
     names = config.class_names()
     what = f"only class {found[0]} ({names[found[0]]}) has pixels" if len(found) else "no class has pixels"
@@ -132,30 +132,30 @@ def _check_part(config: SegConfig, key: str, show_progress: bool, most: int | No
     bar: Progress[Any] = Progress(
         pairs, desc=f"check {key}", unit="img", disable=not show_progress, leave=False
     )
-    for where, picture, mask in bar:
-        if picture.resolve() in report.paths:
-            report.warnings.append(f"{where}: {picture} was named before")
-        report.paths.add(picture.resolve())
-        _check_pair(config, where, picture, mask, report, shift=settings["type"] == "ADE20K")
-    if not report.pictures and not report.errors:
-        report.errors.append(f"{source}: holds no pictures")
+    for where, image, mask in bar:
+        if image.resolve() in report.paths:
+            report.warnings.append(f"{where}: {image} was named before")
+        report.paths.add(image.resolve())
+        _check_pair(config, where, image, mask, report, shift=settings["type"] == "ADE20K")
+    if not report.images and not report.errors:
+        report.errors.append(f"{source}: holds no images")
     if (only := _only_class(report, config)) is not None:
         report.errors.append(f"{source}: {only}")
     names = config.class_names()
-    absent = [names[k] for k in np.flatnonzero(report.class_pictures == 0)]
-    if absent and report.pictures:
+    absent = [names[k] for k in np.flatnonzero(report.class_images == 0)]
+    if absent and report.images:
         shown = ", ".join(absent[:10]) + (f" … ({len(absent)} in all)" if len(absent) > 10 else "")
-        report.warnings.append(f"{source}: no picture has a pixel of {shown}")
+        report.warnings.append(f"{source}: no image has a pixel of {shown}")
     return report
 
 
 def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[str, Path, Path]]:
-    """(place for messages, picture, mask) of each entry; what is malformed goes into the report."""
+    """(place for messages, image, mask) of each entry; what is malformed goes into the report."""
     settings = config.dic[key]
     if settings["type"] != "Dataset":  # one of PaddleSeg's own, which finds its files itself
         dataset = getattr(Builder(config), key)
-        for number, (picture, mask) in enumerate(dataset.file_list, 1):
-            yield f"{report.source}, entry {number}", Path(picture), Path(mask)
+        for number, (image, mask) in enumerate(dataset.file_list, 1):
+            yield f"{report.source}, entry {number}", Path(image), Path(mask)
         return
     separator = settings.get("separator", " ")
     root = Path(settings["dataset_root"])
@@ -172,7 +172,7 @@ def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[st
     for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
         where, parts = f"{report.source}:{number}", line.strip().split(separator)
         if len(line) > LONGEST_LINE:
-            report.errors.append(f"{where}: has {len(line):,} characters; expected `picture{separator}mask`")
+            report.errors.append(f"{where}: has {len(line):,} characters; expected `image{separator}mask`")
             continue
         if len(parts) == 2 and all(parts):
             yield where, root / parts[0], root / parts[1]
@@ -181,15 +181,15 @@ def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[st
         else:
             hint = "; are there spaces in names? Choose another `separator`" if len(parts) > 2 else ""
             report.errors.append(
-                f"{where}: {shown(line.strip())} has {len(parts)} parts; expected `picture{separator}mask`{hint}"
+                f"{where}: {shown(line.strip())} has {len(parts)} parts; expected `image{separator}mask`{hint}"
             )
 
 
 def _check_pair(
-    config: SegConfig, where: str, picture: Path, mask: Path, report: PartReport, *, shift: bool
+    config: SegConfig, where: str, image: Path, mask: Path, report: PartReport, *, shift: bool
 ) -> None:
-    """Read one picture and its mask; `shift` for labels that count from 1, with 0 to ignore, as ADE20K's."""
-    missing = [path for path in (picture, mask) if not path.is_file()]
+    """Read one image and its mask; `shift` for labels that count from 1, with 0 to ignore, as ADE20K's."""
+    missing = [path for path in (image, mask) if not path.is_file()]
     for path in missing:
         found = (
             "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
@@ -199,7 +199,7 @@ def _check_pair(
         return
     size = None
     try:
-        size = read_image(picture, int(config.dic["train_dataset"].get("img_channels", 3))).size
+        size = read_image(image, int(config.dic["train_dataset"].get("img_channels", 3))).size
     except DataError as error:
         report.errors.append(f"{where}: {error}")
     try:
@@ -213,7 +213,7 @@ def _check_pair(
         labels = labels - 1  # 8 bits: 0 becomes 255
     if size != (labels.shape[1], labels.shape[0]):
         report.errors.append(
-            f"{where}: {picture} is {size[0]}×{size[1]} pixels (width×height), its mask {mask} "
+            f"{where}: {image} is {size[0]}×{size[1]} pixels (width×height), its mask {mask} "
             f"{labels.shape[1]}×{labels.shape[0]}; they must be the same"
         )
         return
@@ -224,13 +224,13 @@ def _check_pair(
         report.errors.append(f"{where}: {error}")
         return
     values, counts = np.unique(labels, return_counts=True)
-    report.pictures += 1
+    report.images += 1
     report.sizes[size] += 1
     for value, count in zip(values, counts, strict=True):
         if value == ignore:
             report.ignored_pixels += int(count)
         else:
             report.class_pixels[value] += count
-            report.class_pictures[value] += 1
+            report.class_images[value] += 1
     if list(values) == [ignore]:
         report.warnings.append(f"{where}: {mask} has no pixel that counts")

@@ -52,7 +52,7 @@ class RunSettings:
     Attributes:
         save_interval: steps between two evaluations with a checkpoint after each.
         log_iters: steps between two lines of the log.
-        workers: processes that read pictures; 0 for none.
+        workers: processes that read images; 0 for none.
         keep_checkpoints: how many of the newest checkpoints stay.
         seed: of everything random.
         precision: "fp32", or "fp16" for automatic mixed precision (on a GPU).
@@ -239,19 +239,19 @@ class Builder:
 
     @property
     def train_dataset(self) -> Any:
-        """Pictures to train on."""
+        """Images to train on."""
         return self._dataset("train_dataset")
 
     @property
     def val_dataset(self) -> Any | None:
-        """Pictures to evaluate on; None if the configuration names none."""
+        """Images to evaluate on; None if the configuration names none."""
         return self._dataset("val_dataset") if self.config.val_dataset_cfg else None
 
     @property
     def transforms(self) -> list[Any]:
-        """What evaluation does to a picture before the model sees it."""
+        """What evaluation does to an image before the model sees it."""
         if not self.config.val_dataset_cfg:
-            raise ConfigError(f"{self.config.path}: no val_dataset, whose transforms prepare the pictures")
+            raise ConfigError(f"{self.config.path}: no val_dataset, whose transforms prepare the images")
         return self._build("val_transforms")
 
     def _dataset(self, key: str) -> Any:

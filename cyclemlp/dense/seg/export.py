@@ -1,6 +1,6 @@
 """Trained segmentation models as files for other runtimes, which need neither PaddleSeg nor this project.
 
-Shapes: B batch, K classes, H height, W width of the picture.
+Shapes: B batch, K classes, H height, W width of the image.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def export(
         output: the folder to make, as `cyclemlp.deploy.load_exported` reads it.
         format: "onnx", "openvino" or "paddle".
         result: a key of `RESULTS`.
-        size: height and width of every picture; None for any, which most heads allow.
+        size: height and width of every image; None for any, which most heads allow.
         force: replace an exported model that is there.
         say: takes the report of what was loaded.
 
@@ -104,7 +104,7 @@ def _check_pools(layer: nn.Layer, channels: int, size: tuple[int, int] | None) -
     head = type(layer.model).__name__
     if size is None:
         raise ExportError(
-            f"{head} pools to a fixed grid ({next(iter(grids))}), which ONNX can do for one size of picture only: "
+            f"{head} pools to a fixed grid ({next(iter(grids))}), which ONNX can do for one size of image only: "
             "give it with --size HEIGHT WIDTH"
         )
     parts = dict(layer.named_sublayers())
@@ -123,7 +123,7 @@ def _check_pools(layer: nn.Layer, channels: int, size: tuple[int, int] | None) -
         height, width = maps[name]
         if height % rows or width % columns:
             raise ExportError(
-                f"{head} pools maps of {height}×{width} to {rows}×{columns} for pictures of {size[0]}×{size[1]} "
+                f"{head} pools maps of {height}×{width} to {rows}×{columns} for images of {size[0]}×{size[1]} "
                 f"(height×width), which ONNX cannot; choose a size for which that divides, or --format paddle"
             )
 
@@ -142,7 +142,7 @@ def _metadata(
         task="segmentation",
         outputs=[Output(result, RESULTS[result], stride=1)],
         min_size=getattr(getattr(backbone, "config", None), "min_size", 1),
-        # What PaddleSeg does to a picture before the model sees it, and for which size the file is, if for one only.
+        # What PaddleSeg does to an image before the model sees it, and for which size the file is, if for one only.
         extra={"transforms": transforms, "ignore_index": config.ignore_index, "size": size},
     )
 

@@ -1,6 +1,6 @@
-"""A trained model over pictures, by PaddleSeg's own inference: whole, by a sliding window, at several scales.
+"""A trained model over images, by PaddleSeg's own inference: whole, by a sliding window, at several scales.
 
-Shapes: B batch, K classes, H height, W width of the picture.
+Shapes: B batch, K classes, H height, W width of the image.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from cyclemlp.weights import read_weights
 
 @dataclass(frozen=True)
 class Inference:
-    """How a picture goes through the model.
+    """How an image goes through the model.
 
     Attributes:
-        window: width and height of the sliding window, in pixels of the prepared picture; None for the whole picture
+        window: width and height of the sliding window, in pixels of the prepared image; None for the whole image
             at once.
         stride: how far the window moves, in the same way; None for two thirds of the window.
-        scales: factors at which the picture is seen; the logits are averaged.
-        flip: see the mirrored picture too.
+        scales: factors at which the image is seen; the logits are averaged.
+        flip: see the mirrored image too.
 
     Raises:
         ConfigError: a value that is not possible.
@@ -77,7 +77,7 @@ class Inference:
 
     @property
     def augments(self) -> bool:
-        """Whether a picture is seen more than once, or not in its own size."""
+        """Whether an image is seen more than once, or not in its own size."""
         return self.flip or self.scales != (1.0,)
 
     def options(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Inference:
         return {"scales": list(map(float, self.scales)), "flip_horizontal": self.flip}
 
     def __str__(self) -> str:
-        words = ["the whole picture at once"]
+        words = ["the whole image at once"]
         if self.window is not None and self.stride is not None:
             words = [f"window {self.window[0]}×{self.window[1]}, stride {self.stride[0]}×{self.stride[1]}"]
         if self.scales != (1.0,):
@@ -122,7 +122,7 @@ def trained_model(config: SegConfig, weights: Path, say: Callable[[str], None]) 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of `evaluate`, over all pixels of all pictures but those to ignore.
+    """Result of `evaluate`, over all pixels of all images but those to ignore.
 
     Attributes:
         mean_iou: mean over all classes, in [0, 1], as PaddleSeg computes it: a class that is neither in the labels
@@ -130,7 +130,7 @@ class Evaluation:
         pixel_accuracy, kappa: of all pixels.
         class_iou, class_precision, class_recall: [K].
         class_pixels: [K] int, pixels of each class in the labels.
-        pictures: how many.
+        images: how many.
     """
 
     mean_iou: float
@@ -140,7 +140,7 @@ class Evaluation:
     class_precision: np.ndarray
     class_recall: np.ndarray
     class_pixels: np.ndarray
-    pictures: int
+    images: int
 
     @property
     def absent(self) -> list[int]:
@@ -156,7 +156,7 @@ class Evaluation:
             "mean_iou": self.mean_iou,
             "pixel_accuracy": self.pixel_accuracy,
             "kappa": self.kappa,
-            "pictures": self.pictures,
+            "images": self.images,
             "classes": [
                 {
                     "name": name,
@@ -184,8 +184,8 @@ def evaluate(
     Args:
         config: from `open_config`.
         weights: as `trained_model` takes them.
-        how: whole pictures or a window, scales.
-        workers: processes that read pictures.
+        how: whole images or a window, scales.
+        workers: processes that read images.
         show_progress: a progress bar on stderr.
         say: takes the report of what was loaded.
 
@@ -216,13 +216,13 @@ def evaluate(
         class_precision=np.asarray(precision),
         class_recall=areas[0] / np.maximum(areas[2], 1),
         class_pixels=areas[2],
-        pictures=len(dataset),
+        images=len(dataset),
     )
 
 
 @contextlib.contextmanager
 def _counting(areas: np.ndarray, bar: Progress[Any]) -> Iterator[None]:
-    """Within it, what PaddleSeg counts of each picture is added to `areas` too, and moves the bar."""
+    """Within it, what PaddleSeg counts of each image is added to `areas` too, and moves the bar."""
     count = metrics.calculate_area
 
     def count_and_tell(*args: Any, **named: Any) -> Any:
@@ -239,12 +239,12 @@ def _counting(areas: np.ndarray, bar: Progress[Any]) -> Iterator[None]:
 
 
 class Predictor:
-    """A trained model that segments picture files.
+    """A trained model that segments image files.
 
     Args:
         config: from `open_config`.
         weights: as `trained_model` takes them.
-        how: whole pictures or a window, scales.
+        how: whole images or a window, scales.
         say: takes the report of what was loaded.
 
     Attributes:
@@ -260,9 +260,9 @@ class Predictor:
         self._model = trained_model(config, weights, say)
 
     def __call__(self, path: Path) -> np.ndarray:
-        """The class of each pixel, uint8 (or uint16 for more than 256 classes) `[H, W]`, in the picture's own size.
+        """The class of each pixel, uint8 (or uint16 for more than 256 classes) `[H, W]`, in the image's own size.
 
-        The picture is turned as its EXIF data say, as in training.
+        The image is turned as its EXIF data say, as in training.
 
         Raises:
             DataError: it cannot be read or prepared.
@@ -273,7 +273,7 @@ class Predictor:
         except DataError:
             raise
         except Exception as error:  # PaddleSeg raises several kinds, some of them without a reason
-            raise DataError(f"{path}: PaddleSeg cannot prepare this picture: {error}") from error
+            raise DataError(f"{path}: PaddleSeg cannot prepare this image: {error}") from error
         image = paddle.to_tensor(data["img"][np.newaxis])
         run = infer.aug_inference if self._how.augments else infer.inference
         more = self._how.augmentation() if self._how.augments else {}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.pictures import open_image
+from cyclemlp.data.images import pil_open
 from cyclemlp.errors import DataError
 from cyclemlp.text import printable
 
@@ -40,7 +40,7 @@ def read_mask(path: str | Path) -> np.ndarray:
         MaskError: anything else, JPEG and WebP too, which may change the numbers.
     """
     try:
-        with open_image(path) as image:
+        with pil_open(path) as image:
             if image.format not in LOSSLESS:
                 raise MaskError(
                     f"{_shown(path)} is a {image.format}, which may change the numbers; {_EXPECTED}"

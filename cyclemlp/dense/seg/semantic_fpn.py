@@ -4,7 +4,7 @@ PaddleSeg's own `PFPNNet` differs: it has one width for the pyramid and the head
 level, and a fifth of its parameters belong to layers that no output depends on. No setting of it gives the published
 parameter counts, so here is the architecture that does.
 
-Shapes: B batch, K classes, H height, W width of the picture; Cᵢ, sᵢ width and stride of the backbone's map i.
+Shapes: B batch, K classes, H height, W width of the image; Cᵢ, sᵢ width and stride of the backbone's map i.
 
 Source: Kirillov, Girshick, He, Dollár, Panoptic Feature Pyramid Networks, CVPR 2019, arXiv 1901.02446, sections 3 and
 4; widths as in the segmentation results of CycleMLP (256 in the pyramid, 128 in the head).
@@ -94,7 +94,7 @@ class SemanticHead(nn.Layer):
         total = self.scales[0](maps[0])
         size = paddle.shape(total)[2:]
         for i in range(1, len(self.scales)):
-            # Of a picture whose sides 32 does not divide, twice a coarse map is a little larger than the finer one.
+            # Of an image whose sides 32 does not divide, twice a coarse map is a little larger than the finer one.
             total = total + F.interpolate(self.scales[i](maps[i]), size, mode="bilinear", align_corners=False)
         return total
 
@@ -110,7 +110,7 @@ class SemanticFPN(nn.Layer):
         fpn_channels: width of the pyramid.
         channels: width of the head.
         dropout_ratio: of whole channels, before the classifier.
-        align_corners: how the logits are brought to the picture's size.
+        align_corners: how the logits are brought to the image's size.
         pretrained: weights of a whole model, as PaddleSeg's own models take them.
 
     Raises:

@@ -83,7 +83,7 @@ def train(
         output: the run's folder.
         world: the processes of the run.
         prepare: makes the folder; called in the first process once nothing is known to be at fault.
-        checkpoint: PaddleSeg's checkpoint to go on from. The order of the pictures begins anew, as PaddleSeg has it.
+        checkpoint: PaddleSeg's checkpoint to go on from. The order of the images begins anew, as PaddleSeg has it.
         max_minutes: stop after so many minutes of training, evaluation not counted, resumed parts included; the
             schedule of the learning rate does not know of it.
         evaluate: evaluate when a checkpoint is written; otherwise no best model is kept.
@@ -106,7 +106,7 @@ def train(
     if len(train_set) < per_step:
         # PaddleSeg leaves out the last, smaller batch, and would wait for ever for a first one.
         raise ConfigError(
-            f"{config.path}: a step takes {per_step} pictures and there are {len(train_set)}: lower batch_size "
+            f"{config.path}: a step takes {per_step} images and there are {len(train_set)}: lower batch_size "
             "(--batch-size)"
         )
     model, losses, optimizer = build.model, build.loss, build.optimizer
@@ -117,8 +117,8 @@ def train(
         prepare()
     if build.patches:
         say(in_words(build.patches))
-    pictures = f"{len(train_set)} pictures to train on, {len(val_set) if val_set else 'none'} to evaluate on"
-    say(f"{pictures}; {config.iters} steps of {per_step}; everything goes to {output}")
+    images = f"{len(train_set)} images to train on, {len(val_set) if val_set else 'none'} to evaluate on"
+    say(f"{images}; {config.iters} steps of {per_step}; everything goes to {output}")
     if start >= config.iters:
         say(f"{checkpoint} is after step {start}: nothing is left to do (--iters gives it more steps)")
     log_path = output / run_folder.LOG if world.is_first else Path("/dev/null")
@@ -333,7 +333,7 @@ def _watched(watcher: _Watcher, model: Any, losses: dict[str, Any], optimizer: A
 
         put(engine, "loss_computation", heard(compute))
         put(engine, "evaluate", evaluate_and_tell)
-        # The loop ends by counting multiply-adds, and takes every layer that it does not know for nothing.
+        # The loop ends by counting MACs, and takes every layer that it does not know for nothing.
         put(paddle, "flops", lambda *args, **named: 0)
         if hasattr(model, "loss_computation"):
             put(model, "loss_computation", heard(model.loss_computation))

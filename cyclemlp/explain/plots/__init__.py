@@ -1,4 +1,4 @@
-"""Pictures of what this room finds; each takes the data that a function of the room returned."""
+"""Figures of what this room finds; each takes the data that a function of the room returned."""
 
 from cyclemlp.explain.plots.family import plot_family
 from cyclemlp.explain.plots.features import plot_features

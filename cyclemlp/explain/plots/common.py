@@ -1,4 +1,4 @@
-"""What several of these pictures need."""
+"""What several of these figures need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 PathLike = str | os.PathLike[str]
 
 
-def show_picture(axes: Any, pixels: np.ndarray, title: str, caption: str) -> None:
+def show_image(axes: Any, pixels: np.ndarray, title: str, caption: str) -> None:
     """Draw uint8 pixels [H, W, C] with a line above and one below."""
     axes.axis("on")
     axes.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)

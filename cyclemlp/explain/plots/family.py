@@ -1,4 +1,4 @@
-"""Published accuracy against parameters and multiply-adds."""
+"""Published accuracy against parameters and MACs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclemlp.report.plots import GREY, INK, ORANGE, RUN_COLOURS, _figure, _save
 
 
 def plot_family(networks: Sequence[Published], path: PathLike) -> Path:
-    """Published accuracy against parameters and against multiply-adds, a line a family.
+    """Published accuracy against parameters and against MACs, a line a family.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -22,7 +22,7 @@ def plot_family(networks: Sequence[Published], path: PathLike) -> Path:
     with _style():
         figure = _figure(11.0, 5.6)
         panels = figure.subplots(1, 2, sharey=True)
-        facts = (("parameters_millions", "parameters, M"), ("multiply_adds_billions", "multiply-adds, G"))
+        facts = (("parameters_millions", "parameters, M"), ("macs_billions", "MACs, G"))
         for axes, (fact, label) in zip(panels, facts, strict=True):
             for i, family in enumerate(families):
                 own = family.startswith("CycleMLP")

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from cyclemlp.explain.features import FeatureMaps
-from cyclemlp.explain.plots.common import PathLike, show_picture
+from cyclemlp.explain.plots.common import PathLike, show_image
 from cyclemlp.report.plots import _figure, _save, _style
 
 
 def plot_features(maps: Sequence[FeatureMaps], pixels: np.ndarray, path: PathLike, *, title: str) -> Path:
-    """Feature maps of one picture, a row a stage, each by its own range of values.
+    """Feature maps of one image, a row a stage, each by its own range of values.
 
     Args:
         maps: of each stage, as many channels each.
-        pixels: the picture, uint8 [H, W, 1] or [H, W, 3].
+        pixels: the image, uint8 [H, W, 1] or [H, W, 3].
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
     Raises:
@@ -31,7 +31,7 @@ def plot_features(maps: Sequence[FeatureMaps], pixels: np.ndarray, path: PathLik
             axes.axis("off")
         for i, (row, stage) in enumerate(zip(grid, maps, strict=True)):
             if i == 0:
-                show_picture(row[0], pixels, "picture", "")
+                show_image(row[0], pixels, "image", "")
             for axes, channel, values in zip(row[1:], stage.channels, stage.maps, strict=False):
                 axes.axis("on")
                 axes.imshow(values, cmap="viridis", interpolation="nearest")

@@ -54,7 +54,7 @@ def plot_fields(fields: Mapping[str, Field], path: PathLike) -> Path:
 
 
 def _square(axes: Any, field: Field, index: int, share: float, dash: str) -> None:
-    """The square round the centre, as far as it lies in the picture."""
+    """The square round the centre, as far as it lies in the image."""
     height, width = field.maps.shape[1:]
     (y, x), half = field.centres[index], field.side(share)[index] / 2
     top, left, bottom, right = max(y - half, 0), max(x - half, 0), min(y + half, height), min(x + half, width)

@@ -15,7 +15,7 @@ BRANCH_STYLES = {"h": (BLUE, "o"), "w": (ORANGE, "s"), "c": (GREEN, "^")}
 
 
 def plot_gates(gates: Gates, path: PathLike) -> Path:
-    """How the gates weight the branches in each block: a dot a channel, the mean, and the spread over pictures.
+    """How the gates weight the branches in each block: a dot a channel, the mean, and the spread over images.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -34,7 +34,7 @@ def plot_gates(gates: Gates, path: PathLike) -> Path:
             axes.errorbar(
                 places,
                 [block.branch_mean[k] for block in gates.blocks],
-                yerr=[block.over_pictures[k] for block in gates.blocks],
+                yerr=[block.over_images[k] for block in gates.blocks],
                 fmt=marker,
                 markersize=6,
                 markeredgecolor="white",
@@ -52,10 +52,10 @@ def plot_gates(gates: Gates, path: PathLike) -> Path:
                 axes.axvline(i - 0.5, color="#C9CDD3", linewidth=0.8)
         axes.grid(axis="x", visible=False)
         axes.set(
-            xlabel="stage.block (dots: a channel's mean; bars: standard deviation over pictures)",
+            xlabel="stage.block (dots: a channel's mean; bars: standard deviation over images)",
             ylabel="weight",
             xlim=(-0.6, count - 0.4),
-            title=f"Gate weights over {gates.pictures:,} pictures",
+            title=f"Gate weights over {gates.images:,} images",
         )
         figure.legend(loc="outside lower left", ncols=branches, fontsize=9)
         return _save(figure, path)

@@ -17,13 +17,13 @@ from cyclemlp.report.plots import BLUE, GREEN, GREY, INK, ORANGE, _figure, _save
 def plot_network(
     name: str, config: CycleMLPConfig, parts: Sequence[PartCost], size: tuple[int, int], path: PathLike
 ) -> Path:
-    """A network's places from picture to logits, one block in detail, and where parameters and multiply-adds are.
+    """A network's places from image to logits, one block in detail, and where parameters and MACs are.
 
     Args:
         name: for the title.
         config: the architecture.
         parts: of `cyclemlp.network.part_costs`.
-        size: height and width of the picture, in pixels.
+        size: height and width of the image, in pixels.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
     Raises:
@@ -32,12 +32,12 @@ def plot_network(
     places: dict[str, list[PartCost]] = {}
     for part in parts:
         places.setdefault(part.place, []).append(part)
-    total = sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)
+    total = sum(part.parameters for part in parts), sum(part.macs for part in parts)
     with _style():
         figure = _figure(12.0, 6.6)
         above, below = figure.subfigures(2, 1, height_ratios=(1, 1.1))
         above.suptitle(
-            f"{name}: {total[0] / 1e6:.2f} M parameters, {_count(total[1])} multiply-adds at {size[0]}×{size[1]}",
+            f"{name}: {total[0] / 1e6:.2f} M parameters, {_count(total[1])} MACs at {size[0]}×{size[1]}",
             x=0.01,
             ha="left",
             fontweight="bold",
@@ -57,8 +57,8 @@ def _draw_places(
     stages = sum(place.startswith("stage") for place in places)
     wide, narrow, gap = 1.5, 0.95, 0.12
     x = 0.0
-    heads = [f"{size[0]}×{size[1]}×{config.in_chans}", "parameters:", "multiply-adds:"]
-    x = _place(axes, x, 0.95, 1.0, "picture", GREY, heads) + gap
+    heads = [f"{size[0]}×{size[1]}×{config.in_chans}", "parameters:", "MACs:"]
+    x = _place(axes, x, 0.95, 1.0, "image", GREY, heads) + gap
     for place, inside in places.items():
         last = inside[-1]
         stage = int(place[-1]) if place[-1].isdigit() else 0
@@ -67,7 +67,7 @@ def _draw_places(
         lines = [
             f"{last.height}×{last.width}×{last.channels}",
             _count(sum(part.parameters for part in inside)),
-            _count(sum(part.multiply_adds for part in inside)),
+            _count(sum(part.macs for part in inside)),
         ]
         if is_stage:
             words = f"stage {stage}\n{inside[0].times} block{'s' if inside[0].times > 1 else ''}"
@@ -161,7 +161,7 @@ def _box(axes: Any, x: float, y: float, width: float, height: float, text: str, 
 
 
 def _draw_shares(axes: Any, parts: Sequence[PartCost]) -> None:
-    """Bars: each kind of part's share of the parameters and of the multiply-adds."""
+    """Bars: each kind of part's share of the parameters and of the MACs."""
     kinds: dict[str, list[int]] = {}
     for part in parts:
         inside = part.place.startswith("stage")
@@ -169,10 +169,10 @@ def _draw_shares(axes: Any, parts: Sequence[PartCost]) -> None:
         kind = "branches" if kind.startswith("branches") else "norms" if "norms" in kind else kind
         entry = kinds.setdefault(kind, [0, 0])
         entry[0] += part.parameters
-        entry[1] += part.multiply_adds
+        entry[1] += part.macs
     totals = [max(1, sum(values)) for values in zip(*kinds.values(), strict=True)]
     rows = np.arange(len(kinds))[::-1]
-    for k, (label, colour) in enumerate((("parameters", BLUE), ("multiply-adds", ORANGE))):
+    for k, (label, colour) in enumerate((("parameters", BLUE), ("MACs", ORANGE))):
         shares = [100 * values[k] / totals[k] for values in kinds.values()]
         axes.barh(rows + 0.19 - 0.38 * k, shares, 0.36, color=colour, label=label)
         for row, share in zip(rows, shares, strict=True):

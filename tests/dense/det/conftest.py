@@ -20,7 +20,7 @@ def _patched() -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a data set of six pictures, the last without an object."""
+    """The folder of a data set of six images, the last without an object."""
     return make_tiny_coco(tmp_path_factory.mktemp("tiny") / "data")
 
 

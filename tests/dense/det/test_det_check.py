@@ -210,23 +210,23 @@ def test_boxes_alone_need_no_masks(copied: Path) -> None:
 
 
 def test_images_are_decoded_as_the_engine_does(copied: Path) -> None:
-    picture = copied / "images/2.png"
-    whole = picture.read_bytes()
-    picture.write_bytes(whole[:2000])
+    path = copied / "images/2.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2000])
     (error,) = checked(copied).errors
-    assert re.search(r"images\[2\]: the picture .*2\.png' cannot be decoded", error)
+    assert re.search(r"images\[2\]: the image .*2\.png' cannot be decoded", error)
     assert check(configured(copied), ["TrainDataset"], pixels=False)[0].errors == []
-    picture.unlink()
-    os.mkfifo(picture)
+    path.unlink()
+    os.mkfifo(path)
     (error,) = checked(copied).errors
     assert re.search(r"images\[2\]: .*2\.png is no regular file", error)
-    picture.unlink()
-    Image.new("RGB", (90, 64)).save(picture)
+    path.unlink()
+    Image.new("RGB", (90, 64)).save(path)
     (error,) = checked(copied).errors
     assert re.search(r"2\.png is 90×64 pixels, and the file says 96×64", error)
-    Image.new("CMYK", (96, 64)).save(picture, "TIFF", compression="jpeg")
+    Image.new("CMYK", (96, 64)).save(path, "TIFF", compression="jpeg")
     assert checked(copied).errors == []
-    Image.new("F", (96, 64)).save(picture, "TIFF")
+    Image.new("F", (96, 64)).save(path, "TIFF")
     (error,) = checked(copied).errors
     assert re.search(r"2\.png: holds floating-point numbers", error)
 
@@ -287,10 +287,10 @@ def test_samples_are_drawn_with_their_objects(copied: Path, tmp_path: Path) -> N
     drawn = draw_samples(configured(copied), 3, output)
     assert len(drawn) == 6
     assert [p.name for p in drawn[:3]] == [f"TrainDataset_000{i}_{n}.png" for i, n in enumerate((0, 1, 3))]
-    with Image.open(drawn[0]) as picture:
-        pixels = np.asarray(picture)
-    with Image.open(copied / "images/0.png") as picture:
-        plain = np.asarray(picture.resize((480, 320), Image.Resampling.BICUBIC))
+    with Image.open(drawn[0]) as opened:
+        pixels = np.asarray(opened)
+    with Image.open(copied / "images/0.png") as opened:
+        plain = np.asarray(opened.resize((480, 320), Image.Resampling.BICUBIC))
     changed = (pixels != plain).any(axis=-1)
     box = json.loads((copied / "annotations/train.json").read_text())["annotations"][0]["bbox"]
     x, y, w, h = (5 * v for v in box)

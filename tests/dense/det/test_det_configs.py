@@ -25,7 +25,7 @@ FILES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.startswi
 
 
 def batch(size: int = 64) -> dict[str, Any]:
-    """Two pictures as the engine's reader hands them over: one object in the first, two in the second."""
+    """Two images as the engine's reader hands them over: one object in the first, two in the second."""
     rng = np.random.default_rng(0)
     boxes = [[[8, 8, 40, 48]], [[4, 10, 30, 30], [20, 24, 60, 60]]]
     return {
@@ -103,7 +103,7 @@ def test_normalisation_is_the_weights(path: Path) -> None:
 def test_schedule_is_the_papers(kind: str) -> None:
     cfg = Configuration.load(CONFIGS / f"{kind}_cyclemlp_b2_1x_coco.yaml").activate()
     assert (cfg.epoch, cfg.num_classes, cfg.TrainReader["batch_size"] * 8) == (12, 80, 16)
-    rates = create("LearningRate")(7330)  # steps of 16 pictures in train2017
+    rates = create("LearningRate")(7330)  # steps of 16 images in train2017
     seen = []
     for step in (0, 499, 500, 8 * 7330 - 1, 8 * 7330, 11 * 7330 - 1, 11 * 7330):
         rates.step(step)

@@ -33,7 +33,7 @@ from cyclemlp.predictor import Predictor
 from cyclemlp.predictor.detection import suppressed
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
     return np.asarray(read_image(path))
 
 
@@ -64,22 +64,22 @@ def untrained(tiny: Path, folder: Path, kind: str) -> tuple[Configuration, Path]
     return config, folder / "weights.pdparams"
 
 
-def run_exported(model: ExportedModel, config: Configuration, picture: np.ndarray) -> Detections:
+def run_exported(model: ExportedModel, config: Configuration, image: np.ndarray) -> Detections:
     """As `Detector`, by the file."""
     config.activate()
-    prepared = Preparation()(picture)
+    prepared = Preparation()(image)
     outputs = model(prepared.pop("image"), **prepared)
     named = {"bbox": outputs["objects"]}
     if "masks" in outputs:
         named["mask"] = outputs["masks"]
-    return to_detections(named, picture.shape[:2])
+    return to_detections(named, image.shape[:2])
 
 
 def assert_same(ours: Detections, theirs: Detections) -> None:
     assert len(theirs.labels) >= 3
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
-    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-4 * 96)  # of the picture's size
+    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-4 * 96)  # of the image's size
 
 
 @pytest.mark.heavy
@@ -87,14 +87,14 @@ def assert_same(ours: Detections, theirs: Detections) -> None:
 def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Path, kind: str) -> None:
     config, weights = untrained(tiny, tmp_path, kind)
     folder = tmp_path / "exported"
-    pictures = [read_picture(tiny / "images/0.png"), read_picture(tiny / "images/1.png")[:50]]
+    images = [read_array(tiny / "images/0.png"), read_array(tiny / "images/1.png")[:50]]
     with engine(lambda text: None):
         detector = Detector(config, weights)
-        expected = [detector(picture) for picture in pictures]
+        expected = [detector(image) for image in images]
         export(config, weights, CATEGORIES, folder)
         exported = load_exported(folder)
-        for picture, theirs in zip(pictures, expected, strict=True):
-            ours = run_exported(exported, config, picture)
+        for image, theirs in zip(images, expected, strict=True):
+            ours = run_exported(exported, config, image)
             assert_same(ours, theirs)
             if kind == "masks":
                 assert ours.masks is not None
@@ -138,12 +138,12 @@ def test_retinanet_as_onnx_finds_what_the_engine_finds(tiny: Path, tmp_path: Pat
     config, weights = untrained(tiny, tmp_path, "boxes")
     folder = tmp_path / "exported"
     # Not of the size that the reader makes, one with fewer candidates than the best that are taken, one with more.
-    pictures = [read_picture(tiny / "images/0.png"), read_picture(tiny / "images/1.png")[:50]]
+    images = [read_array(tiny / "images/0.png"), read_array(tiny / "images/1.png")[:50]]
     larger = np.random.default_rng(0).random((1, 3, 192, 256), np.float32)
     scale = np.array([[0.5, 0.7]], np.float32)
     with engine(lambda text: None):
         detector = Detector(config, weights)
-        expected = [detector(picture) for picture in pictures]
+        expected = [detector(image) for image in images]
         batch = {"image": larger, "scale_factor": scale, "im_shape": scale}
         with paddle.no_grad():
             rows = detector.trainer.model({n: paddle.to_tensor(v) for n, v in batch.items()})["bbox"].numpy()
@@ -151,8 +151,8 @@ def test_retinanet_as_onnx_finds_what_the_engine_finds(tiny: Path, tmp_path: Pat
         export(config, weights, CATEGORIES, tmp_path / "raw", "onnx", nms=False)
     assert [p.name for p in folder.iterdir()] == ["model.onnx"]
     exported, raw = load_exported(folder), load_exported(tmp_path / "raw")
-    for picture, theirs in zip(pictures, expected, strict=True):
-        assert_same(run_exported(exported, config, picture), theirs)
+    for image, theirs in zip(images, expected, strict=True):
+        assert_same(run_exported(exported, config, image), theirs)
     best = rows[np.argsort(-rows[:, 1], kind="stable")]
     found = exported(larger, scale_factor=scale)
     assert found["counts"].tolist() == [20]
@@ -220,9 +220,9 @@ def test_force_replaces_an_exported_detector_and_nothing_else(tiny: Path, tmp_pa
 
 def test_preparation_reads_rgb_in_the_weights_normalisation(tiny: Path) -> None:
     Configuration.load(CONFIGS / "scenes.yaml", small_overrides(tiny) | BOXES).activate()
-    picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:] = (255, 51, 0)
-    prepared = Preparation()(picture)
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:] = (255, 51, 0)
+    prepared = Preparation()(image)
     expected = (np.array([1, 0.2, 0]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(prepared["image"][0, :, 30, 40], expected, atol=1e-5)
     np.testing.assert_array_equal(prepared["scale_factor"], [[1, 1]])
@@ -235,12 +235,12 @@ def test_the_engine_s_own_reader_prepares_the_same(tiny: Path) -> None:
     dataset = create("EvalDataset")()
     loader = create("EvalReader")(dataset, 0, paddle.io.BatchSampler(dataset, batch_size=1))
     theirs = next(iter(loader))
-    ours = Preparation()(read_picture(tiny / "images/0.png"))
+    ours = Preparation()(read_array(tiny / "images/0.png"))
     np.testing.assert_allclose(ours["image"], theirs["image"].numpy(), atol=1e-6)
     np.testing.assert_array_equal(ours["scale_factor"], theirs["scale_factor"].numpy())
 
 
-def test_outputs_become_objects_inside_the_picture() -> None:
+def test_outputs_become_objects_inside_the_image() -> None:
     rows = [
         [1, 0.4, -5, 2, 20, 30],
         [0, 0.9, 1, 1, 9, 9],
@@ -271,7 +271,7 @@ def test_files_of_finds_read_back(tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
     paths = [tiny / "images/0.png", tmp_path / "a/0.png"]
-    counts = predict_files(lambda picture: found, CATEGORIES, paths, output, threshold=0.5)
+    counts = predict_files(lambda image: found, CATEGORIES, paths, output, threshold=0.5)
     assert counts == {"red": 0, "green": 0, "blue": 2}
     assert {p.name for p in output.iterdir()} == {"0.png", "0_2.png", "predictions.json", "predictions.csv"}
     coco = COCO(str(output / "predictions.json"))
@@ -288,12 +288,12 @@ def test_files_of_finds_read_back(tiny: Path, tmp_path: Path) -> None:
     assert Image.open(output / "0.png").size == (480, 320)  # enlarged, to be legible
 
 
-def test_picture_is_turned_as_its_exif_data_say(tmp_path: Path) -> None:
+def test_image_is_turned_as_its_exif_data_say(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20), "red")
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
-    assert read_picture(tmp_path / "a.jpg").shape == (40, 20, 3)
+    assert read_array(tmp_path / "a.jpg").shape == (40, 20, 3)
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
     with pytest.raises(DataError, match=r"b\.jpg"):
-        read_picture(tmp_path / "b.jpg")
+        read_array(tmp_path / "b.jpg")

@@ -9,7 +9,7 @@ CODE = "from PIL import ImageFile; import cyclemlp.dense.det; print(ImageFile.LO
 
 
 def test_it_leaves_pillow_strict_and_says_nothing() -> None:
-    """PaddleDetection tells Pillow to take pictures that are cut short, and misses trackers aloud."""
+    """PaddleDetection tells Pillow to take images that are cut short, and misses trackers aloud."""
     command = [sys.executable, "-W", "ignore:No ccache", "-c", CODE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("False\n", "")

@@ -80,7 +80,7 @@ def test_run_folder_holds_all_that_a_run_is(run: Path) -> None:
 
 
 def test_resumed_run_goes_on_as_if_it_had_not_stopped(tiny: Path, run: Path, tmp_path: Path) -> None:
-    # Nothing random but the order of the pictures, which an epoch has of itself.
+    # Nothing random but the order of the images, which an epoch has of itself.
     config = boxes_config(tiny, epoch=2, snapshot_epoch=1, log_iter=1)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     start(config, whole, evaluate=False)
@@ -310,8 +310,8 @@ def test_two_checkpoints_and_the_best_stay(tiny: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_fewer_pictures_than_a_step_takes_is_an_error(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 5 pictures with objects, fewer than one step"):
+def test_fewer_images_than_a_step_takes_is_an_error(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 5 images with objects, fewer than one step"):
         start(boxes_config(tiny, **{"TrainReader.batch_size": 9}), tmp_path / "run")
 
 
@@ -357,4 +357,4 @@ def test_evaluation_of_the_best_model_gives_the_logged_figures(tiny: Path, run: 
         figures = Evaluation(config, tmp_path)(detector.trainer, on_batch=lambda: None)
     best = [r for r in read_json_lines(run / "log.jsonl") if r.get("best")][-1]
     assert figures.values["bbox_ap"] == pytest.approx(best["bbox_ap"], abs=1e-6)
-    assert figures.pictures == 6
+    assert figures.images == 6

@@ -15,12 +15,12 @@ IDS = {"red": 3, "green": 7, "blue": 11}
 
 
 def make_tiny_coco(
-    folder: Path, *, pictures: int = 6, size: tuple[int, int] = (96, 64), rle: bool = False
+    folder: Path, *, count: int = 6, size: tuple[int, int] = (96, 64), rle: bool = False
 ) -> Path:
     """Write `images/`, `annotations/train.json` and `annotations/val.json`, which hold the same.
 
     Args:
-        pictures: how many; the last has no object in it.
+        count: how many images; the last has no object in it.
         size: width and height in pixels.
         rle: the masks as run lengths instead of polygons.
     """
@@ -30,9 +30,9 @@ def make_tiny_coco(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     width, height = size
-    for number in range(pictures):
+    for number in range(count):
         pixels = rng.integers(100, 140, (height, width, 3)).astype(np.uint8)
-        for i in range(0 if number == pictures - 1 else 2):
+        for i in range(0 if number == count - 1 else 2):
             name = list(COLOURS)[(number + i) % 3]
             w, h = (int(v) for v in rng.integers(20, 32, 2))
             x, y = i * width // 2 + int(rng.integers(0, width // 2 - w)), int(rng.integers(0, height - h))

@@ -35,12 +35,12 @@ def test_a_backbone_gives_a_list_of_the_maps_it_announces(tmp_path: Path) -> Non
     backbone = build("CycleMLP_Micro", pretrained=str(path), out_indices=[0, 2, 3])
     backbone.eval()
     assert backbone.feat_channels == [32, 128, 192]
-    picture = paddle.randn([1, 3, 53, 78])
-    maps = backbone(picture)
+    image = paddle.randn([1, 3, 53, 78])
+    maps = backbone(image)
     assert isinstance(maps, list)
     same = cyclemlp.create_model("cyclemlp_micro", features_only=True, out_indices=(0, 2, 3), pretrained=path)
     same.eval()
-    for ours, theirs in zip(maps, same(picture), strict=True):
+    for ours, theirs in zip(maps, same(image), strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
@@ -56,10 +56,10 @@ def test_options_reach_the_network() -> None:
         build("CycleMLP_Nano", stepsize=5)
 
 
-def test_semantic_fpn_gives_logits_of_the_picture_s_size_and_uses_every_parameter() -> None:
+def test_semantic_fpn_gives_logits_of_the_image_s_size_and_uses_every_parameter() -> None:
     model = SemanticFPN(5, build("CycleMLP_Nano"), fpn_channels=16, channels=8)
-    picture = paddle.randn([2, 3, 50, 75])  # no multiple of 16
-    (logits,) = model(picture)
+    image = paddle.randn([2, 3, 50, 75])  # no multiple of 16
+    (logits,) = model(image)
     assert tuple(logits.shape) == (2, 5, 50, 75)
     logits.square().mean().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None and not p.stop_gradient] == []

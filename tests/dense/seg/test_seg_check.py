@@ -28,14 +28,14 @@ def data(tmp_path: Path) -> Path:
 def test_good_data_are_counted(data: Path) -> None:
     train, val = check_data(data)
     assert train.errors == val.errors == []
-    assert train.pictures == 4
+    assert train.images == 4
     masks = [np.asarray(Image.open(data / f"labels/{i}.png")) for i in range(4)]
     assert list(train.class_pixels) == [sum(int((m == k).sum()) for m in masks) for k in range(3)]
-    assert list(train.class_pictures) == [4, 4, 4]
+    assert list(train.class_images) == [4, 4, 4]
     assert train.ignored_pixels == sum(int((m == 255).sum()) for m in masks)
     assert train.sizes == {(64, 48): 4}
     assert val.warnings == [
-        f"4 pictures are trained on too, such as {data}/images/0.png: the evaluation will flatter"
+        f"4 images are trained on too, such as {data}/images/0.png: the evaluation will flatter"
     ]
 
 
@@ -53,7 +53,7 @@ def test_every_mistake_is_named_with_its_line(data: Path) -> None:
         "images/1.png labels/colour.png\n"
         "images/2.png labels/seven.png\n"
         "\n"
-        "images/my picture.png labels/0.png\n"
+        "images/my image.png labels/0.png\n"
         "images/3.png\n"
         "images/3.png labels/none.png\n"
         "images/0.png labels/0.png\n"
@@ -64,33 +64,33 @@ def test_every_mistake_is_named_with_its_line(data: Path) -> None:
     for line, words in (
         (2, f"{data}/images/gone.png does not exist"),
         (2, f"{data}/labels/gone.png does not exist"),
-        (3, f"the picture '{data}/images/bad.jpg' cannot be decoded"),
+        (3, f"the image '{data}/images/bad.jpg' cannot be decoded"),
         (4, f"{data}/images/1.png is 64×48 pixels (width×height), its mask {data}/labels/small.png 64×40"),
         (5, f"{data}/labels/colour.png is an image of mode RGB, in the colours"),
         (6, f"{data}/labels/seven.png has labels 7 (3072 pixels); expected 0 to 2, or 255"),
         (7, "is blank"),
-        (8, "'images/my picture.png labels/0.png' has 3 parts; expected `picture mask`; are there spaces"),
+        (8, "'images/my image.png labels/0.png' has 3 parts; expected `image mask`; are there spaces"),
         (9, "'images/3.png' has 1 parts"),
     ):
         assert f"{source}:{line}: {words}" in found
     assert len(train.errors) == 9
     assert f"{source}:10: {data}/labels/none.png has no pixel that counts" in train.warnings
     assert f"{source}:11: {data}/images/0.png was named before" in train.warnings
-    assert train.pictures == 3
+    assert train.images == 3
 
 
 def test_classes_without_a_pixel_are_warned_of(data: Path) -> None:
     for i in range(4):
         Image.new("L", (64, 48)).save(data / f"labels/{i}.png")
     train, _ = check_data(data)
-    assert train.warnings == [f"{data}/train.txt: no picture has a pixel of square, bar"]
+    assert train.warnings == [f"{data}/train.txt: no image has a pixel of square, bar"]
 
 
 def test_a_turned_photograph_is_compared_as_the_engine_turns_it(data: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
-    with Image.open(data / "images/0.png") as picture:
-        picture.save(data / "images/0.jpg", exif=exif)
+    with Image.open(data / "images/0.png") as image:
+        image.save(data / "images/0.jpg", exif=exif)
     (data / "train.txt").write_text("images/0.jpg labels/0.png\n")
     train, _ = check_data(data)
     assert len(train.errors) == 1

@@ -46,9 +46,9 @@ def test_it_builds_and_learns_and_has_the_parameters_that_it_says(name: str) -> 
     build = Builder(config)
     model = build.model
     model.train()
-    picture = paddle.randn([2, 3, 64, 64])
+    image = paddle.randn([2, 3, 64, 64])
     label = paddle.randint(0, config.num_classes, [2, 64, 64])
-    logits = model(picture)
+    logits = model(image)
     assert tuple(logits[0].shape) == (2, config.num_classes, 64, 64)
     engine = importlib.import_module("paddleseg.core.train")
     loss = paddle.add_n(engine.loss_computation(logits, label, None, build.loss))
@@ -108,7 +108,7 @@ def test_semantic_fpn_is_set_as_in_the_paper(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_pictures_are_normalised_as_the_weights_were_trained(name: str) -> None:
+def test_images_are_normalised_as_the_weights_were_trained(name: str) -> None:
     weights = cyclemlp.create_model("cyclemlp_nano").metadata.preprocessing
     config = open_config(ROOT / f"configs/seg/{name}.yaml")
     for dataset in (config.train_dataset_cfg, config.val_dataset_cfg):

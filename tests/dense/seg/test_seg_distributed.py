@@ -29,7 +29,7 @@ def test_two_processes_train_one_model_and_share_its_evaluation(tmp_path: Path) 
         timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 pictures to train on, 4 to evaluate on; 4 steps of 4" in done.stdout
+    assert "4 images to train on, 4 to evaluate on; 4 steps of 4" in done.stdout
     records = read_json_lines(tmp_path / "run/log.jsonl")
     assert [r["event"] for r in records] == [
         *("start", "step", "step", "evaluation", "step", "step", "evaluation", "end")

@@ -47,7 +47,7 @@ def logits(config: SegConfig, weights: Path, images: np.ndarray) -> np.ndarray:
         return model(paddle.to_tensor(images))[0].numpy()
 
 
-def pictures(*shape: int) -> np.ndarray:
+def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(8).standard_normal(shape, dtype=np.float32)
 
 
@@ -62,7 +62,7 @@ def test_logits_at_sizes_that_no_stride_divides(
     assert difference < 1e-4
     model = load_exported(tmp_path / "exported")
     for shape in ((1, 3, 61, 83), (3, 3, 48, 32)):
-        images = pictures(*shape)
+        images = random_images(*shape)
         found = model(images)["logits"]
         np.testing.assert_allclose(found, logits(config, weights, images), atol=1e-4)
     facts = model.metadata
@@ -88,7 +88,7 @@ def test_logits_at_sizes_that_no_stride_divides(
 def test_other_results(case: tuple[SegConfig, Path], tmp_path: Path, result: str) -> None:
     config, weights = case
     export(config, weights, tmp_path / "exported", "paddle", result=result, say=[].append)
-    images = pictures(2, 3, 50, 60)
+    images = random_images(2, 3, 50, 60)
     found = load_exported(tmp_path / "exported")(images)[result]
     expected = logits(config, weights, images)
     if result == "argmax":
@@ -102,7 +102,7 @@ def test_other_results(case: tuple[SegConfig, Path], tmp_path: Path, result: str
 @pytest.mark.heavy
 def test_a_head_that_pools_to_a_grid(tmp_path: Path) -> None:
     config, weights = trained(tmp_path, UPERNET)
-    images = pictures(2, 3, 96, 192)
+    images = random_images(2, 3, 96, 192)
     export(config, weights, tmp_path / "onnx", "onnx", size=(96, 192), say=[].append)
     expected = logits(config, weights, images)
     np.testing.assert_allclose(load_exported(tmp_path / "onnx")(images)["logits"], expected, atol=1e-4)
@@ -116,7 +116,7 @@ def test_what_onnx_cannot_do_is_said_before_it_is_tried(tmp_path: Path) -> None:
         ExportError, match=r"UPerNet pools to a fixed grid .* give it with --size HEIGHT WIDTH"
     ):
         export(config, weights, tmp_path / "onnx", "onnx", say=[].append)
-    with pytest.raises(ExportError, match="pools maps of 5×6 to 2×2 for pictures of 80×96"):
+    with pytest.raises(ExportError, match="pools maps of 5×6 to 2×2 for images of 80×96"):
         export(config, weights, tmp_path / "onnx", "onnx", size=(80, 96), say=[].append)
     with pytest.raises(ConfigError, match="result is 'masks'; known are logits, softmax, argmax"):
         export(config, weights, tmp_path / "onnx", "onnx", result="masks", say=[].append)

@@ -35,7 +35,7 @@ def predictor(config: SegConfig, weights: Path, how: Inference | None = None) ->
     return Predictor(config, weights, how or Inference(), say=[].append)
 
 
-def picture(config: SegConfig, index: int) -> Path:
+def image(config: SegConfig, index: int) -> Path:
     return Path(config.val_dataset_cfg["dataset_root"]) / f"images/{index}.png"
 
 
@@ -53,8 +53,8 @@ def test_evaluation_counts_what_prediction_gives(config: SegConfig, weights: Pat
     predict = predictor(config, weights, how)
     matrix = np.zeros((3, 3), np.int64)  # [true, predicted]
     for i in range(3):
-        label = np.asarray(Image.open(picture(config, i).parents[1] / f"labels/{i}.png")).astype(int)
-        mask = predict(picture(config, i))
+        label = np.asarray(Image.open(image(config, i).parents[1] / f"labels/{i}.png")).astype(int)
+        mask = predict(image(config, i))
         counted = label != 255
         np.add.at(matrix, (label[counted], mask[counted]), 1)
     right = np.diag(matrix)
@@ -65,13 +65,13 @@ def test_evaluation_counts_what_prediction_gives(config: SegConfig, weights: Pat
     assert found.mean_iou == pytest.approx(iou.mean())
     assert found.pixel_accuracy == pytest.approx(right.sum() / matrix.sum())
     assert list(found.class_pixels) == list(matrix.sum(1))
-    assert found.pictures == 3
+    assert found.images == 3
     assert found.absent == []
     assert [row["name"] for row in found.to_dict(CLASSES)["classes"]] == CLASSES
 
 
-def test_a_window_larger_than_the_picture_changes_nothing(config: SegConfig, weights: Path) -> None:
-    path = picture(config, 0)
+def test_a_window_larger_than_the_image_changes_nothing(config: SegConfig, weights: Path) -> None:
+    path = image(config, 0)
     whole = predictor(config, weights)(path)
     np.testing.assert_array_equal(predictor(config, weights, Inference(window=(512, 512)))(path), whole)
     small = predictor(config, weights, Inference(window=(32, 32)))(path)
@@ -79,7 +79,7 @@ def test_a_window_larger_than_the_picture_changes_nothing(config: SegConfig, wei
     assert (small != whole).any()
 
 
-def test_pictures_of_other_sizes_and_kinds(config: SegConfig, weights: Path, tmp_path: Path) -> None:
+def test_images_of_other_sizes_and_kinds(config: SegConfig, weights: Path, tmp_path: Path) -> None:
     predict = predictor(config, weights, Inference(window=(64, 64)))
     draw = np.random.default_rng(2)
     for name, size in (("tall.jpg", (171, 50, 3)), ("grey.png", (40, 33)), ("alpha.png", (50, 40, 4))):
@@ -95,8 +95,8 @@ def test_pictures_of_other_sizes_and_kinds(config: SegConfig, weights: Path, tmp
 
 
 def test_what_cannot_be_used_is_named(config: SegConfig, weights: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"text\.png' is not a picture"):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(DataError, match=r"text\.png' is not an image"):
         predictor(config, weights)(tmp_path / "text.png")
     other = open_config(config.path, {"model.channels": 8})
     with pytest.raises(WeightsError, match="does not fit the model"):

@@ -101,7 +101,7 @@ def test_paddleseg_is_left_as_it_was(finished: tuple[Path, SegResult]) -> None:
 
 
 def test_a_resumed_run_ends_as_one_that_was_not_stopped(config_path: Path, tmp_path: Path) -> None:
-    # Every step sees all four pictures, so that their order, which begins anew, changes rounding only.
+    # Every step sees all four images, so that their order, which begins anew, changes rounding only.
     settings = {"iters": 6, "run.save_interval": 3, "optimizer.epsilon": 1e-3}
     run(config_path, tmp_path / "whole", settings, evaluate=False)
     run(
@@ -177,8 +177,8 @@ def test_ctrl_c_saves(config_path: Path, tmp_path: Path) -> None:
     assert events(tmp_path / "run", "end")[0]["reason"] == "signal"
 
 
-def test_too_few_pictures_for_a_step(config_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a step takes 5 pictures and there are 4: lower batch_size"):
+def test_too_few_images_for_a_step(config_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a step takes 5 images and there are 4: lower batch_size"):
         run(config_path, tmp_path / "run", {"batch_size": 5})
 
 

@@ -1,4 +1,4 @@
-"""Arms of an experiment: what is drawn is what was measured."""
+"""Variants of an experiment: what is drawn is what was measured."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ import numpy as np
 import pytest
 
 from cyclemlp.errors import DataError
-from cyclemlp.report import arms_plot
-from cyclemlp.report.arms_plot import Arm, plot_arms
+from cyclemlp.report import variants_plot
+from cyclemlp.report.variants_plot import Variant, plot_variants
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures as they are saved, so that a test can read what stands in them."""
     figures = []
-    save = arms_plot._save
-    monkeypatch.setattr(arms_plot, "_save", lambda figure, path: figures.append(figure) or save(figure, path))
+    save = variants_plot._save
+    monkeypatch.setattr(
+        variants_plot, "_save", lambda figure, path: figures.append(figure) or save(figure, path)
+    )
     return figures
 
 
 def test_every_run_the_means_and_their_intervals(drawn, tmp_path):
     panels = {
         "Branches": {
-            "two": Arm([80.0, 82.0, 84.0], 82.0, 5.0),
-            "three": Arm([90.0, 91.0, 92.0], 91.0, 2.5, marked=True),
+            "two": Variant([80.0, 82.0, 84.0], 82.0, 5.0),
+            "three": Variant([90.0, 91.0, 92.0], 91.0, 2.5, marked=True),
         },
-        "Steps": {"7": Arm([70.0], 70.0, math.nan)},
+        "Steps": {"7": Variant([70.0], 70.0, math.nan)},
     }
-    path = plot_arms(panels, tmp_path / "arms.png", title="5 pictures", label="top-1, %")
+    path = plot_variants(panels, tmp_path / "variants.png", title="5 images", label="top-1, %")
     assert path.read_bytes().startswith(b"\x89PNG")
     left, right = drawn[0].axes
     assert [axes.get_title(loc="left") for axes in (left, right)] == ["Branches", "Steps"]
@@ -45,5 +47,5 @@ def test_every_run_the_means_and_their_intervals(drawn, tmp_path):
 
 
 def test_nothing_to_draw(tmp_path):
-    with pytest.raises(DataError, match="no arm to draw"):
-        plot_arms({"Branches": {}}, tmp_path / "arms.png", title="", label="")
+    with pytest.raises(DataError, match="no variant to draw"):
+        plot_variants({"Branches": {}}, tmp_path / "variants.png", title="", label="")

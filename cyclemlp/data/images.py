@@ -1,8 +1,8 @@
-"""Opening one picture file, decoding it or a part of it, and its conversion to the channels that a network takes.
+"""Opening one image file, decoding it or a part of it, and its conversion to the channels that a network takes.
 
 Pillow decodes everything. Where `simplejpeg` is installed (the extra `fast`), it decodes the usual JPEG files, to the
 same pixels in less time: both are libjpeg-turbo, and files in whose decoding its versions might differ, or which it
-finds fault with, are left to Pillow. (Of a JPEG that is cut below a crop it cannot tell faults inside the picture;
+finds fault with, are left to Pillow. (Of a JPEG that is cut below a crop it cannot tell faults inside the image;
 Pillow passes over those too.)
 """
 
@@ -71,7 +71,7 @@ FORMATS = tuple(
     )
 ) + (() if pi_heif is None else ("HEIF",))
 FORMAT_WORDS = "JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, MPO, PNM and HEIC"
-#: What is taken for a picture in folders, in any case of letters.
+#: What is taken for an image in folders, in any case of letters.
 EXTENSIONS = frozenset(
     {
         *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpeg", ".jpg"),
@@ -82,10 +82,10 @@ EXTENSIONS = frozenset(
 BRANDS = {
     **dict.fromkeys(
         (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
-        "a HEIC picture, which needs the extra `heic`: pip install 'paddle-cyclemlp[heic]', or save it as JPEG",
+        "a HEIC image, which needs the extra `heic`: pip install 'paddle-cyclemlp[heic]', or save it as JPEG",
     ),
     **dict.fromkeys(
-        (b"avif", b"avis"), "an AVIF picture, which needs Pillow 11.3 or later, or save it as JPEG"
+        (b"avif", b"avis"), "an AVIF image, which needs Pillow 11.3 or later, or save it as JPEG"
     ),
 }
 MODE_OF_CHANNELS = {1: "L", 3: "RGB"}
@@ -118,34 +118,34 @@ PLAIN_JPEGS = {
 }
 
 
-class UnknownPictureError(DataError):
-    """A file that is not a picture, or of no format that may be read."""
+class UnknownImageError(DataError):
+    """A file that is not an image, or of no format that may be read."""
 
 
-class HugePictureError(DataError):
-    """A picture with so many pixels that it may be a decompression bomb."""
+class HugeImageError(DataError):
+    """An image with so many pixels that it may be a decompression bomb."""
 
 
-def open_image(file: str | os.PathLike[str] | BinaryIO, formats: Sequence[str] | None = None) -> Image.Image:
-    """`PIL.Image.open` for the formats that may be read; every picture, mask and figure is opened here.
+def pil_open(file: str | os.PathLike[str] | BinaryIO, formats: Sequence[str] | None = None) -> Image.Image:
+    """`PIL.Image.open` for the formats that may be read; every image, mask and figure is opened here.
 
     Args:
         file: a path, or an open file.
         formats: fewer than `FORMATS`.
 
     Raises:
-        OSError, ValueError, SyntaxError …: Pillow's; `PictureFile` makes them a DataError.
+        OSError, ValueError, SyntaxError …: Pillow's; `EncodedImage` makes them a DataError.
     """
     return Image.open(file, formats=FORMATS if formats is None else formats)
 
 
-def open_picture(path: Path, location: str) -> Image.Image:
-    """Decode a whole picture, in its own mode; arguments and errors are `PictureFile`'s."""
-    return PictureFile(path, location).decode()
+def decode_image(path: Path, location: str) -> Image.Image:
+    """Decode a whole image, in its own mode; arguments and errors are `EncodedImage`'s."""
+    return EncodedImage(path, location).decode()
 
 
-class PictureFile:
-    """A picture file whose header was read, to be decoded whole or in part.
+class EncodedImage:
+    """An image file whose header was read, to be decoded whole or in part.
 
     Pixels are those of the file: an orientation noted in its EXIF data is not applied, but see `upright`.
 
@@ -159,8 +159,8 @@ class PictureFile:
         size: width and height in pixels.
 
     Raises:
-        DataError: here or while decoding: no such file, not a picture (`UnknownPictureError`), truncated, or so large
-            that it may be a decompression bomb (above `PIL.Image.MAX_IMAGE_PIXELS`: `HugePictureError`).
+        DataError: here or while decoding: no such file, not an image (`UnknownImageError`), truncated, or so large
+            that it may be a decompression bomb (above `PIL.Image.MAX_IMAGE_PIXELS`: `HugeImageError`).
     """
 
     def __init__(
@@ -176,13 +176,13 @@ class PictureFile:
         self._opened: Image.Image | None = None  # by Pillow
         if content is None and not path.is_file():
             found = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
-            raise DataError(f"{named(location, path, 'the picture ')} {found}")
+            raise DataError(f"{named(location, path, 'the image ')} {found}")
         if simplejpeg is not None and self._read_plain_jpeg(content):
             return
         if content is None:
             content = self._jpeg
         self._opened = self._guarded(
-            lambda: open_image(path if content is None else io.BytesIO(content), formats)
+            lambda: pil_open(path if content is None else io.BytesIO(content), formats)
         )
         self.size: tuple[int, int] = self._opened.size
 
@@ -194,11 +194,11 @@ class PictureFile:
         jpeg = self._jpeg or b""
         if not any(jpeg.find(word, 0, JPEG_METADATA) >= 0 for word in (b"Exif\0", b"tiff:Orientation")):
             return 1
-        with self._guarded(lambda: open_image(io.BytesIO(jpeg), ["JPEG"])) as image:
+        with self._guarded(lambda: pil_open(io.BytesIO(jpeg), ["JPEG"])) as image:
             return orientation(image)
 
     def decode(self, scale: int = 1) -> Image.Image:
-        """The whole picture, in its own mode.
+        """The whole image, in its own mode.
 
         Args:
             scale: 1, 2, 4 or 8: a JPEG is decoded to 1 / scale of its size, rounded up, in a fraction of the time;
@@ -215,10 +215,10 @@ class PictureFile:
         return image
 
     def part(self, box: Box, channels: int, scale: int = 1) -> np.ndarray:
-        """A part of the picture as greyscale or RGB, see `to_channels`: uint8 [height, width, channels].
+        """A part of the image as greyscale or RGB, see `to_channels`: uint8 [height, width, channels].
 
         Args:
-            box: the part, in pixels of the whole picture.
+            box: the part, in pixels of the whole image.
             channels: 1 or 3.
             scale: 1, 2, 4 or 8: a JPEG's part at 1 / scale of its size, from whole pixels of that size.
         """
@@ -239,7 +239,7 @@ class PictureFile:
             raise DataError(f"{named(self.location, self.path)}: {error}") from error
 
     def upright_part(self, box: Box, channels: int, scale: int = 1) -> np.ndarray:
-        """As `part`, of the picture as `upright` puts it; the box is in pixels of that."""
+        """As `part`, of the image as `upright` puts it; the box is in pixels of that."""
         width, height = self.upright_size
         left, upper, right, lower = box
         # From upright coordinates to the file's.
@@ -258,7 +258,7 @@ class PictureFile:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Width and height, in pixels, of the picture as `upright` puts it."""
+        """Width and height, in pixels, of the image as `upright` puts it."""
         return (self.size[1], self.size[0]) if self.orientation in SIDEWAYS else self.size
 
     @property
@@ -303,7 +303,7 @@ class PictureFile:
             return None  # Pillow's errors say what is wrong
 
     def _decode_plain_jpeg(self, scale: int, rows: int | None = None) -> np.ndarray | None:
-        """uint8 [H, W, 3] or [H, W, 1], perhaps no more than `rows` of the whole picture, at the scale; None if it is
+        """uint8 [H, W, 3] or [H, W, 1], perhaps no more than `rows` of the whole image, at the scale; None if it is
         for Pillow to decode, or to say what is wrong."""
         if self._colours is None or self._jpeg is None:
             return None
@@ -324,7 +324,7 @@ class PictureFile:
 
     def _decode_by_pillow(self, scale: int) -> Image.Image:
         def decode() -> Image.Image:
-            with self._opened or open_image(io.BytesIO(self._jpeg or b""), ["JPEG"]) as image:
+            with self._opened or pil_open(io.BytesIO(self._jpeg or b""), ["JPEG"]) as image:
                 if scale > 1:
                     image.draft(None, (image.width // scale, image.height // scale))
                 image.load()
@@ -342,26 +342,26 @@ class PictureFile:
                 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
                 return work()
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise HugePictureError(
-                f"{named(location, path, 'the picture ')} is too large ({error}); if you trust it, make it smaller "
+            raise HugeImageError(
+                f"{named(location, path, 'the image ')} is too large ({error}); if you trust it, make it smaller "
                 "first"
             ) from error
         except Image.UnidentifiedImageError as error:
-            why = BRANDS.get(self._brand(), f"not a picture that can be read; the formats are {FORMAT_WORDS}")
-            raise UnknownPictureError(f"{named(location, path)} is {why}") from error
+            why = BRANDS.get(self._brand(), f"not an image that can be read; the formats are {FORMAT_WORDS}")
+            raise UnknownImageError(f"{named(location, path)} is {why}") from error
         except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
-            raise DataError(f"{named(location, path, 'the picture ')} cannot be decoded: {error}") from error
+            raise DataError(f"{named(location, path, 'the image ')} cannot be decoded: {error}") from error
 
 
 def named(location: str, path: str | os.PathLike[str], noun: str = "") -> str:
-    """The beginning of a message about a picture: its place, and its file where the place does not say it already."""
+    """The beginning of a message about an image: its place, and its file where the place does not say it already."""
     path = os.fspath(path)
     return f"{noun}{path!r}" if location == path else f"{location}: {noun}{path!r}"
 
 
 @dataclass(frozen=True)
-class DecodedPicture:
-    """A picture that is decoded already, in the place of a `PictureFile`.
+class DecodedImage:
+    """An image that is decoded already, in the place of a `EncodedImage`.
 
     Attributes:
         image: in any mode, perhaps with EXIF data.
@@ -376,7 +376,7 @@ class DecodedPicture:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """The same of the picture as `upright` puts it."""
+        """The same of the image as `upright` puts it."""
         width, height = self.image.size
         return (height, width) if orientation(self.image) in SIDEWAYS else (width, height)
 
@@ -386,7 +386,7 @@ class DecodedPicture:
 
 
 def cut_jpeg(jpeg: bytes, rows: int) -> tuple[bytes, int] | None:
-    """The same picture without its lower part, which a decoder then spares itself, and its height.
+    """The same image without its lower part, which a decoder then spares itself, and its height.
 
     The header says a smaller height, so that decoding ends there. Blocks are up to 16 rows high, and a row's colours
     are interpolated from the next block's: so up to 16 rows more than asked are left, and those asked for are the
@@ -397,7 +397,7 @@ def cut_jpeg(jpeg: bytes, rows: int) -> tuple[bytes, int] | None:
         rows: how many are wanted.
 
     Returns:
-        None where it cannot be done: a progressive picture, or one in several scans, where every scan goes over all
+        None where it cannot be done: a progressive image, or one in several scans, where every scan goes over all
         rows; one with any marker before that of its end, so that no damaged file is taken for a cut one; or where it
         spares nothing.
     """
@@ -420,7 +420,7 @@ def cut_jpeg(jpeg: bytes, rows: int) -> tuple[bytes, int] | None:
 
 
 def orientation(image: Image.Image) -> int:
-    """How a picture is stored, by its EXIF data: from 1 (upright) to 8; 1 where they do not say, or nonsense.
+    """How an image is stored, by its EXIF data: from 1 (upright) to 8; 1 where they do not say, or nonsense.
 
     Of TIFF and HEIC it is always 1: there the orientation belongs to the format, and decoding applies it.
     """
@@ -434,7 +434,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned and mirrored as its EXIF data say."""
+    """The image turned and mirrored as its EXIF data say."""
     turn = TURNS.get(orientation(image))
     if turn is None:
         return image
@@ -446,7 +446,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 class _PixelsError(DataError):
-    """A picture whose numbers nobody can read; does not say yet which picture."""
+    """An image whose numbers nobody can read; does not say yet which image."""
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -455,12 +455,12 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     Transparency is dropped, as torchvision's loader does. 16-bit greyscale keeps its upper 8 bits.
 
     Raises:
-        DataError: a picture of 32-bit or floating-point numbers, whose range nobody knows, or of 16-bit numbers that
+        DataError: an image of 32-bit or floating-point numbers, whose range nobody knows, or of 16-bit numbers that
             would all become 0; of a mode that Pillow cannot convert.
         ConfigError: `channels` is neither 1 nor 3.
     """
     if channels not in MODE_OF_CHANNELS:
-        raise ConfigError(f"pictures are read with 1 channel (greyscale) or 3 (RGB), not {channels}")
+        raise ConfigError(f"images are read with 1 channel (greyscale) or 3 (RGB), not {channels}")
     mode = MODE_OF_CHANNELS[channels]
     if image.mode == mode:
         return image

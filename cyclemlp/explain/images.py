@@ -1,4 +1,4 @@
-"""Pictures to explain a network with: as it gets them, and as they are shown."""
+"""Images to explain a network with: as it gets them, and as they are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cyclemlp.preprocessing import Preprocessing
 
 
 class Shown(NamedTuple):
-    """One picture.
+    """One image.
 
     Attributes:
         name: what its source calls it.
@@ -32,10 +32,10 @@ class Shown(NamedTuple):
     image: np.ndarray
 
 
-def read_pictures(
+def read_images(
     source: Source, preprocessing: Preprocessing, count: int, *, whole: bool = False
 ) -> Iterator[Shown]:
-    """Some pictures of a source, taken at equal distances from its first to its last.
+    """Some images of a source, taken at equal distances from its first to its last.
 
     Args:
         source: any of `cyclemlp.data`.
@@ -44,7 +44,7 @@ def read_pictures(
         whole: not the centre, but all of the image, resized so that the network's input just fits in.
 
     Raises:
-        DataError: a picture that cannot be read or resized; it says which.
+        DataError: an image that cannot be read or resized; it says which.
     """
     spaced = np.linspace(0, len(source) - 1, min(count, len(source)))
     for index in np.unique(spaced.round()).astype(int):
@@ -59,7 +59,7 @@ def _read(source: Source, index: int, preprocessing: Preprocessing, whole: bool)
             if whole
             else evaluation_transform(preprocessing).begin(sample.image).pixels
         )
-    except DataError as error:  # a transform does not know the picture's place
+    except DataError as error:  # a transform does not know the image's place
         raise DataError(f"{source.location(index)}: {error}") from error
     image = Finish(preprocessing)(pixels[None], [Left()])[0]
     true = None if source.classes is None or sample.label is None else source.classes[sample.label]
@@ -72,8 +72,8 @@ def _whole(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     return as_array(resize_to_cover(image, preprocessing.input_size, filter))
 
 
-def batches(pictures: Iterable[Shown], size: int = 16) -> Iterator[np.ndarray]:
-    """float32 [B, C, H, W], `size` pictures each and the rest; the pictures must be of one size."""
-    images = (picture.image for picture in pictures)
+def batches(shown: Iterable[Shown], size: int = 16) -> Iterator[np.ndarray]:
+    """float32 [B, C, H, W], `size` images each and the rest; the images must be of one size."""
+    images = (one.image for one in shown)
     while batch := list(islice(images, size)):
         yield np.stack(batch)

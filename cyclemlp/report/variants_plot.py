@@ -1,4 +1,4 @@
-"""An experiment's arms side by side: every run, their mean, and how sure it is."""
+"""An experiment's variants side by side: every run, their mean, and how sure it is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cyclemlp.report.plots import BLUE, GREY, ORANGE, _figure, _save, _style
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One arm of an experiment.
+class Variant:
+    """One variant of an experiment.
 
     Attributes:
         values: of its runs, in the order of the seeds.
@@ -30,43 +30,43 @@ class Arm:
     marked: bool = False
 
 
-def plot_arms(
-    panels: Mapping[str, Mapping[str, Arm]], path: str | os.PathLike[str], *, title: str, label: str
+def plot_variants(
+    panels: Mapping[str, Mapping[str, Variant]], path: str | os.PathLike[str], *, title: str, label: str
 ) -> Path:
-    """A panel for each comparison: an arm a column, its runs as dots, mean and interval beside them.
+    """A panel for each comparison: a variant a column, its runs as dots, mean and interval beside them.
 
     Args:
-        panels: title → name of the arm under its column → arm.
+        panels: title → name of the variant under its column → variant.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
         title: of the whole.
         label: what the values are, with their unit.
 
     Raises:
-        DataError: no arm.
+        DataError: no variant.
         MissingDependencyError: matplotlib is not installed.
     """
     if not any(panels.values()):
-        raise DataError("no arm to draw: nothing was run")
+        raise DataError("no variant to draw: nothing was run")
     with _style():
         figure = _figure(1.6 + 1.25 * sum(map(len, panels.values())), 3.8)
-        ratios = [max(len(arms), 1) for arms in panels.values()]
+        ratios = [max(len(variants), 1) for variants in panels.values()]
         axes_of = np.ravel(figure.subplots(1, len(panels), sharey=True, width_ratios=ratios))
-        for axes, (name, arms) in zip(axes_of, panels.items(), strict=True):
-            for column, arm in enumerate(arms.values()):
+        for axes, (name, variants) in zip(axes_of, panels.items(), strict=True):
+            for column, variant in enumerate(variants.values()):
                 # Spread a little, so that equal values are seen to be several.
-                spread = np.linspace(-0.06, 0.06, len(arm.values)) if len(arm.values) > 1 else [0.0]
-                axes.plot(column - 0.12 + np.asarray(spread), arm.values, ".", color=GREY, markersize=7)
+                spread = np.linspace(-0.06, 0.06, len(variant.values)) if len(variant.values) > 1 else [0.0]
+                axes.plot(column - 0.12 + np.asarray(spread), variant.values, ".", color=GREY, markersize=7)
                 axes.errorbar(
                     column + 0.12,
-                    arm.mean,
-                    None if math.isnan(arm.half) else arm.half,
-                    fmt="D" if arm.marked else "o",
-                    color=ORANGE if arm.marked else BLUE,
+                    variant.mean,
+                    None if math.isnan(variant.half) else variant.half,
+                    fmt="D" if variant.marked else "o",
+                    color=ORANGE if variant.marked else BLUE,
                     markersize=6,
                     capsize=4,
                 )
-            axes.set_xticks(range(len(arms)), list(arms))
-            axes.set_xlim(-0.6, max(len(arms), 1) - 0.4)
+            axes.set_xticks(range(len(variants)), list(variants))
+            axes.set_xlim(-0.6, max(len(variants), 1) - 0.4)
             axes.grid(visible=False, axis="x")
             axes.set_title(name)
         axes_of[0].set_ylabel(label)
