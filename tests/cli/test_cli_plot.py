@@ -43,7 +43,7 @@ def test_one_run_is_drawn_in_its_folder(tmp_path, drawn, capsys):
     assert drawn[0].get_suptitle() == "digits"
 
 
-def test_several_runs_share_a_image(tmp_path, drawn, monkeypatch):
+def test_several_runs_share_an_image(tmp_path, drawn, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = (
         write_run(tmp_path / "a", [3.0, 2.0]),

@@ -390,7 +390,7 @@ def test_erasing_several_rectangles_shares_the_area():
     assert np.mean(numbers) < np.mean(single)  # they may overlap
 
 
-def test_erasing_leaves_a_image_without_room_alone():
+def test_erasing_leaves_an_image_without_room_alone():
     assert not erased(size=(1, 1, 1), seeds=20)
 
 

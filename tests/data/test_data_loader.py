@@ -84,7 +84,7 @@ def test_epochs_and_seeds_differ_and_each_has_every_image(digits):
         assert (np.abs(first - second).max(axis=(1, 2, 3)) > 0).mean() > 0.95
 
 
-def test_a_image_is_the_same_whatever_the_batch_size_and_order(digits):
+def test_an_image_is_the_same_whatever_the_batch_size_and_order(digits):
     big = read(build_loader(digits, TRAINING, batch_size=100, shuffle=True, seed=1), 2)
     small = read(build_loader(digits, TRAINING, batch_size=7, shuffle=False, seed=1), 2)
     assert same([part[np.argsort(big[2])] for part in big], small)

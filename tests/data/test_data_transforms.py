@@ -96,7 +96,7 @@ def test_center_crop_of_a_smaller_image_adds_black():
     assert cropped[0].tolist() == [0, 200, 200, 200, 0, 0]
 
 
-def test_a_thread_of_a_image_is_refused(monkeypatch):
+def test_a_thread_of_an_image_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     with pytest.raises(DataError, match=r"5×400 pixels; resized to cover 36×36 it would have 103,680"):
         evaluation_transform(Preprocessing(input_size=32))(Image.new("RGB", (5, 400)))

@@ -207,6 +207,6 @@ def test_the_parts_of_several_processes_are_the_whole(greys, ranks):
         np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
 
 
-def test_no_process_with_a_image_is_an_error():
+def test_no_process_with_an_image_is_an_error():
     with pytest.raises(DataError, match="no image to evaluate"):
         merge_results([None, None])

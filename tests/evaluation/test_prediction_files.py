@@ -87,7 +87,7 @@ def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
     assert os.fsencode(values["predictions"][0]["image"]) == b"\xff.png"
 
 
-def test_evaluation_csv_has_a_line_a_image(tmp_path):
+def test_evaluation_csv_has_a_line_an_image(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("L", (3, 3)).save(tmp_path / name)
     source = ImageFiles([tmp_path / "a.png", tmp_path / "b.png"])

@@ -61,7 +61,7 @@ def test_worker_processes_read_ahead_by_themselves(sources):
     assert [prediction.index for prediction in found] == list(range(6))
 
 
-def test_a_image_that_cannot_be_read_ends_it_after_what_came_before(sources):
+def test_an_image_that_cannot_be_read_ends_it_after_what_came_before(sources):
     (sources / "4.png").write_bytes(b"no image")
     predictions = predict(brightest, loader(sources), progress=False)
     assert [next(predictions).index for _ in range(4)] == [0, 1, 2, 3]

@@ -109,7 +109,7 @@ def test_sheet_refuses_lists_that_do_not_match(tmp_path):
         plot_predictions([], [], [], tmp_path / "s.png")
 
 
-def test_a_image_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_an_image_that_cannot_be_written_leaves_the_old_one(tmp_path):
     path = plot_curves(EPOCHS, tmp_path / "curves.png")
     before = path.read_bytes()
     with pytest.raises(TypeError):

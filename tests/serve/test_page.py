@@ -162,7 +162,7 @@ ROWS = "[...document.querySelectorAll('#classes .row')]"
 SHOWN = "!document.getElementById('result').hidden"
 
 
-def test_a_image_is_chosen_and_seen(browser, service, tmp_path):
+def test_an_image_is_chosen_and_seen(browser, service, tmp_path):
     content = image_bytes(2, (480, 360))
     (tmp_path / "patches.png").write_bytes(content)
     answer = service.predict(content)[1]
