@@ -16,14 +16,14 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from drawn import Mean, draw, shown, top1
 
 from cyclemlp.cli.common import open_source
+from cyclemlp.config import parse_assignments
 from cyclemlp.training import Recipe
-from cyclemlp.training.recipe import DistillationPart, parse_assignments
+from cyclemlp.training.distillation import DistillationConfig
 
 CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 #: The student is this much smaller than the recipe's model, which is the teacher's.
@@ -31,10 +31,10 @@ STUDENT = ["model.overrides.embed_dims=[12, 24, 36, 48]", "model.overrides.depth
 
 #: The recipe's defaults, softer answers with more weight (as Hinton et al. advise), and hard ones.
 VARIANTS = {
-    "alone": DistillationPart(),
-    "soft, α 0.5, τ 1": DistillationPart("soft"),
-    "soft, α 0.9, τ 4": DistillationPart("soft", alpha=0.9, tau=4.0),
-    "hard, α 0.5": DistillationPart("hard"),
+    "alone": DistillationConfig(),
+    "soft, α 0.5, τ 1": DistillationConfig(kind="soft"),
+    "soft, α 0.9, τ 4": DistillationConfig(kind="soft", alpha=0.9, tau=4.0),
+    "hard, α 0.5": DistillationConfig(kind="hard"),
 }
 
 
@@ -84,7 +84,7 @@ def main() -> None:
             else:
                 scores["teacher"].append(top1(few, drawn, val_source, teacher))
             for number, (variant, part) in enumerate(VARIANTS.items()):
-                settings = {f"distillation.{key}": value for key, value in asdict(part).items()}
+                settings = {f"distillation.{key}": value for key, value in part.model_dump().items()}
                 if part.kind != "none":
                     settings["distillation.teacher"] = str(teacher)
                 folder = output / f"student_{seed}_{number}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,35 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
         ConfigError: it is no regular file, cannot be read, is larger than `MAX_BYTES`, or `parse_yaml` refuses it; the
             message names file and line.
     """
-    return parse_yaml(read_text(path), str(path))
+    return _load(read_text(path), str(path))[1]
+
+
+def read_yaml_with_lines(path: str | os.PathLike[str]) -> tuple[Any, Lines]:
+    """`read_yaml`, and the lines of the mappings' keys."""
+    node, value = _load(read_text(path), str(path))
+    return value, Lines(node)
+
+
+class Lines:
+    """The lines of a YAML file's keys.
+
+    Args:
+        node: the file's root as PyYAML composed it; None for an empty file.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def place(self, path: Sequence[str]) -> str:
+        """`:12`, the line of the last key of a path that is in the file; empty if none is."""
+        node, place = self._node, ""
+        for name in path:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            found = next((pair for pair in pairs if pair[0].value == name), None)
+            if found is None:
+                break
+            place, node = f":{found[0].start_mark.line + 1}", found[1]
+        return place
 
 
 def check_yaml(path: str | os.PathLike[str]) -> None:
@@ -80,15 +109,17 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: has more than {MAX_BYTES:,} characters, which is no configuration")
-    return _load(text, where, construct=True)
+    return _load(text, where)[1]
 
 
-def _load(text: str, where: str, *, construct: bool) -> Any:
+def _load(text: str, where: str, *, construct: bool = True) -> tuple[Any, Any]:
+    """The root node, and its value."""
     where = printable(where, lines=False)
     lines = text.count("\n") > 0
     try:
         loader = _Loader(text)
-        return loader.get_single_data() if construct else loader.get_single_node() and None
+        node = loader.get_single_node()
+        return node, loader.construct_document(node) if construct and node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}" if mark is not None and lines else where

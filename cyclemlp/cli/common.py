@@ -12,7 +12,6 @@ import math
 import os
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Preprocessing, Size, parse_size
-from cyclemlp.text import json_text, line_of, raw_stream, shown
+from cyclemlp.text import json_text, line_of, raw_stream
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
-    from cyclemlp.data.sources import Files
 
 #: Below this many images, starting worker processes costs more time than they save.
 FEW_IMAGES = 512
@@ -281,90 +279,9 @@ def model_overrides(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: no `=`, or the value is not YAML. Keys and values are judged where the model is made.
     """
-    from cyclemlp.training.recipe import parse_assignments
+    from cyclemlp.config import parse_assignments
 
     return parse_assignments(texts, option="--override")
-
-
-def open_source(
-    data: str | None,
-    list_path: Path | None = None,
-    *,
-    mode: str,
-    num_classes: int | None = None,
-    class_map: str | None = None,
-    names: Sequence[str] | None = None,
-) -> Source:
-    """The images that `--data`, `--list` and `--class-map` select.
-
-    Args:
-        data: "digits", a folder (`./digits` for a folder of that name), or a tar; None with a list for its own folder.
-        list_path: a list file whose names are relative to `data`.
-        mode: "train", "val" or "test"; which part of the data where they have parts, and how a list's lines are read
-            ("test": the whole line is the name).
-        num_classes: labels of a list from this number on are errors; None takes what the data says.
-        class_map: a map's file, or "imagenet".
-        names: class names in class order, for a list whose labels are names.
-
-    Raises:
-        DataError, ConfigError: with what to mend.
-    """
-    from cyclemlp.data import Digits, ListFile, TarListFile, is_tar, open_images
-
-    mapping = open_class_map(class_map)
-    data = data_folder(data, list_path)
-    if data == "digits":
-        for option, value in (("--list", list_path), ("--class-map", class_map)):
-            if value is not None:
-                raise ConfigError(
-                    f"{option} does not go with `--data digits`; a folder of that name is ./digits"
-                )
-        return Digits("train" if mode == "train" else "val")
-    if list_path is not None:
-        listed = TarListFile if is_tar(data) else ListFile
-        source: Files = listed(
-            data, list_path, mode=mode, num_classes=num_classes, class_map=mapping, names=names
-        )
-    else:
-        source = open_images(data, mode, class_map=mapping, num_classes=num_classes)
-    if mapping is not None and names is not None and source.num_classes == len(names):
-        source.classes = list(names)  # the map says which class is which; its words are no other names
-    return source
-
-
-def data_folder(data: str | None, list_path: Path | None) -> str:
-    """`--data`, or else the list's own folder. Raises ConfigError without either."""
-    if data is None and list_path is None:
-        raise ConfigError("no images are named: give --data digits, --data DIR or --list FILE")
-    return str(Path(list_path or "").parent) if data is None else data
-
-
-def open_class_map(name: str | None) -> dict[str, int] | None:
-    """`--class-map`: a file's content, "imagenet" for the built-in one, None for none."""
-    from cyclemlp.data import imagenet_class_map, read_class_map
-
-    if name is None:
-        return None
-    return imagenet_class_map() if name == "imagenet" else read_class_map(name)
-
-
-def open_class_names(name: str | None) -> list[str] | None:
-    """`--classes`: a file's names, "imagenet" for the built-in ones, None for none."""
-    from cyclemlp.data import imagenet_classes, read_class_names
-
-    if name is None:
-        return None
-    if name == "imagenet":
-        return imagenet_classes()
-    names = read_class_names(name)
-    twice = [found for found, count in Counter(names).items() if count > 1]
-    if twice:
-        warnings.warn(
-            f"{name}: {len(twice)} names are those of several classes, which results cannot tell apart: "
-            f"{', '.join(map(shown, twice[:3]))}",
-            stacklevel=2,
-        )
-    return names
 
 
 def choose_workers(workers: int | None, source: Source, device: str | None = None) -> int:
@@ -530,7 +447,7 @@ def model_class_names(model: Any, given: str | None) -> list[str]:
     Raises:
         ConfigError: `--classes` names another number of classes than the model has.
     """
-    from cyclemlp.data import imagenet_classes
+    from cyclemlp.data import imagenet_classes, open_class_names
 
     count = model_class_count(model)
     names = (
@@ -558,7 +475,7 @@ def open_labelled_source(
     Raises:
         DataError: the labels cannot be the model's.
     """
-    from cyclemlp.data import ListFile, pair_classes
+    from cyclemlp.data import ListFile, open_source, pair_classes
 
     count = model_class_count(model)
     own = model.metadata.classes

@@ -160,6 +160,8 @@ def _draw_sheets(
 
 def _open_images(args: argparse.Namespace, a: RecordedEvaluation) -> Source:
     """The images as --data says, else as A's evaluation found them."""
+    from cyclemlp.data import open_source
+
     data, listed, class_map = args.data, args.list, args.class_map
     if data is None and listed is None:
         data, class_map = a.facts.get("data"), a.facts.get("class_map")
@@ -168,4 +170,4 @@ def _open_images(args: argparse.Namespace, a: RecordedEvaluation) -> Source:
         raise ConfigError(
             f"{a.folder / 'eval.json'} does not say where the images are; name them with --data"
         )
-    return common.open_source(data, listed, mode="val", class_map=class_map)
+    return open_source(data, listed, mode="val", class_map=class_map)

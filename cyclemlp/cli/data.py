@@ -15,9 +15,6 @@ from cyclemlp.cli.common import (
     add_class_map_argument,
     add_classes_argument,
     image_size,
-    open_class_map,
-    open_class_names,
-    open_source,
     output_folder,
     plain_warnings,
     print_json,
@@ -203,7 +200,16 @@ def check(args: argparse.Namespace) -> int:
     Raises:
         ConfigError, DataError: the data set cannot be opened.
     """
-    from cyclemlp.data import ImageFolder, check_data, find_imagenet, find_split, is_tar
+    from cyclemlp.data import (
+        ImageFolder,
+        check_data,
+        find_imagenet,
+        find_split,
+        is_tar,
+        open_class_map,
+        open_class_names,
+        open_source,
+    )
 
     names = open_class_names(args.classes)
 

@@ -412,8 +412,8 @@ def _say() -> Callable[[str], None]:
 
 def _config(args: argparse.Namespace, *, epochs: int | None = None) -> Any:
     """The configuration that was named, or that lies beside the weights, with `--set`."""
+    from cyclemlp.config import parse_assignments
     from cyclemlp.dense.det.configuration import CONFIG, Configuration
-    from cyclemlp.training.recipe import parse_assignments
 
     path = args.config
     if path is None:

@@ -179,7 +179,7 @@ def _check_images(args: argparse.Namespace) -> None:
 
 
 def _open_source(args: argparse.Namespace, model: Any) -> Source:
-    from cyclemlp.data import ImageFiles, TarImages, is_tar
+    from cyclemlp.data import ImageFiles, TarImages, is_tar, open_source
 
     if args.images:
         tars = [path for path in args.images if is_tar(path)]
@@ -189,7 +189,7 @@ def _open_source(args: argparse.Namespace, model: Any) -> Source:
             raise ConfigError(f"{tars[0]} is a tar; name it alone, and other images in a run of their own")
         return TarImages(tars[0])
     if args.list and args.list_mode == "test":
-        return common.open_source(args.data, args.list, mode="test")
+        return open_source(args.data, args.list, mode="test")
     return common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
 
 

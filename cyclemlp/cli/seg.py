@@ -22,9 +22,9 @@ from cyclemlp.cli.common import (
     write_text,
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
+from cyclemlp.config import parse_assignments
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import format_table
-from cyclemlp.training.recipe import parse_assignments
 
 if TYPE_CHECKING:
     from cyclemlp.dense.seg.check import PartReport

@@ -158,11 +158,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _open_task(args: argparse.Namespace, folder: Path) -> Task:
+    from cyclemlp.data import open_class_names
     from cyclemlp.deploy import load_exported
     from cyclemlp.predictor.tasks import open_task
 
     model = load_exported(folder, args.runtime, args.precision, args.threads)
-    return open_task(model, common.open_class_names(args.classes))
+    return open_task(model, open_class_names(args.classes))
 
 
 @contextmanager

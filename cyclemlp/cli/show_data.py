@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +12,15 @@ from cyclemlp.cli.common import (
     DATA_HELP,
     add_class_map_argument,
     add_exif_argument,
-    open_class_names,
     plain_warnings,
     whole_number,
 )
-from cyclemlp.cli.train import KEYS, open_sources, resolve_recipe
+from cyclemlp.cli.train import KEYS, resolve_recipe
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from cyclemlp.training.recipe import Recipe
+    from cyclemlp.training import Recipe
 
 EPILOG = f"""
 {DATA_HELP}
@@ -93,17 +91,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(recipe: Recipe, args: argparse.Namespace) -> int:
-    from cyclemlp.data import step_generator
+    from cyclemlp.data import open_class_names, step_generator
     from cyclemlp.report.plots import plot_samples
-    from cyclemlp.training.setup import build_loaders
-    from cyclemlp.training.step import build_mixup
+    from cyclemlp.training.augmentation import build_mixup, build_transform
+    from cyclemlp.training.data import build_loaders, open_sources
 
     names = open_class_names(recipe.data.classes)
-    source, _ = open_sources(recipe, names)
+    source, _ = open_sources(recipe.data, names)
     names = names or source.classes or [str(index) for index in range(source.num_classes or 0)]
     preprocessing, augment = input_of(recipe), recipe.augment
-    loader, _ = build_loaders(recipe, preprocessing, source, None, workers=0)
-    mixup = build_mixup(recipe, len(names))
+    loader, _ = build_loaders(
+        recipe.data,
+        preprocessing,
+        build_transform(augment, preprocessing),
+        source,
+        None,
+        seed=recipe.run.seed,
+        repeats=augment.repeats,
+        workers=0,
+    )
+    mixup = build_mixup(augment, len(names), recipe.loss.label_smoothing)
     epoch, step = args.epoch - 1, args.step - 1
     if step >= len(loader):
         raise ConfigError(f"--step is {args.step}; an epoch has {len(loader)} steps")
@@ -130,14 +137,14 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
 
 
 def input_of(recipe: Recipe) -> Preprocessing:
-    """How training with this recipe prepares images: as `training.setup.build_model` decides it, without a model."""
+    """How training with this recipe prepares images: as `training.model.build_model` decides it, without a model."""
     from cyclemlp import model_info
     from cyclemlp.weights import read_weights
 
     facts = model_info(recipe.model.name, **recipe.model.overrides)["preprocessing"]
     if recipe.model.weights not in (None, "published"):
         facts = read_weights(Path(recipe.model.weights)).metadata.get("preprocessing", facts)
-    return replace(Preprocessing.from_dict(facts), **recipe.data.preprocessing)
+    return recipe.data.preprocessing.applied_to(Preprocessing.from_dict(facts))
 
 
 def to_image(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import shlex
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,27 +17,16 @@ from cyclemlp.cli.common import (
     choose_workers,
     finite_number,
     image_size,
-    message,
     model_overrides,
-    open_class_names,
-    open_source,
     plain_warnings,
     print_json,
     whole_number,
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
-from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report.writers import WRITERS
-from cyclemlp.text import with_lines
-from cyclemlp.training.recipe import Recipe, parse_assignments
 
 if TYPE_CHECKING:
-    from cyclemlp.data import Source
-    from cyclemlp.report import Progress
-    from cyclemlp.training.distributed import World
-
-#: Lines about the images that are printed before training.
-MOST_FINDINGS = 5
+    from cyclemlp.training import Recipe
 
 EPILOG = f"""
 {DATA_HELP}
@@ -233,6 +220,9 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     Raises:
         ConfigError: something unknown or impossible.
     """
+    from cyclemlp.config import parse_assignments
+    from cyclemlp.training import Recipe
+
     path = args.config or _recipe_to_resume(args)
     recipe = Recipe.load(path) if path else Recipe()
     flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
@@ -272,18 +262,19 @@ def _train(
     on_epoch: Callable[..., None] | None,
     command: str,
 ) -> int:
+    from cyclemlp.data import open_class_names
     from cyclemlp.training import train
+    from cyclemlp.training.data import open_sources
     from cyclemlp.training.distributed import join
 
     world = join(args.device)
     choose_device(args.device)
     classes = open_class_names(recipe.data.classes)
-    train_source, val_source = open_sources(recipe, classes)
+    train_source, val_source = open_sources(recipe.data, classes)
 
     say = speaker(args, is_first=world.is_first)
     if val_source is None:
         say("no validation images (--val-data, --val-list): the last model is kept as the best")
-    look_at = None if args.no_check and not args.skip_bad else functools.partial(check_sources, args)
     result = result_or_exit_code(
         "cyclemlp train",
         lambda: train(
@@ -292,15 +283,16 @@ def _train(
             val_source,
             output,
             classes=classes,
-            workers=choose_workers(recipe.data.workers, train_source),
             resume=args.resume,
             force=args.force,
+            workers=choose_workers(recipe.data.workers, train_source),
             show_progress=not args.no_progress,
             command=command,
             writer=args.writer,
             say=say,
             on_epoch=on_epoch,
-            look_at=look_at,
+            check=not args.no_check,
+            skip_bad=args.skip_bad,
         ),
         output,
         go_on=f"go on with: cyclemlp train --resume {shlex.quote(str(output))}",
@@ -317,107 +309,6 @@ def _train(
     else:
         say(f"done; everything is in {output}")
     return 0
-
-
-def open_sources(recipe: Recipe, classes: list[str] | None) -> tuple[Source, Source | None]:
-    """Training and validation images; labels that have no class are errors with their line.
-
-    Raises:
-        ConfigError: no training images are named.
-        DataError: from reading the lists or folders.
-    """
-    data = recipe.data
-    if data.train is None and data.train_list is None:
-        raise ConfigError(
-            "no images are named: give --data digits, --data DIR, --list FILE, or data.train in the recipe"
-        )
-    from cyclemlp.data import find_split
-
-    train_source = open_source(
-        data.train,
-        Path(data.train_list) if data.train_list else None,
-        mode="train",
-        num_classes=len(classes) if classes else data.num_classes,
-        class_map=data.class_map,
-        names=classes,
-    )
-    if data.num_classes not in (None, train_source.num_classes):
-        raise ConfigError(
-            f"data.num_classes is {data.num_classes}, but the images have {train_source.num_classes} classes; "
-            "it is for lists without --classes"
-        )
-    has_parts = (
-        data.train_list is None
-        and data.train is not None
-        and (data.train == "digits" or find_split(data.train) is not None)
-    )
-    if data.val is None and data.val_list is None and not has_parts:
-        return train_source, None
-    names = classes or train_source.classes
-    val_source = open_source(
-        data.val or data.train,
-        Path(data.val_list) if data.val_list else None,
-        mode="val",
-        num_classes=len(names) if names else train_source.num_classes,
-        class_map=data.class_map,
-        names=names,
-    )
-    return train_source, val_source
-
-
-def check_sources(
-    args: argparse.Namespace, train_source: Source, val_source: Source | None, world: World
-) -> tuple[Source, Source | None]:
-    """Look at the images before hours of training; with `--skip-bad` the sources without those that cannot be read.
-
-    The first process looks, at a sample of each part or, with `--skip-bad`, at all of them.
-
-    Raises:
-        DataError: an image cannot be read, in every process.
-    """
-    import numpy as np
-
-    from cyclemlp.data import View, check_data
-    from cyclemlp.data.check import SAMPLE
-    from cyclemlp.report import progress
-
-    sources = {"train": train_source} | ({} if val_source is None else {"val": val_source})
-    bad, error = {part: list[int]() for part in sources}, None
-    if world.is_first:
-        sample = None if args.skip_bad else SAMPLE
-        total = sum(len(s) if sample is None else min(sample, len(s)) for s in sources.values())
-        bar: Progress[Any] = progress(
-            desc="check", total=total, unit="img", leave=False, disable=args.no_progress or total < 2 * SAMPLE
-        )
-        with bar:
-            report = check_data(sources, sample=sample, on_image=bar.update)
-        bad = report.unreadable
-        for finding in [f for f in report.findings if f.kind not in ("unreadable", "one_class")][
-            :MOST_FINDINGS
-        ]:
-            warnings.warn(finding.message, stacklevel=2)
-        unreadable = [finding.message for finding in report.findings if finding.kind == "unreadable"]
-        for text in unreadable if args.skip_bad else []:
-            message(f"cyclemlp train: skipped {text}")
-        if unreadable and args.skip_bad:
-            message(f"cyclemlp train: {len(unreadable):,} of {total:,} images were skipped")
-        elif unreadable:
-            error = with_lines(
-                f"{len(unreadable)} of {total:,} images that were looked at cannot be read; --skip-bad trains without "
-                "such images, `cyclemlp data check` looks at all:",
-                unreadable,
-                MOST_FINDINGS,
-            )
-    bad, error = world.from_first((bad, error))
-    if error is not None:
-        raise DataError(error)
-    for part, indices in bad.items():
-        if indices:
-            kept = np.delete(np.arange(len(sources[part])), indices)
-            if not len(kept):
-                raise DataError(f"none of the {part} images can be read")
-            sources[part] = View(sources[part], indices=kept)
-    return sources["train"], sources.get("val")
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -9,6 +9,7 @@ from cyclemlp.data.imagenet import find_imagenet, open_imagenet, open_images
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.loader import Batch, Failure, Loader, build_loader
 from cyclemlp.data.mixup import Mixup, step_generator
+from cyclemlp.data.opening import data_folder, open_class_map, open_class_names, open_source
 from cyclemlp.data.pairing import View, pair_classes
 from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
 from cyclemlp.data.sources import Sample, Source
@@ -37,14 +38,18 @@ __all__ = [
     "View",
     "build_loader",
     "check_data",
+    "data_folder",
     "evaluation_transform",
     "find_imagenet",
     "find_split",
     "imagenet_class_map",
     "imagenet_classes",
     "is_tar",
+    "open_class_map",
+    "open_class_names",
     "open_imagenet",
     "open_images",
+    "open_source",
     "pair_classes",
     "parse_auto_augment",
     "read_class_map",

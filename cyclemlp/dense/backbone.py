@@ -13,7 +13,7 @@ from cyclemlp.errors import ModelError
 from cyclemlp.kernels import select_kernels
 from cyclemlp.models import describe_model, load_weights, published_weights
 from cyclemlp.network import CycleMLPFeatures
-from cyclemlp.training.freezing import freeze_stages as freeze
+from cyclemlp.training.model import freeze_stages as freeze
 
 #: The variants that both engines know, by the name under which they know them.
 BACKBONES = {

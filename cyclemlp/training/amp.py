@@ -18,13 +18,13 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import paddle
 
+from cyclemlp.config import MAX_COUNT, Config, Field
 from cyclemlp.errors import ConfigError
-from cyclemlp.training.recipe import AmpPart
 
 #: Half precision whatever Paddle thinks: a shift by a one-hot kernel is exact, and a product follows it.
 WHITE = ("conv2d", "depthwise_conv2d", "matmul", "linear_v2")
@@ -44,11 +44,28 @@ BLACK = (
 LEAST_SCALE = 2.0**-14
 
 
+class AmpConfig(Config):
+    """Mixed precision; see `cyclemlp.training.amp`. On a CPU it changes nothing, and a warning says so."""
+
+    dtype: Literal["float16", "bfloat16"] | None = Field(
+        "float16", description="`float16` (with a scaled loss), `bfloat16`, or null for float32 throughout"
+    )
+    init_loss_scaling: float = Field(
+        65536.0, ge=1, le=2.0**64, description="factor of a float16 loss at first"
+    )
+    growth_steps: int = Field(
+        2000,
+        ge=1,
+        le=MAX_COUNT,
+        description="steps without an overflow after which that factor doubles; an overflow halves it",
+    )
+
+
 class MixedPrecision:
     """How a step's forward pass, gradients and update are done in the recipe's precision.
 
     Args:
-        part: of the recipe. `dtype` None computes in float32 throughout.
+        config: `dtype` None computes in float32 throughout.
 
     Attributes:
         dtype: what is really used: "float16", "bfloat16" or None. On a CPU it is None.
@@ -57,11 +74,11 @@ class MixedPrecision:
         ConfigError: the GPU cannot compute in that type.
     """
 
-    def __init__(self, part: AmpPart) -> None:
-        self.dtype = part.dtype
-        if part.dtype is not None and paddle.get_device() == "cpu":
+    def __init__(self, config: AmpConfig) -> None:
+        self.dtype: str | None = config.dtype
+        if config.dtype is not None and paddle.get_device() == "cpu":
             warnings.warn(
-                f"MIXED PRECISION IS OFF: Paddle computes {part.dtype} on GPUs only, and this runs on the CPU. "
+                f"MIXED PRECISION IS OFF: Paddle computes {config.dtype} on GPUs only, and this runs on the CPU. "
                 "Training goes on in float32; `--amp none` says that this is meant",
                 stacklevel=2,
             )
@@ -72,10 +89,10 @@ class MixedPrecision:
         # bfloat16 has float32's range, so its gradients need no scale.
         self._scaler = (
             paddle.amp.GradScaler(
-                init_loss_scaling=part.init_loss_scaling,
+                init_loss_scaling=config.init_loss_scaling,
                 incr_ratio=2.0,
                 decr_ratio=0.5,
-                incr_every_n_steps=part.growth_steps,
+                incr_every_n_steps=config.growth_steps,
                 decr_every_n_nan_or_inf=1,
             )
             if self.dtype == "float16"
@@ -102,11 +119,9 @@ class MixedPrecision:
             halves the scale.
 
         Raises:
-            FloatingPointError: gradients that are infinite or no number, and not for the scale's sake.
+            FloatingPointError: gradients are infinite or no number, and scaling the loss less does not help.
         """
         if self._scaler is None:
-            if not _finite_gradients(optimizer):
-                raise FloatingPointError("the gradients are infinite or no number")
             optimizer.step()
             return True
         before = self.scale
@@ -143,13 +158,6 @@ class MixedPrecision:
         return f"{self.dtype} products, float32 weights" + (
             f", loss scaled by {self.scale:g} at first" if self._scaler else ""
         )
-
-
-def _finite_gradients(optimizer: paddle.optimizer.Optimizer) -> bool:
-    squares = [
-        p.grad.astype("float32").square().sum() for p in optimizer._parameter_list if p.grad is not None
-    ]
-    return bool(np.isfinite(float(paddle.add_n(squares)))) if squares else True
 
 
 @contextlib.contextmanager

@@ -8,20 +8,39 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import paddle
 from paddle import nn
 
+from cyclemlp.config import Config, Field, Share, Text
 from cyclemlp.errors import ConfigError
 from cyclemlp.teachers import create_teacher
 from cyclemlp.training.losses import SoftTargetCrossEntropy
-from cyclemlp.training.recipe import DistillationPart
 
 #: From images [B, C, H, W] to logits [B, K].
 Answer = Callable[[paddle.Tensor], paddle.Tensor]
 #: From images, the student's logits and the targets to a scalar: how the training loop calls its loss.
 Loss = Callable[[paddle.Tensor, paddle.Tensor, paddle.Tensor], paddle.Tensor]
+
+
+class DistillationConfig(Config):
+    """Whether the student also learns from a teacher's answers."""
+
+    kind: Literal["none", "soft", "hard"] = Field(
+        "none", description="`soft` (the teacher's probabilities) or `hard` (its most probable class)"
+    )
+    teacher: Text = Field(
+        "regnetx_4gf",
+        description="one of `cyclemlp.teachers.list_teachers()`, or a run's folder or file of ours",
+    )
+    weights: Text | None = Field(
+        None,
+        description="the teacher's weight file, or `published` for a CycleMLP of the paper; null only if "
+        "`distillation.teacher` is a folder or file",
+    )
+    alpha: Share = Field(0.5, description="the teacher's share of the loss")
+    tau: float = Field(1.0, gt=0, description="temperature of both softmaxes; only for `soft`")
 
 
 class DistillationLoss(nn.Layer):
@@ -104,7 +123,7 @@ class DistillationLoss(nn.Layer):
 
 def build_loss(
     base_loss: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor],
-    part: DistillationPart,
+    config: DistillationConfig,
     model: nn.Layer,
     say: Callable[[str], None] = print,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
@@ -113,7 +132,6 @@ def build_loss(
 
     Args:
         base_loss: of (logits, targets).
-        part: of the recipe.
         model: the student, from `create_model`; its number and names of classes must be the teacher's, and its
             preprocessing says how the teacher's images have been normalised.
         say: takes a text for people on the teacher.
@@ -122,11 +140,11 @@ def build_loss(
     Raises:
         ModelError, WeightsError: there is no such teacher, or it does not fit; see `create_teacher`.
     """
-    if part.kind == "none":
+    if config.kind == "none":
         return lambda images, logits, targets: base_loss(logits, targets)
     teacher = create_teacher(
-        part.teacher,
-        part.weights,
+        config.teacher,
+        config.weights,
         num_classes=model.config.num_classes,
         images=model.metadata.preprocessing,
         classes=model.metadata.classes,
@@ -137,7 +155,7 @@ def build_loss(
         with autocast():
             return teacher(images)
 
-    return DistillationLoss(base_loss, ask, part.kind, part.alpha, part.tau)
+    return DistillationLoss(base_loss, ask, config.kind, config.alpha, config.tau)
 
 
 def _at_least_float32(x: paddle.Tensor) -> paddle.Tensor:

@@ -7,7 +7,20 @@ import copy
 import paddle
 from paddle import nn
 
-from cyclemlp.training.recipe import EmaPart
+from cyclemlp.config import Config, Field
+
+
+class EmaConfig(Config):
+    """An exponential moving average of the weights, evaluated and saved beside the raw ones."""
+
+    decay: float | None = Field(
+        0.99996, ge=0, lt=1, description="share of the average that stays at each step; null keeps no average"
+    )
+    warmup: bool = Field(
+        True,
+        description="at the n-th step, from 0, at most (1 + n) / (10 + n) stays: else a short run's average would "
+        "still be its initial weights",
+    )
 
 
 class Ema:
@@ -32,9 +45,9 @@ class Ema:
             parameter.stop_gradient = True
 
     @classmethod
-    def from_recipe(cls, model: nn.Layer, part: EmaPart) -> Ema | None:
-        """The recipe's average, or None if it wants none."""
-        return None if part.decay is None else cls(model, part.decay, warmup=part.warmup)
+    def from_config(cls, model: nn.Layer, config: EmaConfig) -> Ema | None:
+        """The average that a config wants, or None."""
+        return None if config.decay is None else cls(model, config.decay, warmup=config.warmup)
 
     def decay_at(self, update: int) -> float:
         """d of the `update`-th update, from 0."""

@@ -6,7 +6,20 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from cyclemlp.config import Config, Field
 from cyclemlp.errors import ConfigError
+
+
+class LossConfig(Config):
+    """Soft-target cross entropy."""
+
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share s of the target that is spread over all classes: off value s / classes, on value "
+        "1 − s + s / classes",
+    )
 
 
 class SoftTargetCrossEntropy(nn.Layer):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,11 +14,12 @@ from paddle import nn
 
 from cyclemlp.data import Mixup
 from cyclemlp.training.amp import MixedPrecision
+from cyclemlp.training.augmentation import build_mixup
 from cyclemlp.training.distillation import Loss, build_loss
 from cyclemlp.training.distributed import ALONE, World, gradients_stay_here
 from cyclemlp.training.ema import Ema
-from cyclemlp.training.freezing import freeze_stages, training_mode
 from cyclemlp.training.losses import SoftTargetCrossEntropy
+from cyclemlp.training.model import freeze_stages, training_mode
 from cyclemlp.training.optimizer import build_optimizer
 from cyclemlp.training.recipe import Recipe
 
@@ -66,30 +69,30 @@ class Stepper:
             say: takes a text for people on the teacher.
 
         Raises:
-            ConfigError, ModelError, WeightsError: from the recipe's parts.
+            ConfigError, ModelError, WeightsError: from the recipe's components.
         """
         frozen = freeze_stages(model, recipe.model.freeze_stages)
         amp = MixedPrecision(recipe.amp)
         network = world.wrap(model)  # before its average is taken, after what is frozen is
         return cls(
-            world,
-            model,
-            network,
-            frozen,
-            build_mixup(recipe, model.config.num_classes),
-            build_loss(SoftTargetCrossEntropy(), recipe.distillation, model, say, amp.autocast),
-            build_optimizer(model, recipe.optimizer, lr=lr),
-            amp,
-            Ema.from_recipe(model, recipe.ema),
-            recipe.optimizer.accumulate,
+            world=world,
+            model=model,
+            network=network,
+            frozen=frozen,
+            mixup=build_mixup(recipe.augment, model.config.num_classes, recipe.loss.label_smoothing),
+            loss_fn=build_loss(SoftTargetCrossEntropy(), recipe.distillation, model, say, amp.autocast),
+            optimizer=build_optimizer(model, recipe.optimizer, lr=lr),
+            amp=amp,
+            ema=Ema.from_config(model, recipe.ema),
+            parts=recipe.optimizer.accumulate,
         )
 
     def train(self) -> None:
         """Training mode."""
         training_mode(self.model, self.frozen)
 
-    def backward(self, images: paddle.Tensor, targets: paddle.Tensor) -> float:
-        """Compute the gradients of a batch's mean loss, and return that.
+    def backward(self, images: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
+        """Compute the gradients of a batch's mean loss, and return that, without waiting for the device.
 
         In parts, each part's loss counts by its share of the images: gradients and loss are those of the whole batch,
         whatever the precision, the teacher or the mixing, which is done before. Only dropout and drop path draw anew.
@@ -97,8 +100,11 @@ class Stepper:
         Args:
             images: [B, C, H, W], mixed.
             targets: [B, K], their rows sum to 1.
+
+        Returns:
+            A scalar, float64.
         """
-        size, total = len(images), 0.0
+        size, losses = len(images), []
         edges = np.linspace(0, size, min(self.parts, size) + 1).astype(int).tolist()
         for begin, end in itertools.pairwise(edges):
             part, wanted = images[begin:end], targets[begin:end]
@@ -107,8 +113,19 @@ class Stepper:
                     logits = self.network(part)
                 loss = self.loss_fn(part, logits, wanted) * ((end - begin) / size)
                 self.amp.backward(loss)
-            total += float(loss)
-        return total
+            losses.append(loss.detach().astype("float64"))
+        return functools.reduce(operator.add, losses)
+
+    def finite(self, loss: paddle.Tensor) -> bool:
+        """Whether a loss and its gradients are finite: the one value of a step that is read from the device.
+
+        Scaled gradients of float16 may overflow: `update` looks at them.
+        """
+        values = [loss]
+        if self.amp.dtype != "float16":
+            grads = [p.grad for p in self.optimizer._parameter_list if p.grad is not None]
+            values += [grad.astype("float32").square().sum().astype("float64") for grad in grads]
+        return bool(paddle.add_n(values).isfinite())
 
     def update(self, updates: int) -> bool:
         """Change the weights by the gradients, which are then forgotten, and the average by the weights.
@@ -121,25 +138,10 @@ class Stepper:
             optimizer.
 
         Raises:
-            FloatingPointError: gradients that are infinite or no number.
+            FloatingPointError: float16 gradients that overflow however little the loss is scaled.
         """
         done = self.amp.step(self.optimizer)
         self.optimizer.clear_grad()
         if done and self.ema is not None:
             self.ema.update(self.model, updates)
         return done
-
-
-def build_mixup(recipe: Recipe, num_classes: int) -> Mixup:
-    """What the recipe does to each training batch: mixes it, and smooths its labels."""
-    augment = recipe.augment
-    return Mixup(
-        num_classes,
-        mixup_alpha=augment.mixup,
-        cutmix_alpha=augment.cutmix,
-        cutmix_minmax=augment.cutmix_minmax,
-        prob=augment.mixup_prob,
-        switch_prob=augment.mixup_switch_prob,
-        mode=augment.mixup_mode,
-        label_smoothing=recipe.loss.label_smoothing,
-    )

@@ -2,8 +2,8 @@
 
 from scratch import written
 
+from cyclemlp.config import parse_assignments
 from cyclemlp.training import Recipe
-from cyclemlp.training.recipe import parse_assignments
 
 
 def seeds():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cyclemlp.training.setup import build_loaders, build_transform
 from tiny_run import PLAIN, Some, tiny_recipe, tiny_train
 
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.training import Recipe
-from cyclemlp.training.setup import build_loaders, build_transform
 
 GREY = Preprocessing(input_size=16, crop_pct=1.0, mean=(0.5,), std=(0.5,))
 

@@ -8,6 +8,7 @@ import importlib
 import numpy as np
 import paddle
 import pytest
+from cyclemlp.training.freezing import freeze_stages, training_mode
 from tiny_run import PLAIN, Some, tiny_recipe, tiny_train
 
 import cyclemlp
@@ -16,7 +17,6 @@ from cyclemlp.data import step_generator
 from cyclemlp.teachers import Teacher
 from cyclemlp.training import loop
 from cyclemlp.training.amp import MixedPrecision
-from cyclemlp.training.freezing import freeze_stages, training_mode
 from cyclemlp.training.losses import SoftTargetCrossEntropy
 from cyclemlp.training.optimizer import build_optimizer, layer_ratios
 from cyclemlp.training.recipe import OptimizerPart

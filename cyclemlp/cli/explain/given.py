@@ -94,16 +94,14 @@ def architecture(args: argparse.Namespace) -> tuple[Any, Any, str]:
 def read_images(args: argparse.Namespace, model: Any, *, whole: bool = False) -> Iterator[Shown]:
     """The images that are asked for, as this model gets them."""
     from cyclemlp import explain
-    from cyclemlp.data import ImageFiles
+    from cyclemlp.data import ImageFiles, open_source
 
     if args.files and (args.data or args.list):
         raise ConfigError("give either images and folders, or --data, not both")
     if args.list and not args.data:
         raise ConfigError(f"--list {args.list} needs --data DIR, the folder that its names are relative to")
     source = (
-        ImageFiles(args.files)
-        if args.files
-        else common.open_source(args.data or "digits", args.list, mode="val")
+        ImageFiles(args.files) if args.files else open_source(args.data or "digits", args.list, mode="val")
     )
     preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
     count = args.images or (len(source) if args.files else args.default_images)

@@ -1,0 +1,591 @@
+"""The training loop.
+
+Every random draw is a function of (seed, epoch, step) or (seed, epoch, image), so a run that was stopped anywhere
+and resumed from a checkpoint ends with the very same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from cyclemlp.data import Batch, Loader, Source, step_generator
+from cyclemlp.data.transforms import TrainingTransform
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.report import Progress, format_duration, progress
+from cyclemlp.report.writers import require_writer
+from cyclemlp.training.augmentation import build_transform
+from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_model
+from cyclemlp.training.data import build_loaders, check_images, pair_sources
+from cyclemlp.training.distributed import World, faults_told_apart, join
+from cyclemlp.training.interruption import Interruption
+from cyclemlp.training.model import build_model
+from cyclemlp.training.recipe import Recipe
+from cyclemlp.training.run_folder import BEST, BEST_EMA, OthersFolder, RunFolder, now, versions
+from cyclemlp.training.schedule import Schedule
+from cyclemlp.training.step import Stepper
+
+
+class TrainingFailedError(RuntimeError):
+    """The work itself failed: the loss is not finite."""
+
+
+class TrainingStoppedError(Exception):
+    """A signal stopped the run, which was saved.
+
+    Attributes:
+        checkpoint: from which it can go on.
+        signal: the signal's number.
+    """
+
+    def __init__(self, checkpoint: Path, signal: int) -> None:
+        super().__init__(f"stopped; saved as {checkpoint}")
+        self.checkpoint, self.signal = checkpoint, signal
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run has.
+
+    Attributes:
+        output: its folder.
+        best, best_epoch: best validation top-1 in %, and its epoch; None without validation images.
+        epochs: one mapping an epoch, as in `log.jsonl`.
+    """
+
+    output: Path
+    best: float | None
+    best_epoch: int | None
+    epochs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a run is done, none of which changes its result.
+
+    Attributes:
+        workers: processes that read images; None takes the recipe's.
+        show_progress: a progress bar on stderr.
+        command: what started the run, for its log and README.
+        writer: "tensorboard" or "visualdl" also writes the curves for that viewer, into a folder of that name.
+        say: takes the lines for people: what is trained, and how each epoch went.
+        on_epoch: called after each epoch, once its checkpoint is written, with its line of the log and the model.
+        check: look at a sample of the images before the first step, once everything else was found good.
+        skip_bad: look at all of them, and leave out those that cannot be read.
+    """
+
+    workers: int | None = None
+    show_progress: bool = True
+    command: str | None = None
+    writer: str | None = None
+    say: Callable[[str], None] = print
+    on_epoch: Callable[[dict[str, Any], nn.Layer], None] | None = None
+    check: bool = False
+    skip_bad: bool = False
+
+
+@faults_told_apart(agreed=(TrainingFailedError, TrainingStoppedError))
+def train(
+    recipe: Recipe,
+    train_source: Source,
+    val_source: Source | None,
+    output: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    resume: str | Path | None = None,
+    force: bool = False,
+    **options: Any,
+) -> TrainingResult:
+    """Train a model and leave a run's folder (see `run_folder.py`).
+
+    Args:
+        recipe: everything that decides the result.
+        train_source, val_source: the images; without the latter nothing is evaluated and the last model is kept
+            as the best.
+        output: the run's folder.
+        classes: class names; None takes the source's.
+        resume, force: see `RunFolder`.
+        options: see `TrainingOptions`.
+
+    Raises:
+        MissingDependencyError: the writer's library is not installed.
+        ConfigError, DataError, ModelError, WeightsError: something of the user's is at fault.
+        TrainingFailedError: the loss became infinite or no number; the weights before that step are saved, and earlier
+            checkpoints stay.
+        TrainingStoppedError: by Ctrl-C or SIGTERM, after saving.
+    """
+    chosen = TrainingOptions(**options)
+    if chosen.writer is not None:
+        require_writer(chosen.writer)
+    world = join()
+    if world.is_first:
+        folder = RunFolder(Path(output), resume=resume, force=force)
+        world.from_first(folder.checkpoint)
+    else:
+        folder = OthersFolder(Path(output), world.from_first(None))
+        chosen = replace(chosen, say=lambda text: None, show_progress=False, on_epoch=None)
+    try:
+        return Trainer(recipe, train_source, val_source, folder, world, classes, chosen).fit()
+    finally:
+        folder.release()
+
+
+class Trainer:
+    """A run of one process or, with the others of `world`, of many.
+
+    Args:
+        recipe, train_source, val_source, classes: as for `train`.
+        folder: what the run leaves; the processes besides the first have one that writes nothing.
+        world: the processes.
+        options: how it is done.
+
+    Attributes:
+        stepper: model, optimizer and all that a step works with.
+        state: where the run is.
+
+    Raises:
+        ConfigError, DataError, ModelError, WeightsError: as `train`; nothing was written then.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        train_source: Source,
+        val_source: Source | None,
+        folder: RunFolder,
+        world: World,
+        classes: Sequence[str] | None,
+        options: TrainingOptions,
+    ) -> None:
+        self.recipe, self.folder, self.world, self.options = recipe, folder, world, options
+        self.interruption = Interruption()
+        paddle.seed(recipe.run.seed)
+        train_source, val_source, names, count = pair_sources(train_source, val_source, classes)
+        model = build_model(recipe.model, recipe.data.preprocessing, names, count, options.say)
+        preprocessing = model.metadata.preprocessing
+        transform = build_transform(recipe.augment, preprocessing)
+        if options.check or options.skip_bad:
+            train_source, val_source = check_images(
+                train_source,
+                val_source,
+                world,
+                skip_bad=options.skip_bad,
+                show_progress=options.show_progress,
+            )
+        self.train_loader, self.val_loader = build_loaders(
+            recipe.data,
+            preprocessing,
+            transform,
+            train_source,
+            val_source,
+            seed=recipe.run.seed,
+            repeats=recipe.augment.repeats,
+            workers=options.workers,
+            world=world,
+        )
+        self.schedule = self._schedule_of(recipe)
+        self.stepper = Stepper.from_recipe(
+            recipe, model, lr=self.schedule.at(0), world=world, say=options.say
+        )
+        self.average = self.stepper.ema.model if self.stepper.ema else None
+        self.state = TrainingState(epoch=recipe.run.start_epoch)
+        if folder.checkpoint is not None:
+            self._go_on(folder.checkpoint)
+        self.facts = describe(recipe, self.stepper, train_source, val_source, self.schedule, transform)
+
+    def fit(self) -> TrainingResult:
+        """Train to the recipe's last epoch."""
+        self.folder.prepare()
+        self.folder.save_recipe(self.recipe)
+        self.options.say("\n".join(f"{name:<14} {value}" for name, value in self.facts.items()))
+        self.curves = self.folder.open_writer(self.options.writer)
+        with self.interruption, self.folder.open_log() as self.log, contextlib.closing(self.curves):
+            start = {"time": now(), "command": self.options.command, "from": self.folder.checkpoint}
+            self.log.write({"event": "start", **start, **self.facts, **versions()})
+            self.folder.write_readme(self.facts)
+            while self.state.epoch < self.recipe.run.epochs:
+                began = time.perf_counter()
+                with self._kept_when_it_fails():
+                    figures = self.train_epoch() | self.evaluate_epoch()
+                if self.world.any(self.interruption.signal is not None):
+                    self._stop()
+                self._finish_epoch(figures, seconds=time.perf_counter() - began)
+        self.folder.draw_curves()
+        epochs = self.world.from_first(self.folder.epochs() if self.world.is_first else [])
+        return TrainingResult(self.folder.path, self.state.best, self.state.best_epoch, epochs)
+
+    # ---- an epoch
+
+    def train_epoch(self) -> dict[str, float]:
+        """Do the rest of `state`'s epoch, step by step; `state` is kept up to date.
+
+        The loss is read from the device every `run.log_steps` steps, and summed in their order, so that the sum does
+        not depend on when it was read. A step that overflows in float16 is used up: its batch is gone, so the epoch and
+        the schedule, which goes by the place in it, move on; the weights, their average and the optimizer's own count
+        of steps do not.
+
+        Returns:
+            train_loss (mean over the epoch's images), lr (of the last step), train_images_per_second, data_wait_percent
+            (of the time, in which this process waited for images), and for float16 skipped_steps and loss_scale.
+
+        Raises:
+            TrainingFailedError: the loss or a gradient is not finite; weights and `state` are those before that step.
+        """
+        state, stepper, loader = self.state, self.stepper, self.train_loader
+        stepper.train()
+        loader.set_epoch(state.epoch, state.step)
+        lr, before, waited, began = stepper.optimizer.get_lr(), state.images, Stopwatch(), time.perf_counter()
+        unread: list[tuple[int, paddle.Tensor]] = []  # images and loss of the steps since the last reading
+        with self._bar() as bar:
+            for batch in waited.each(loader):
+                lr = self.schedule.lr(state.epoch, state.step, len(loader))
+                loss, stops = self._step(batch, lr, unread)
+                unread.append((len(batch.indices), loss))
+                if stops or len(unread) >= self.recipe.run.log_steps:
+                    bar.update(self._read(unread))
+                    bar.figures(loss=state.loss_sum / state.images, lr=f"{lr:.1e}")
+                if stops:
+                    self.interruption.signal = self.interruption.signal or signal.SIGTERM  # another process's
+                    break
+            bar.update(self._read(unread))
+        seconds = time.perf_counter() - began
+        figures = {"train_loss": state.loss_sum / max(state.images, 1), "lr": lr}
+        if stepper.amp.dtype == "float16":
+            figures |= {"skipped_steps": state.skipped, "loss_scale": stepper.amp.scale}
+        return {
+            **figures,
+            "train_images_per_second": (state.images - before) / seconds,
+            "data_wait_percent": 100 * waited.seconds / seconds,
+        }
+
+    def _step(
+        self, batch: Batch, lr: float, unread: list[tuple[int, paddle.Tensor]]
+    ) -> tuple[paddle.Tensor, bool]:
+        """One step of all processes; this one's loss, and whether any of them was told to stop."""
+        state, stepper, seed = self.state, self.stepper, self.recipe.run.seed
+        stepper.optimizer.set_lr(lr)
+        place = (seed, state.epoch, state.step, self.world.rank)
+        images, targets = stepper.mixup(batch.images, batch.labels, step_generator(*place))
+        paddle.seed(_seed(*place))  # of dropout and drop path
+        loss = stepper.backward(images, targets)
+        good = stepper.finite(loss)
+        # Of all processes together, so that they agree on what to do next.
+        bad, stops = self.world.sum([not good, self.interruption.signal is not None]).tolist()
+        try:
+            if bad:
+                value = float(loss)
+                raise FloatingPointError(
+                    "the gradients are infinite or no number"
+                    if math.isfinite(value)
+                    else f"the loss is {value}"
+                )
+            updated = stepper.update(state.updates)
+        except FloatingPointError as error:
+            self._read(unread)
+            own = None if good and bad else f"{error} {self._where(batch.indices, lr)}"
+            raise TrainingFailedError(self.world.first_given(own)) from None
+        state.updates, state.skipped = state.updates + updated, state.skipped + (not updated)
+        state.step += 1
+        return loss, bool(stops)
+
+    def _read(self, unread: list[tuple[int, paddle.Tensor]]) -> int:
+        """Read losses from the device, add them up in `state`, and forget them; returns the number of images."""
+        if not unread:
+            return 0
+        values = paddle.stack([loss for _, loss in unread]).numpy()
+        own = [(count, value * count) for (count, _), value in zip(unread, values.tolist(), strict=True)]
+        unread.clear()
+        total = self.world.sum(np.array(own))
+        for loss in total[:, 1].tolist():
+            self.state.loss_sum += loss
+        images = int(total[:, 0].sum())
+        self.state.images += images
+        return images
+
+    def evaluate_epoch(self) -> dict[str, float]:
+        """Loss and accuracies of the model and of its average on the validation images, where there are any.
+
+        Raises:
+            TrainingFailedError: logits that are not finite.
+        """
+        found: dict[str, float] = {}
+        for name, model in (("val", self.stepper.model), ("ema", self.average)):
+            if model is not None and self.val_loader is not None:
+                found |= self._evaluate(name, model, self.val_loader)
+        return found
+
+    def _evaluate(self, name: str, model: nn.Layer, loader: Loader) -> dict[str, float]:
+        """Over the loader's images of all processes; nothing if any of them was told to stop."""
+        own, broken = np.zeros(4), None  # right first answers, right among five, sum of losses, images
+        try:
+            if loader.images:
+                found = self.interruption.unless_stopped(lambda: self._evaluate_here(model, loader))
+                own = np.zeros(4) if found is None else found
+        except FloatingPointError as error:
+            broken = f"after this epoch, {error}"
+        if self.world.any(self.interruption.signal is not None):
+            return {}
+        if self.world.any(broken is not None):
+            raise TrainingFailedError(self.world.first_given(broken))
+        top1, top5, loss, images = self.world.sum(own).tolist()
+        return {
+            f"{name}_loss": loss / images,
+            f"{name}_top1": 100 * top1 / images,
+            f"{name}_top5": 100 * top5 / images,
+        }
+
+    def _evaluate_here(self, model: nn.Layer, loader: Loader) -> np.ndarray:
+        classify = as_callable(model)
+        # A bar of its own, which goes away before the epoch's line is printed.
+        bar: Progress[Any] = progress(
+            desc="evaluate",
+            total=loader.images,
+            unit="img",
+            leave=False,
+            disable=not self.options.show_progress,
+        )
+        with bar:
+
+            def classify_and_count(images: Any) -> Any:
+                logits = classify(images)
+                bar.update(len(images))
+                return logits
+
+            result = evaluate(classify_and_count, loader, progress=False)
+        right = [round(result.accuracy[k] * result.images / 100) for k in (1, 5)]
+        return np.array([*right, result.loss * result.images, result.images])
+
+    # ---- what a run keeps
+
+    def save(self, keep: int | None = None) -> Path:
+        """Write a checkpoint of `state`, in the first process; all but the newest `keep` are removed."""
+        self.state.scaler = self.stepper.amp.state_dict()
+        if not self.world.is_first:
+            return self.folder.path / self.state.name
+        return save_checkpoint(
+            self.folder.path,
+            self.stepper.model,
+            self.stepper.optimizer,
+            self.state,
+            keep=self.recipe.run.keep_checkpoints if keep is None else keep,
+            average=self.average,
+        )
+
+    def _finish_epoch(self, figures: dict[str, float], *, seconds: float) -> None:
+        run = self.recipe.run
+        self.state = state = replace(
+            self.state, epoch=self.state.epoch + 1, step=0, loss_sum=0.0, images=0, skipped=0
+        )
+        record: dict[str, Any] = {"event": "epoch", "epoch": state.epoch, **figures}
+        record |= {"seconds": seconds, "time": now()}
+        record["best"] = _is_best(record, "val_top1", state.best)
+        if record["best"]:
+            state.best, state.best_epoch = record.get("val_top1"), state.epoch
+            self._keep_best(self.stepper.model, BEST, record, "val")
+        if self.average is not None and _is_best(record, "ema_top1", state.best_ema):
+            state.best_ema, state.best_ema_epoch = record.get("ema_top1"), state.epoch
+            self._keep_best(self.average, BEST_EMA, record, "ema")
+        self.log.write(record)
+        self.curves.scalars(_numbers(record), step=state.epoch)
+        if state.epoch % run.checkpoint_epochs == 0 or state.epoch == run.epochs:
+            self.save()
+        if self.options.on_epoch is not None:
+            self.options.on_epoch(record, self.stepper.model)
+        self.options.say(_epoch_line(record, run.epochs))
+        self.folder.write_readme(self.facts)
+
+    def _keep_best(self, model: nn.Layer, name: str, record: dict[str, Any], part: str) -> None:
+        if self.world.is_first:
+            keys = ("train_loss", f"{part}_loss", f"{part}_top1", f"{part}_top5")
+            figures = {key: record.get(key) for key in keys}
+            write_model(model, self.folder.path / name, extra={"epoch": record["epoch"], "figures": figures})
+
+    def _stop(self) -> None:
+        checkpoint = self.save()
+        self.folder.draw_curves()
+        raise TrainingStoppedError(checkpoint, self.interruption.signal or signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def _kept_when_it_fails(self) -> Iterator[None]:
+        """Within it, what a failing epoch trained is saved, and the error says where."""
+        try:
+            yield
+        except TrainingFailedError as error:
+            raise TrainingFailedError(f"{error}; {self._save_last_good()}") from None
+        except DataError as error:  # an image that cannot be read
+            if not self.state.step or not self.world.is_first:  # the others write nothing
+                raise
+            raise DataError(f"{error}; what was trained is kept in {self.save()}") from error
+
+    def _save_last_good(self) -> str:
+        """Save the state before the step that failed, beside all earlier checkpoints; says so."""
+        if self.state.updates == 0:
+            return "no step was done before"
+        if not all(bool(paddle.isfinite(weight).all()) for weight in self.stepper.model.parameters()):
+            return "the weights are broken too and were not saved; checkpoints so far are kept"
+        return f"the weights before it are saved as {self.save(10**9)}, and checkpoints so far are kept"
+
+    # ---- going on
+
+    def _schedule_of(self, recipe: Recipe) -> Schedule:
+        return Schedule.from_config(
+            recipe.schedule,
+            base_lr=recipe.optimizer.scaled_lr(recipe.data.batch_size * self.world.size),
+            epochs=recipe.run.epochs,
+        )
+
+    def _go_on(self, checkpoint: Path) -> None:
+        say, epochs = self.options.say, self.recipe.run.epochs
+        self.state = state = load_checkpoint(
+            checkpoint, self.stepper.model, self.stepper.optimizer, self.average
+        )
+        self.stepper.amp.load_state_dict(state.scaler)
+        per_step = self.train_loader.images * self.world.size // len(self.train_loader)
+        if state.images != state.step * per_step:
+            # A place in the middle of an epoch is a number of steps: with others, images would be missed or come twice.
+            raise ConfigError(
+                f"{checkpoint} is in the middle of an epoch, after {state.step} steps of "
+                f"{state.images // state.step} images; a step of this run has {per_step}. Go on with the same batch "
+                "size and number of devices until the epoch's end, or from a checkpoint at one"
+            )
+        say(f"resuming from {checkpoint}: {state.epoch} epochs and {state.step} steps done")
+        if state.epoch >= epochs:
+            say(f"nothing is left to do of {epochs} epochs (--epochs gives it more)")
+            return
+        before = self.folder.recipe_before()
+        old = self.schedule if before is None else self._schedule_of(before)
+        if before is not None and (old != self.schedule or before.run.epochs != epochs):
+            was, now = (
+                one.lr(state.epoch, state.step, len(self.train_loader)) for one in (old, self.schedule)
+            )
+            say(
+                f"the schedule of {before.run.epochs} epochs is now one of {epochs}: the learning rate goes on at "
+                f"{now:.3g}, and would have been {was:.3g} by the old one"
+            )
+
+    # ---- for people
+
+    def _bar(self) -> Any:
+        return progress(
+            desc=f"epoch {self.state.epoch + 1}/{self.recipe.run.epochs}",
+            total=self.train_loader.images * self.world.size,
+            initial=self.state.images,
+            unit="img",
+            leave=False,
+            disable=not self.options.show_progress,
+        )
+
+    def _where(self, indices: np.ndarray, lr: float) -> str:
+        state, loader = self.state, self.train_loader
+        names = ", ".join(loader.source.name(int(i)) for i in indices[:3])
+        last = f"; the mean loss before it was {state.loss_sum / state.images:.4g}" if state.images else ""
+        return (
+            f"at epoch {state.epoch + 1}, step {state.step + 1} of {len(loader)}, learning rate {lr:.3g}"
+            f"{last}. The batch begins with {names}. Try a lower learning rate, a longer warm-up or "
+            "optimizer.clip_norm=1"
+        )
+
+
+class Stopwatch:
+    """The time that is spent waiting for an iterator's next item.
+
+    Attributes:
+        seconds: so far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def each(self, items: Any) -> Iterator[Any]:
+        """The items of an iterable."""
+        iterator = iter(items)
+        while True:
+            began = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.perf_counter() - began
+            yield item
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, float]:
+    """What of an epoch's line makes curves."""
+    words = ("event", "epoch", "time", "best")
+    return {key: value for key, value in record.items() if key not in words}
+
+
+def _is_best(record: dict[str, Any], figure: str, best: float | None) -> bool:
+    """Whether an epoch's model is kept: without validation images always."""
+    return figure not in record or best is None or record[figure] > best
+
+
+def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
+    # The first process's is that of a run of one: to NumPy a 0 at the end is nothing.
+    return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1)[0])
+
+
+def _epoch_line(record: dict[str, Any], epochs: int) -> str:
+    words = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {record['train_loss']:.4f}"]
+    if "val_top1" in record:
+        words += [f"validation loss {record['val_loss']:.4f}", f"top-1 {record['val_top1']:.2f} %"]
+    if "ema_top1" in record:
+        words += [f"average's {record['ema_top1']:.2f} %"]
+    if record.get("skipped_steps"):
+        words += [f"{record['skipped_steps']} steps skipped, loss scale {record['loss_scale']:g}"]
+    words += [f"lr {record['lr']:.2e}", f"{record['train_images_per_second']:.0f} images/s"]
+    words += [format_duration(record["seconds"])]
+    return "  ".join(words) + ("  best" if record["best"] and "val_top1" in record else "")
+
+
+def describe(
+    recipe: Recipe,
+    stepper: Stepper,
+    train_source: Source,
+    val_source: Source | None,
+    schedule: Schedule,
+    transform: TrainingTransform,
+) -> dict[str, str]:
+    """What is trained, name → value, for people, the log and the run's README."""
+    model, p = stepper.model, stepper.model.metadata.preprocessing
+    count = sum(parameter.size for parameter in model.parameters())
+    frozen = sum(parameter.size for parameter in model.parameters() if parameter.stop_gradient)
+    weights = recipe.model.weights or "random"
+    rule, parts, repeats = recipe.optimizer.lr_for_batch, recipe.optimizer.accumulate, recipe.augment.repeats
+    asked, ema = recipe.distillation, recipe.ema
+    scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
+    return {
+        "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights"
+        + (f", {frozen:,} frozen" if frozen else ""),
+        "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
+        + (", turned by EXIF" if p.exif == "apply" else ""),
+        "classes": str(model.config.num_classes),
+        "images": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
+        "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}"
+        + (f" on each of {stepper.world.size} devices" if stepper.world.size > 1 else "")
+        + f", seed {recipe.run.seed}"
+        + (f", each step in {parts} parts" if parts > 1 else "")
+        + (f", each image {repeats} times" if repeats > 1 else ""),
+        "augmentation": str(transform),
+        "mixing": str(stepper.mixup),
+        "learning rate": f"{schedule.base_lr:.3g}{scaled}",
+        "precision": str(stepper.amp),
+        "average": "none"
+        if ema.decay is None
+        else f"decay {ema.decay:g}" + (", warmed up" if ema.warmup else ""),
+        "teacher": "none"
+        if asked.kind == "none"
+        else f"{asked.teacher}, {asked.kind}, α {asked.alpha:g}, τ {asked.tau:g}",
+    }
