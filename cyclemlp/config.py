@@ -7,10 +7,12 @@ once. Errors, the recipe's reference page and help texts are made from these.
 from __future__ import annotations
 
 import difflib
+import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -29,9 +31,11 @@ __all__ = [
     "Text",
     "assigned",
     "build",
+    "commented_yaml",
     "describe",
     "flatten",
     "parse_assignments",
+    "plain_values",
     "rising",
 ]
 
@@ -39,6 +43,7 @@ __all__ = [
 MAX_COUNT = 1_000_000
 #: Characters of a name or path.
 MAX_TEXT = 4096
+TEXT = f"text of at most {MAX_TEXT} characters, without 0 bytes"
 
 C = TypeVar("C", bound="Config")
 
@@ -78,7 +83,7 @@ Text = Annotated[
     BeforeValidator(_number_as_text),
     Field(max_length=MAX_TEXT),
     AfterValidator(_checked_text),
-    Expected(f"text of at most {MAX_TEXT} characters, without 0 bytes"),
+    Expected(TEXT),
 ]
 """A name or path."""
 
@@ -128,8 +133,36 @@ def build(cls: type[C], values: Any, *, where: str, lines: Lines | None = None) 
 
 
 def describe(field: FieldInfo) -> str:
-    """What a field takes, in words: "a number above 0, or null"."""
-    return _words(field.annotation, field.metadata)
+    """What a field takes, in words: "a number above 0, or null"; nothing where it takes any text."""
+    words = _words(field.annotation, field.metadata)
+    return "" if words.startswith(("a value", TEXT)) else words
+
+
+def commented_yaml(config: Config, indent: str = "") -> str:
+    """A config as YAML, with a comment on each value: what it is, and what it takes."""
+    lines = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            lines.append(f"{indent}{name}:\n{commented_yaml(value, indent + '  ')}")
+            continue
+        takes = describe(field)
+        comment = f"{field.description}{f' ({takes})' if takes else ''}"
+        lines += textwrap.wrap(comment, 110, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        plain = plain_values(value)
+        inline = isinstance(plain, list | dict)
+        text = yaml.safe_dump(
+            plain if inline else {name: plain}, allow_unicode=True, default_flow_style=inline, width=1000
+        ).strip()
+        lines.append(indent + (f"{name}: {text}" if inline else text))
+    return "\n".join(lines)
+
+
+def plain_values(value: Any) -> Any:
+    """Lists, mappings and scalars of a config's values, as YAML holds them."""
+    if isinstance(value, Mapping):
+        return {key: plain_values(one) for key, one in value.items()}
+    return [plain_values(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -212,7 +245,9 @@ def _first_error(
         for name in path:
             value = value[name]
         reason = str(first.get("ctx", {}).get("error", "")) if first["type"] == "value_error" else ""
-        expected = "a mapping of keys to values" if field is None else describe(field)
+        expected = (
+            "a mapping of keys to values" if field is None else _words(field.annotation, field.metadata)
+        )
         text = reason or f"{key or 'the whole'} is {shown(value)}; expected {expected}"
     return ConfigError(text), "" if lines is None else lines.place(path)
 

@@ -8,17 +8,23 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pydantic.fields import FieldInfo
 
 from cyclemlp.cli.main import COMMANDS, build_parser
+from cyclemlp.config import Config, describe, plain_values
+from cyclemlp.report import markdown_table
+from cyclemlp.training import Recipe
 
 log = logging.getLogger("mkdocs.plugins.cyclemlp")  # under mkdocs', so that warnings end a strict build
 
@@ -26,6 +32,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 ROOT_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "README.zh-CN.md")
 COMMANDS_PAGE = "reference/commands.md"
+RECIPE_PAGE = "reference/recipe.md"
+RECIPE_INTRODUCTION = """# The recipe
+
+Every key of a recipe, from the classes that declare it. [Training](../training.md#the-recipe) says how a recipe is
+used; `cyclemlp train --show-recipe` prints one with these comments.
+"""
 COMMANDS_INTRODUCTION = """# Commands
 
 What `cyclemlp COMMAND --help` says. Exit codes: 0 done, 1 the work itself failed, 2 the input was at fault, 130 stopped
@@ -42,7 +54,30 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in ROOT_PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     files.append(File.generated(config, COMMANDS_PAGE, content=command_reference()))
+    files.append(File.generated(config, RECIPE_PAGE, content=recipe_reference()))
     return files
+
+
+def recipe_reference() -> str:
+    """The page of the recipe's keys: a table a section."""
+    text = RECIPE_INTRODUCTION
+    for name, section in Recipe.model_fields.items():
+        rows = [
+            [f"`{key}`", f"`{json.dumps(default, ensure_ascii=False)}`", describe(field), field.description]
+            for key, field, default in fields_of(section.annotation, name)
+        ]
+        text += f"\n## {name}\n\n{section.annotation.__doc__}\n\n"
+        text += markdown_table(["key", "default", "takes", ""], rows) + "\n"
+    return text
+
+
+def fields_of(section: type[Config], prefix: str) -> Iterator[tuple[str, FieldInfo, Any]]:
+    """Dotted key, field and default of each value of a config, those of nested ones too."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+            yield from fields_of(field.annotation, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}", field, plain_values(field.get_default())
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

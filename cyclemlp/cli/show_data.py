@@ -93,23 +93,14 @@ def run(args: argparse.Namespace) -> int:
 def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     from cyclemlp.data import open_class_names, step_generator
     from cyclemlp.report.plots import plot_samples
-    from cyclemlp.training.augmentation import build_mixup, build_transform
+    from cyclemlp.training.augmentation import build_mixup
     from cyclemlp.training.data import build_loaders, open_sources
 
     names = open_class_names(recipe.data.classes)
     source, _ = open_sources(recipe.data, names)
     names = names or source.classes or [str(index) for index in range(source.num_classes or 0)]
     preprocessing, augment = input_of(recipe), recipe.augment
-    loader, _ = build_loaders(
-        recipe.data,
-        preprocessing,
-        build_transform(augment, preprocessing),
-        source,
-        None,
-        seed=recipe.run.seed,
-        repeats=augment.repeats,
-        workers=0,
-    )
+    loader, _ = build_loaders(recipe, preprocessing, source, None, workers=0)
     mixup = build_mixup(augment, len(names), recipe.loss.label_smoothing)
     epoch, step = args.epoch - 1, args.step - 1
     if step >= len(loader):

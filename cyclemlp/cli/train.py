@@ -206,9 +206,11 @@ def run(
     Returns:
         0; 1 for a loss that is not finite or a full disk; 128 + signal when stopped (130 by Ctrl-C).
     """
+    from cyclemlp.config import commented_yaml
+
     recipe = resolve_recipe(args)
     if args.show_recipe:
-        print(recipe.to_yaml(), end="")
+        print(commented_yaml(recipe))
         return 0
     with plain_warnings("train"):
         return _train(recipe, _output(args, recipe), args, on_epoch, command or _command(args))

@@ -32,7 +32,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from cyclemlp.data.resampling import as_array, as_image
+from cyclemlp.data.resampling import as_array, as_image, is_fast
 from cyclemlp.errors import ConfigError, DataError
 
 try:
@@ -177,7 +177,7 @@ class EncodedImage:
         if content is None and not path.is_file():
             found = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
             raise DataError(f"{named(location, path, 'the image ')} {found}")
-        if simplejpeg is not None and self._read_plain_jpeg(content):
+        if simplejpeg is not None and is_fast() and self._read_plain_jpeg(content):
             return
         if content is None:
             content = self._jpeg

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Size, sides
 
 try:
@@ -29,6 +30,35 @@ else:
     RESIZER = fast.Resizer()
 
 
+#: What decodes JPEG files and resizes training crops: the libraries of the extra `fast`, or Pillow alone.
+DECODERS = ("fast", "pillow")
+_chosen = "pillow" if fast is None else "fast"
+
+
+def choose_decoder(name: str | None) -> str:
+    """Decode and resize by one of `DECODERS` from now on, in this process and its workers, and return its name.
+
+    Args:
+        name: None takes what is installed.
+
+    Raises:
+        ConfigError: "fast" is not installed.
+    """
+    global _chosen
+    if name == "fast" and fast is None:
+        raise ConfigError(
+            "data.decoder is fast, whose libraries are not installed: pip install 'paddle-cyclemlp[fast]'; or "
+            "`--set data.decoder=pillow`, with which training crops differ by 1/255 in some values"
+        )
+    _chosen = name or ("pillow" if fast is None else "fast")
+    return _chosen
+
+
+def is_fast() -> bool:
+    """Whether the libraries of the extra `fast` are to be used where they can."""
+    return _chosen == "fast"
+
+
 def resampled(pixels: np.ndarray, size: Size, how: Image.Resampling) -> np.ndarray:
     """An image at another size.
 
@@ -45,7 +75,7 @@ def resampled(pixels: np.ndarray, size: Size, how: Image.Resampling) -> np.ndarr
     if (height, width) == (new_height, new_width):
         return pixels
     pixels = np.ascontiguousarray(pixels)
-    if fast is None or how not in OPTIONS:
+    if not is_fast() or how not in OPTIONS:
         return as_array(as_image(pixels).resize((new_width, new_height), how))
     source = fast.ImageData(width, height, PIXELS[channels], pixels.tobytes())
     result = fast.ImageData(new_width, new_height, PIXELS[channels])

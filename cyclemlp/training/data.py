@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, field_validator
@@ -24,12 +24,15 @@ from cyclemlp.data import (
     pair_classes,
 )
 from cyclemlp.data.check import SAMPLE
-from cyclemlp.data.transforms import TrainingTransform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing, checked, parse_size
 from cyclemlp.report import Progress, progress
 from cyclemlp.text import shown, with_lines
+from cyclemlp.training.augmentation import build_transform
 from cyclemlp.training.distributed import ALONE, World
+
+if TYPE_CHECKING:
+    from cyclemlp.training.recipe import Recipe
 
 #: Findings about the images that are warned about before training.
 MOST_FINDINGS = 5
@@ -111,6 +114,11 @@ class DataConfig(Config):
         le=1024,
         description="processes that read images; 0 reads in the main one, null decides by number of images; results "
         "do not depend on it",
+    )
+    decoder: Literal["fast", "pillow"] | None = Field(
+        None,
+        description="what decodes JPEG files and resizes training crops: `fast`, the libraries of the extra of that "
+        "name, or `pillow`; some values of crops differ by 1/255; null takes what is installed, and the run keeps it",
     )
     preprocessing: Annotated[PreprocessingConfig, BeforeValidator(_nothing)] = Field(
         PreprocessingConfig(), description="what differs from the model's own preprocessing"
@@ -218,14 +226,11 @@ def pair_sources(
 
 
 def build_loaders(
-    config: DataConfig,
+    recipe: Recipe,
     preprocessing: Preprocessing,
-    transform: TrainingTransform,
     train_source: Source,
     val_source: Source | None,
     *,
-    seed: int,
-    repeats: int = 1,
     workers: int | None = None,
     world: World = ALONE,
 ) -> tuple[Loader, Loader | None]:
@@ -233,24 +238,24 @@ def build_loaders(
 
     Args:
         preprocessing: of the model.
-        transform: of training images.
-        seed: of the order and the augmentation.
-        repeats: how often an epoch holds each image that it takes.
-        workers: processes that read images; None takes the config's.
+        workers: processes that read images; None takes the recipe's.
+
+    Raises:
+        ConfigError: an unknown word in `augment.auto_augment`.
     """
-    size = config.batch_size
-    workers = (config.workers or 0) if workers is None else workers
+    size = recipe.data.batch_size
+    workers = (recipe.data.workers or 0) if workers is None else workers
     train_loader = build_loader(
         train_source,
-        transform,
+        build_transform(recipe.augment, preprocessing),
         batch_size=size,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
-        seed=seed,
+        seed=recipe.run.seed,
         rank=world.rank,
         world_size=world.size,
-        repeats=repeats,
+        repeats=recipe.augment.repeats,
         tensors=True,
     )
     if val_source is None:

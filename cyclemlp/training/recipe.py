@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import model_validator
 
-from cyclemlp.config import MAX_COUNT, Config, Field, assigned, build, flatten
+from cyclemlp.config import MAX_COUNT, Config, Field, assigned, build, flatten, plain_values
 from cyclemlp.errors import ConfigError
 from cyclemlp.training.amp import AmpConfig
 from cyclemlp.training.augmentation import AugmentConfig
@@ -42,7 +42,7 @@ class RunConfig(Config):
     seed: int = Field(
         0,
         ge=0,
-        lt=2**32,
+        le=2**32 - 1,
         description="of initial weights, order, augmentation, dropout: one seed, one result",
     )
     log_steps: int = Field(
@@ -100,7 +100,7 @@ class Recipe(Config):
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, section by section."""
-        plain: dict[str, Any] = _plain(self.model_dump())
+        plain: dict[str, Any] = plain_values(self.model_dump())
         return plain
 
     @classmethod
@@ -154,9 +154,3 @@ def differences(old: Recipe, new: Recipe) -> Iterator[tuple[str, Any, Any]]:
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
             yield key, before.get(key), after.get(key)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
 from cyclemlp.config import MAX_COUNT, Config, Field
 from cyclemlp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclemlp.training.recipe import Recipe
 
 
 class ScheduleConfig(Config):
@@ -82,11 +85,12 @@ class Schedule:
     shift: int = 0
 
     @classmethod
-    def from_config(cls, config: ScheduleConfig, *, base_lr: float, epochs: int) -> Schedule:
-        """The schedule of a run of so many epochs, for the rate scaled to its batch."""
+    def from_recipe(cls, recipe: Recipe, devices: int = 1) -> Schedule:
+        """The recipe's schedule, for the rate scaled to the batch of all devices together."""
+        config = recipe.schedule
         return cls(
-            base_lr=base_lr,
-            epochs=config.cosine_epochs or epochs - config.cooldown_epochs,
+            base_lr=recipe.optimizer.scaled_lr(recipe.data.batch_size * devices),
+            epochs=config.cosine_epochs or recipe.run.epochs - config.cooldown_epochs,
             by=config.by,
             warmup_epochs=config.warmup_epochs,
             warmup_lr=config.warmup_lr,

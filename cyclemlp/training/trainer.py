@@ -20,7 +20,7 @@ import paddle
 from paddle import nn
 
 from cyclemlp.data import Batch, Loader, Source, step_generator
-from cyclemlp.data.transforms import TrainingTransform
+from cyclemlp.data.resampling import choose_decoder
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.report import Progress, format_duration, progress
@@ -136,6 +136,8 @@ def train(
         folder = OthersFolder(Path(output), world.from_first(None))
         chosen = replace(chosen, say=lambda text: None, show_progress=False, on_epoch=None)
     try:
+        decoder = choose_decoder(world.from_first(choose_decoder(recipe.data.decoder)))
+        recipe = recipe.updated({"data.decoder": decoder})
         return Trainer(recipe, train_source, val_source, folder, world, classes, chosen).fit()
     finally:
         folder.release()
@@ -174,7 +176,7 @@ class Trainer:
         train_source, val_source, names, count = pair_sources(train_source, val_source, classes)
         model = build_model(recipe.model, recipe.data.preprocessing, names, count, options.say)
         preprocessing = model.metadata.preprocessing
-        transform = build_transform(recipe.augment, preprocessing)
+        build_transform(recipe.augment, preprocessing)  # its errors come before the images are looked at
         if options.check or options.skip_bad:
             train_source, val_source = check_images(
                 train_source,
@@ -184,17 +186,9 @@ class Trainer:
                 show_progress=options.show_progress,
             )
         self.train_loader, self.val_loader = build_loaders(
-            recipe.data,
-            preprocessing,
-            transform,
-            train_source,
-            val_source,
-            seed=recipe.run.seed,
-            repeats=recipe.augment.repeats,
-            workers=options.workers,
-            world=world,
+            recipe, preprocessing, train_source, val_source, workers=options.workers, world=world
         )
-        self.schedule = self._schedule_of(recipe)
+        self.schedule = Schedule.from_recipe(recipe, world.size)
         self.stepper = Stepper.from_recipe(
             recipe, model, lr=self.schedule.at(0), world=world, say=options.say
         )
@@ -202,7 +196,7 @@ class Trainer:
         self.state = TrainingState(epoch=recipe.run.start_epoch)
         if folder.checkpoint is not None:
             self._go_on(folder.checkpoint)
-        self.facts = describe(recipe, self.stepper, train_source, val_source, self.schedule, transform)
+        self.facts = describe(recipe, self.stepper, train_source, val_source, self.schedule)
 
     def fit(self) -> TrainingResult:
         """Train to the recipe's last epoch."""
@@ -438,13 +432,6 @@ class Trainer:
 
     # ---- going on
 
-    def _schedule_of(self, recipe: Recipe) -> Schedule:
-        return Schedule.from_config(
-            recipe.schedule,
-            base_lr=recipe.optimizer.scaled_lr(recipe.data.batch_size * self.world.size),
-            epochs=recipe.run.epochs,
-        )
-
     def _go_on(self, checkpoint: Path) -> None:
         say, epochs = self.options.say, self.recipe.run.epochs
         self.state = state = load_checkpoint(
@@ -464,7 +451,7 @@ class Trainer:
             say(f"nothing is left to do of {epochs} epochs (--epochs gives it more)")
             return
         before = self.folder.recipe_before()
-        old = self.schedule if before is None else self._schedule_of(before)
+        old = self.schedule if before is None else Schedule.from_recipe(before, self.world.size)
         if before is not None and (old != self.schedule or before.run.epochs != epochs):
             was, now = (
                 one.lr(state.epoch, state.step, len(self.train_loader)) for one in (old, self.schedule)
@@ -556,7 +543,6 @@ def describe(
     train_source: Source,
     val_source: Source | None,
     schedule: Schedule,
-    transform: TrainingTransform,
 ) -> dict[str, str]:
     """What is trained, name → value, for people, the log and the run's README."""
     model, p = stepper.model, stepper.model.metadata.preprocessing
@@ -578,7 +564,7 @@ def describe(
         + f", seed {recipe.run.seed}"
         + (f", each step in {parts} parts" if parts > 1 else "")
         + (f", each image {repeats} times" if repeats > 1 else ""),
-        "augmentation": str(transform),
+        "augmentation": str(build_transform(recipe.augment, p)),
         "mixing": str(stepper.mixup),
         "learning rate": f"{schedule.base_lr:.3g}{scaled}",
         "precision": str(stepper.amp),

@@ -23,7 +23,7 @@ import paddle  # noqa: E402
 from tiny_run import Some, tiny_recipe  # noqa: E402
 
 from cyclemlp.errors import DataError  # noqa: E402
-from cyclemlp.training import loop  # noqa: E402
+from cyclemlp.training import trainer  # noqa: E402
 from cyclemlp.training.distributed import join  # noqa: E402
 
 RANK = join().rank
@@ -87,12 +87,12 @@ def main() -> None:
     output, asked = Path(sys.argv[1]), json.loads(sys.argv[2])
     if asked.get("float64"):
         paddle.set_default_dtype("float64")
-    loop.build_model = keep_model(loop.build_model)
+    trainer.build_model = keep_model(trainer.build_model)
     watch_writing(output)
     doom = asked.get("harm", {})
     at = {doom["read"]: lambda: harm(doom["what"])} if doom.get("rank") == RANK else {}
     try:
-        result = loop.train(
+        result = trainer.train(
             tiny_recipe(**asked.get("recipe", {})),
             Some("train", asked.get("images", 34), at),
             Counted("val", asked.get("val", 19)),
@@ -102,7 +102,7 @@ def main() -> None:
             show_progress=False,
             say=lambda text: print(text, flush=True),
         )
-    except loop.TrainingStoppedError as stopped:
+    except trainer.TrainingStoppedError as stopped:
         print(stopped, flush=True)
         raise SystemExit(128 + stopped.signal) from None
     save("end")

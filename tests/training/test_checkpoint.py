@@ -26,8 +26,7 @@ from cyclemlp.training.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
-from cyclemlp.training.optimizer import build_optimizer
-from cyclemlp.training.recipe import OptimizerPart
+from cyclemlp.training.optimizer import OptimizerConfig, build_optimizer
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = {"in_chans": 1, "num_classes": 3, "embed_dims": (8, 8, 12, 12), "depths": (1, 1, 1, 1)}
@@ -37,7 +36,7 @@ def trained(steps: int = 2, **overrides):
     """A tiny model and its optimizer after some steps."""
     paddle.seed(1)
     model = create_model("cyclemlp_nano", **{**OVERRIDES, **overrides})
-    optimizer = build_optimizer(model, OptimizerPart(), lr=1e-3)
+    optimizer = build_optimizer(model, OptimizerConfig(), lr=1e-3)
     step(model, optimizer, steps)
     return model, optimizer
 

@@ -17,9 +17,8 @@ from cyclemlp.network.regnet import REGNETX, RegNet
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.teachers import Teacher
 from cyclemlp.training import TrainingStoppedError
-from cyclemlp.training.distillation import DistillationLoss, build_loss
+from cyclemlp.training.distillation import DistillationConfig, DistillationLoss, build_loss
 from cyclemlp.training.losses import SoftTargetCrossEntropy
-from cyclemlp.training.recipe import DistillationPart
 
 # Two images of three classes. Softmax of the student's: (1, 2, 5) / 8 and (3, 3, 2) / 8; of the teacher's:
 # (4, 3, 1) / 8 and (1, 2, 5) / 8.
@@ -240,7 +239,7 @@ def test_no_gradient_reaches_a_teacher_that_is_not_frozen():
 
 
 def test_a_recipe_without_distillation_is_its_base_loss():
-    fn = build_loss(SoftTargetCrossEntropy(), DistillationPart(), nn.Layer(), say=pytest.fail)
+    fn = build_loss(SoftTargetCrossEntropy(), DistillationConfig(), nn.Layer(), say=pytest.fail)
     value = fn(IMAGES, paddle.to_tensor(STUDENT), paddle.to_tensor(TARGETS))
     assert float(value) == pytest.approx(BASE, rel=1e-9)
 
@@ -298,9 +297,9 @@ def test_a_run_without_its_teachers_file_does_not_start(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("kind", "warm", "distillation.kind is 'warm'; it must be one of: none, soft, hard"),
-        ("alpha", 2, "distillation.alpha is 2.0; it must be a share"),
-        ("tau", 0, "distillation.tau is 0.0; it must be above 0"),
+        ("kind", "warm", "distillation.kind is 'warm'; expected one of: none, soft, hard"),
+        ("alpha", 2, "distillation.alpha is 2; expected a number in"),
+        ("tau", 0, "distillation.tau is 0; expected a number above 0"),
         ("temperature", 2, "unknown key distillation.temperature"),
     ],
 )

@@ -25,7 +25,7 @@ from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.training import distributed, run_folder
 from cyclemlp.training.checkpoint import list_checkpoints, newest_checkpoint
 from cyclemlp.training.distributed import ALONE, World, faults_told_apart, join
-from cyclemlp.training.optimizer import Schedule
+from cyclemlp.training.schedule import Schedule
 
 WORK = Path(__file__).with_name("launched.py")
 SECONDS = 120  # in which any of these jobs has ended, also on a machine that is busy

@@ -12,8 +12,7 @@ from tiny_run import Some, tiny_recipe, tiny_train
 import cyclemlp
 from cyclemlp import create_model
 from cyclemlp.training import TrainingStoppedError
-from cyclemlp.training.ema import Ema
-from cyclemlp.training.recipe import EmaPart
+from cyclemlp.training.ema import Ema, EmaConfig
 
 
 def constant(value: float) -> nn.Layer:
@@ -85,7 +84,7 @@ def test_it_is_a_model_of_its_own_for_evaluation_only():
 
 
 def test_a_recipe_without_it_has_none(tmp_path):
-    assert Ema.from_recipe(constant(0.0), EmaPart(decay=None)) is None
+    assert Ema.from_config(constant(0.0), EmaConfig(decay=None)) is None
     result = tiny_train(tmp_path / "run", tiny_recipe(ema__decay=None, run__epochs=1))
     assert not (result.output / "best_ema.safetensors").exists()
     assert not (result.output / "checkpoint_0001" / "ema.safetensors").exists()

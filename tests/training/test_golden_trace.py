@@ -16,8 +16,7 @@ from golden import fill, image, param
 
 from cyclemlp.network import CycleMLP, CycleMLPConfig
 from cyclemlp.training.losses import SoftTargetCrossEntropy
-from cyclemlp.training.optimizer import build_optimizer
-from cyclemlp.training.recipe import OptimizerPart
+from cyclemlp.training.optimizer import OptimizerConfig, build_optimizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "training" / "train_trace.npz"
 
@@ -41,7 +40,7 @@ def ours(trace):
     )
     fill(model, c["salt"])
     loss_fn = SoftTargetCrossEntropy(c["label_smoothing"])
-    part = OptimizerPart(
+    part = OptimizerConfig(
         lr=c["lr"],
         weight_decay=c["weight_decay"],
         beta1=c["betas"][0],

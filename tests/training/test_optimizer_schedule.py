@@ -11,14 +11,15 @@ import pytest
 from paddle import nn
 
 from cyclemlp.network import CycleMLP, CycleMLPConfig
-from cyclemlp.training.optimizer import Schedule, build_optimizer
-from cyclemlp.training.recipe import OptimizerPart, Recipe
+from cyclemlp.training.optimizer import OptimizerConfig, build_optimizer
+from cyclemlp.training.recipe import Recipe
+from cyclemlp.training.schedule import Schedule
 
 
 def test_only_parameters_with_more_than_one_dimension_are_decayed():
     model = CycleMLP(CycleMLPConfig(num_classes=3, embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1)))
     before = {name: p.numpy().copy() for name, p in model.named_parameters()}
-    optimizer = build_optimizer(model, OptimizerPart(weight_decay=0.5), lr=0.1)
+    optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.5), lr=0.1)
     for p in model.parameters():
         p.grad = paddle.zeros_like(p)  # so that decay is all that happens
     optimizer.step()
@@ -37,7 +38,7 @@ def test_a_step_is_pytorchs_adamw():
     # By hand, after one step: m̂ = g, v̂ = g², so p ← p · (1 − lr · decay) − lr · g / (|g| + eps).
     layer = nn.Linear(2, 1, bias_attr=False)
     layer.weight.set_value(np.array([[1.0], [-2.0]], dtype=np.float32))
-    optimizer = build_optimizer(layer, OptimizerPart(weight_decay=0.2, eps=0.5), lr=0.1)
+    optimizer = build_optimizer(layer, OptimizerConfig(weight_decay=0.2, eps=0.5), lr=0.1)
     gradient = np.array([[0.5], [-0.25]], dtype=np.float32)
     layer.weight.grad = paddle.to_tensor(gradient)
     optimizer.step()
@@ -52,7 +53,7 @@ def test_clipping_is_by_the_norm_of_all_gradients_together():
         layer.bias.set_value(np.zeros(1, dtype=np.float32))
         # A large eps makes the step almost proportional to the gradient.
         optimizer = build_optimizer(
-            layer, OptimizerPart(weight_decay=0, eps=1e6, clip_norm=clip_norm), lr=1e6
+            layer, OptimizerConfig(weight_decay=0, eps=1e6, clip_norm=clip_norm), lr=1e6
         )
         layer.weight.grad = paddle.to_tensor(np.array([[3.0], [0.0]], dtype=np.float32) * scale)
         layer.bias.grad = paddle.to_tensor(np.array([4.0], dtype=np.float32) * scale)

@@ -14,19 +14,23 @@ from tiny_run import Some, tiny_recipe, tiny_train
 
 import cyclemlp
 from cyclemlp import create_model
+from cyclemlp.config import flatten
 from cyclemlp.training import Recipe
-from cyclemlp.training.recipe import flatten
 
 OVERRIDES = {"in_chans": 1, "embed_dims": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "drop_rate": 0.1}
 
 #: Key → another value than the base's, and what must be as given for it to matter.
 CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "model.name": ("cyclemlp_micro", {"data.preprocessing": {"input_size": 32, "crop_pct": 1.0}}),
+    "model.name": ("cyclemlp_micro", {"data.preprocessing.input_size": 32}),
     "model.drop_path_rate": (0.5, {}),
     "model.freeze_stages": (1, {}),
     "model.overrides": ({**OVERRIDES, "drop_rate": 0.3}, {}),
     "data.batch_size": (4, {}),
-    "data.preprocessing": ({"input_size": 20, "crop_pct": 1.0}, {}),
+    "data.preprocessing.input_size": (20, {}),
+    "data.preprocessing.crop_pct": (0.5, {}),  # of evaluation alone
+    "data.preprocessing.interpolation": ("nearest", {}),
+    "data.preprocessing.mean": ([0.2], {}),
+    "data.preprocessing.std": ([0.2], {}),
     "augment.crop_scale": ([0.2, 0.3], {}),
     "augment.crop_ratio": ([0.3, 0.4], {}),
     "augment.hflip": (1.0, {}),
@@ -88,6 +92,8 @@ ELSEWHERE = {
         f"data.{key}"
         for key in ("train", "train_list", "val", "val_list", "class_map", "classes", "num_classes")
     ),
+    "data.preprocessing.exif",  # tests/test_exif.py
+    "run.log_steps",  # test_the_loss_does_not_depend_on_when_it_is_read
     "data.workers",  # test_one_seed_one_result…: must have no effect
     "model.weights",  # test_fine_tuning…
     "distillation.teacher",  # test_distillation.py

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cyclemlp.training.setup import build_loaders, build_transform
 from tiny_run import PLAIN, Some, tiny_recipe, tiny_train
 
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.training import Recipe
+from cyclemlp.training.augmentation import AugmentConfig, build_transform
+from cyclemlp.training.data import build_loaders
 
 GREY = Preprocessing(input_size=16, crop_pct=1.0, mean=(0.5,), std=(0.5,))
 
@@ -21,13 +21,13 @@ def batches(recipe, epoch=0):
 
 
 def test_the_default_is_the_papers_augmentation_and_jitter_waits_for_its_turn():
-    words = str(build_transform(Recipe(), Preprocessing()))
+    words = str(build_transform(AugmentConfig(), Preprocessing()))
     assert "8 to 100 % of the image at 224×224" in words
     for part in ("bicubic", "mirrored p 0.5", "erasing (pixel) p 0.25"):
         assert part in words
     assert "rand-m9" in words or "RandAugment" in words
     assert "jitter" not in words  # one existing program applies both
-    without = Recipe().updated({"augment.auto_augment": None})
+    without = AugmentConfig(auto_augment=None)
     assert "jitter 0.4" in str(build_transform(without, Preprocessing()))
 
 

@@ -8,18 +8,17 @@ import importlib
 import numpy as np
 import paddle
 import pytest
-from cyclemlp.training.freezing import freeze_stages, training_mode
 from tiny_run import PLAIN, Some, tiny_recipe, tiny_train
 
 import cyclemlp
 from cyclemlp import create_model
 from cyclemlp.data import step_generator
 from cyclemlp.teachers import Teacher
-from cyclemlp.training import loop
+from cyclemlp.training import trainer
 from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.losses import SoftTargetCrossEntropy
-from cyclemlp.training.optimizer import build_optimizer, layer_ratios
-from cyclemlp.training.recipe import OptimizerPart
+from cyclemlp.training.model import freeze_stages, training_mode
+from cyclemlp.training.optimizer import OptimizerConfig, build_optimizer, layer_ratios
 from cyclemlp.training.step import Stepper
 
 TINY = {"in_chans": 1, "embed_dims": (8, 8, 12, 12), "depths": (1, 1, 2, 1), "num_classes": 10}
@@ -50,7 +49,7 @@ def gradients(recipe, dtype="float32", seed=5, size=10):
     images = paddle.to_tensor(rng.standard_normal((size, 1, 16, 16)), dtype=dtype)
     labels = paddle.to_tensor(rng.integers(0, 10, size))
     images, targets = stepper.mixup(images, labels, step_generator(0, 0, 0))
-    loss = stepper.backward(images, targets)
+    loss = float(stepper.backward(images, targets))
     return loss, {n: p.grad.numpy() for n, p in model.named_parameters()}
 
 
@@ -151,7 +150,7 @@ def test_frozen_stages_do_not_move_not_even_by_decay(count, tmp_path):
     start = tmp_path / "start.safetensors"
     overrides = {**recipe.model.overrides, "num_classes": 10}
     cyclemlp.save_model(create_model("cyclemlp_nano", **overrides), start)
-    recipe.model.weights = str(start)
+    recipe = recipe.updated({"model.weights": str(start)})
     before = cyclemlp.load_model(start).state_dict()
     after = cyclemlp.load_model(tiny_train(tmp_path / "run", recipe).output / "checkpoint_0001").state_dict()
     frozen = () if not count else ("patch_embed.", *(f"network.{i}." for i in range(2 * count - 1)))
@@ -194,7 +193,7 @@ def test_a_blocks_rate_falls_with_its_distance_from_the_head():
 def test_the_rates_are_what_adamw_uses_for_step_and_decay():
     model = create_model("cyclemlp_nano", **TINY)
     before = {n: p.numpy().copy() for n, p in model.named_parameters()}
-    optimizer = build_optimizer(model, OptimizerPart(layer_decay=0.5, weight_decay=0.2, eps=1e-12), lr=0.1)
+    optimizer = build_optimizer(model, OptimizerConfig(layer_decay=0.5, weight_decay=0.2, eps=1e-12), lr=0.1)
     for parameter in model.parameters():
         parameter.grad = paddle.ones_like(parameter)
     optimizer.step()
@@ -246,7 +245,10 @@ def test_fine_tuning_at_another_size_for_other_classes(tmp_path):
     np.testing.assert_array_equal(
         tuned.state_dict()["network.0.0.norm1.weight"].numpy(), start["network.0.0.norm1.weight"].numpy()
     )
-    assert loop.evaluate(loop.as_callable(tuned), _batches(tuned, three["val"]), progress=False).images == 24
+    assert (
+        trainer.evaluate(trainer.as_callable(tuned), _batches(tuned, three["val"]), progress=False).images
+        == 24
+    )
 
 
 def _batches(model, source):

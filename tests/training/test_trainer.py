@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -15,7 +17,7 @@ import cyclemlp
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import read_json_lines
-from cyclemlp.training import Recipe, TrainingFailedError, TrainingStoppedError, loop
+from cyclemlp.training import Recipe, TrainingFailedError, TrainingStoppedError, trainer
 from cyclemlp.training.step import Stepper
 
 
@@ -74,10 +76,10 @@ def test_the_best_model_is_whole_by_itself(whole):
     assert model.metadata.preprocessing == Preprocessing(
         input_size=16, crop_pct=1.0, mean=(0.5,), std=(0.5,), interpolation="bicubic"
     )
-    _, val_loader = loop.build_loaders(
+    _, val_loader = trainer.build_loaders(
         tiny_recipe(), model.metadata.preprocessing, Some("val", 20), Some("val", 20)
     )
-    result = loop.evaluate(loop.as_callable(model), val_loader, progress=False)
+    result = trainer.evaluate(trainer.as_callable(model), val_loader, progress=False)
     assert result.top1 == whole.best
     assert result.loss == pytest.approx(whole.epochs[whole.best_epoch - 1]["val_loss"], rel=1e-6)
 
@@ -148,7 +150,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     source = Some("train", 34, {44: interrupt, 45: interrupt})
     with pytest.raises(KeyboardInterrupt):
         tiny_train(tmp_path / "run", train_source=source)
-    assert [p.name for p in loop.RunFolder(tmp_path / "run", resume="auto").path.glob("checkpoint_*")] == [
+    assert [p.name for p in trainer.RunFolder(tmp_path / "run", resume="auto").path.glob("checkpoint_*")] == [
         "checkpoint_0001"
     ]
 
@@ -228,7 +230,9 @@ def test_a_resumed_run_may_freeze_other_stages(tmp_path, before, after):
 
 def test_without_validation_images_the_last_model_is_the_best(tmp_path):
     train_source = Some("train", 34)
-    result = loop.train(tiny_recipe(run__epochs=2), train_source, None, tmp_path / "run", show_progress=False)
+    result = trainer.train(
+        tiny_recipe(run__epochs=2), train_source, None, tmp_path / "run", show_progress=False
+    )
     assert result.best is None
     assert result.best_epoch == 2
     best, last = (
@@ -253,7 +257,7 @@ def test_checkpoints_every_few_epochs_and_after_the_last(tmp_path):
 def test_fine_tuning_starts_from_the_weights_and_their_preprocessing(whole, tmp_path, capsys):
     start = str(whole.output)
     recipe = tiny_recipe(model__weights=start, optimizer__lr=1e-12, schedule__warmup_epochs=0, run__epochs=1)
-    recipe.data.preprocessing = {}
+    recipe = recipe.updated({"data.preprocessing": {}})
     tuned = cyclemlp.load_model(tiny_train(tmp_path / "run", recipe).output)
     assert tuned.metadata.preprocessing.input_size == 16
     before = cyclemlp.load_model(whole.output).state_dict()
@@ -285,3 +289,21 @@ def test_channels_of_model_and_preprocessing_must_agree(tmp_path):
     with pytest.raises(ConfigError, match=r"3 channels .* the model takes 1"):
         tiny_train(tmp_path / "run", tiny_recipe(data__preprocessing={"mean": [0.5] * 3, "std": [0.5] * 3}))
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_the_loss_does_not_depend_on_when_it_is_read(whole, tmp_path):
+    every = tiny_train(tmp_path / "run", tiny_recipe(run__log_steps=1))
+    assert [r["train_loss"] for r in every.epochs] == [r["train_loss"] for r in whole.epochs]
+    assert same_weights(every.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+
+
+def test_a_run_records_its_decoder_and_goes_on_with_no_other(whole):
+    assert Recipe.load(whole.output / "recipe.yaml").data.decoder == "fast"  # the extra `test` has it
+    code = (
+        "import sys; sys.modules['cykooz_resizer'] = None; from cyclemlp.cli.main import main; "
+        f"main(['train', '--resume', {str(whole.output)!r}, '--data', 'digits'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "data.decoder is fast, whose libraries are not installed" in done.stderr
+    assert "--set data.decoder=pillow" in done.stderr
