@@ -1,8 +1,8 @@
-"""The seed project's `eval.py`, kept alive by `cyclemlp eval`: see docs/migrating-from-the-seed.md."""
+"""Paddle-CycleMLP's `eval.py`, by `cyclemlp.legacy`: see docs/migrating-from-paddle-cyclemlp.md."""
 
 import sys
 
-from cyclemlp.cli.seed import evaluate
+from cyclemlp.legacy.use import evaluate
 
 if __name__ == "__main__":
     sys.exit(evaluate())

@@ -1,8 +1,8 @@
-"""The seed project's `predict.py`, kept alive by `cyclemlp predict`: see docs/migrating-from-the-seed.md."""
+"""Paddle-CycleMLP's `predict.py`, by `cyclemlp.legacy`: see docs/migrating-from-paddle-cyclemlp.md."""
 
 import sys
 
-from cyclemlp.cli.seed import predict
+from cyclemlp.legacy.use import predict
 
 if __name__ == "__main__":
     sys.exit(predict())

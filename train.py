@@ -1,8 +1,8 @@
-"""The seed project's `train.py`, kept alive by `cyclemlp train`: see docs/migrating-from-the-seed.md."""
+"""Paddle-CycleMLP's `train.py`, by `cyclemlp.legacy`: see docs/migrating-from-paddle-cyclemlp.md."""
 
 import sys
 
-from cyclemlp.cli.seed import train
+from cyclemlp.legacy.train import main
 
 if __name__ == "__main__":
-    sys.exit(train())
+    sys.exit(main())

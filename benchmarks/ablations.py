@@ -25,7 +25,7 @@ from typing import Any
 from drawn import Mean, draw, shown, top1
 
 from cyclemlp import model_info
-from cyclemlp.cli.common import open_source
+from cyclemlp.data import open_source
 from cyclemlp.errors import ConfigError, CycleMLPError
 from cyclemlp.report import JsonLines, markdown_table, read_json_lines
 from cyclemlp.report.variants_plot import Variant, plot_variants

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from drawn import Mean, draw, shown, top1
 
-from cyclemlp.cli.common import open_source
 from cyclemlp.config import parse_assignments
+from cyclemlp.data import open_source
 from cyclemlp.training import Recipe
 from cyclemlp.training.distillation import DistillationConfig
 

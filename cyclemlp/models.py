@@ -88,7 +88,7 @@ def create_model(
     """Make a model by name.
 
     Args:
-        name: one of `list_models()`; the seed's spelling, `CycleMLP_B1`, is accepted too.
+        name: one of `list_models()`; Paddle-CycleMLP's spelling, `CycleMLP_B1`, is accepted too.
         pretrained: True for the authors' published weights (fetched once, then cached), or the path of a
             weight file in any form that `cyclemlp.weights` reads, or of a run's folder. What is not overridden, the
             number of classes above all, is as the file has it; the metadata, too, if it is of this variant.

@@ -37,7 +37,7 @@ KINDS = {
 DEFAULT_OUTPUT = Path("data/scenes")  # where configs/seg/scenes.yaml and configs/det/scenes.yaml look
 PREVIEW_SCENES = 6
 MOST_IMAGES = 5  # that are named of a finding about many
-CLASS_MAP = "map_to_1000.txt"  # as the Paddle 2.1 reproduction calls it
+CLASS_MAP = "map_to_1000.txt"  # as Paddle-CycleMLP calls it
 
 SCENES_EPILOG = """
 what it writes: images with masks, for PaddleSeg (images/, labels/, train.txt, val.txt, classes.txt), and the same

@@ -233,7 +233,7 @@ def _train(args: argparse.Namespace) -> int:
     world = join(args.device)
     device = choose_device(args.device)
 
-    say = speaker(args, is_first=world.is_first)
+    say = speaker(args.json, is_first=world.is_first)
 
     def work() -> Result:
         with faults_told_apart(), locked(output, world.is_first), engine(say):

@@ -284,7 +284,7 @@ def _train_into(output: Path, config: SegConfig, world: World, args: argparse.Na
     from cyclemlp.dense.seg import run_folder
     from cyclemlp.dense.seg.training import train
 
-    say = speaker(args, is_first=world.is_first)
+    say = speaker(args.json, is_first=world.is_first)
     checkpoint, here = None, False
     if world.is_first:
         checkpoint = run_folder.find_checkpoint(args.resume, output) if args.resume else None
@@ -436,7 +436,7 @@ def _eval(args: argparse.Namespace) -> int:
     config, how = _open(args)
     from cyclemlp.dense.seg.inference import evaluate
 
-    say = speaker(args)
+    say = speaker(args.json)
     result = evaluate(
         config, args.weights, how, workers=args.workers, show_progress=not args.no_progress, say=say
     )
@@ -471,7 +471,7 @@ def _predict(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg.inference import Predictor
     from cyclemlp.report import progress
 
-    say, run = speaker(args), run_folder.run_of(args.weights)
+    say, run = speaker(args.json), run_folder.run_of(args.weights)
     output = output_folder(args.output or (run or Path()) / run_folder.PREDICTIONS)
     assert output is not None
     files = ImageFiles(args.images)
@@ -539,7 +539,7 @@ def _export(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg.export import export
 
     choose_device("cpu")  # where the results are compared
-    say = speaker(args)
+    say = speaker(args.json)
     difference = export(
         _config_of_weights(args),
         args.weights,

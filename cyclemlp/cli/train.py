@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,24 +195,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
-def run(
-    args: argparse.Namespace,
-    on_epoch: Callable[[dict[str, Any], Any], None] | None = None,
-    command: str | None = None,
-) -> int:
-    """Train, with `on_epoch` as in `cyclemlp.training.train`; `command` is what was typed, if not `cyclemlp train`.
-
-    Returns:
-        0; 1 for a loss that is not finite or a full disk; 128 + signal when stopped (130 by Ctrl-C).
-    """
+def run(args: argparse.Namespace) -> int:
+    """Train; the exit code is `run_recipe`'s."""
     from cyclemlp.config import commented_yaml
 
     recipe = resolve_recipe(args)
     if args.show_recipe:
         print(commented_yaml(recipe))
         return 0
-    with plain_warnings("train"):
-        return _train(recipe, _output(args, recipe), args, on_epoch, command or _command(args))
+    return run_recipe(
+        recipe,
+        _output(args, recipe),
+        command=_command(args),
+        device=args.device,
+        resume=args.resume,
+        force=args.force,
+        writer=args.writer,
+        check=not args.no_check,
+        skip_bad=args.skip_bad,
+        show_progress=not args.no_progress,
+        json=args.json,
+    )
 
 
 def resolve_recipe(args: argparse.Namespace) -> Recipe:
@@ -257,53 +259,63 @@ def _output(args: argparse.Namespace, recipe: Recipe) -> Path:
     return Path("runs") / recipe.model.name.lower()
 
 
-def _train(
+def run_recipe(
     recipe: Recipe,
     output: Path,
-    args: argparse.Namespace,
-    on_epoch: Callable[..., None] | None,
+    *,
     command: str,
+    device: str | None = None,
+    resume: str | None = None,
+    json: bool = False,
+    **options: Any,
 ) -> int:
+    """Train what a recipe names, and print how it goes.
+
+    Args:
+        output: the run's folder.
+        command: what was typed.
+        device: `--device`.
+        json: print the final figures as JSON, all else on stderr.
+        resume, options: as for `cyclemlp.training.train`.
+
+    Returns:
+        0; 1 for a loss that is not finite or a full disk; 128 + signal when stopped (130 by Ctrl-C).
+    """
     from cyclemlp.data import open_class_names
     from cyclemlp.training import train
     from cyclemlp.training.data import open_sources
     from cyclemlp.training.distributed import join
 
-    world = join(args.device)
-    choose_device(args.device)
-    classes = open_class_names(recipe.data.classes)
-    train_source, val_source = open_sources(recipe.data, classes)
-
-    say = speaker(args, is_first=world.is_first)
-    if val_source is None:
-        say("no validation images (--val-data, --val-list): the last model is kept as the best")
-    result = result_or_exit_code(
-        "cyclemlp train",
-        lambda: train(
-            recipe,
-            train_source,
-            val_source,
+    with plain_warnings("train"):
+        world = join(device)
+        choose_device(device)
+        classes = open_class_names(recipe.data.classes)
+        train_source, val_source = open_sources(recipe.data, classes)
+        say = speaker(json, is_first=world.is_first)
+        if val_source is None:
+            say("no validation images (--val-data, --val-list): the last model is kept as the best")
+        result = result_or_exit_code(
+            "cyclemlp train",
+            lambda: train(
+                recipe,
+                train_source,
+                val_source,
+                output,
+                classes=classes,
+                resume=resume,
+                workers=choose_workers(recipe.data.workers, train_source),
+                command=command,
+                say=say,
+                **options,
+            ),
             output,
-            classes=classes,
-            resume=args.resume,
-            force=args.force,
-            workers=choose_workers(recipe.data.workers, train_source),
-            show_progress=not args.no_progress,
-            command=command,
-            writer=args.writer,
-            say=say,
-            on_epoch=on_epoch,
-            check=not args.no_check,
-            skip_bad=args.skip_bad,
-        ),
-        output,
-        go_on=f"go on with: cyclemlp train --resume {shlex.quote(str(output))}",
-    )
+            go_on=f"go on with: cyclemlp train --resume {shlex.quote(str(output))}",
+        )
     if isinstance(result, int):
         return result
     if not world.is_first:
         return 0
-    if args.json:
+    if json:
         figures: dict[str, Any] = {"output": str(output), "top1": result.best, "epoch": result.best_epoch}
         print_json({**figures, "epochs": result.epochs})
     elif result.best is not None:

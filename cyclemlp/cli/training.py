@@ -14,12 +14,12 @@ from cyclemlp.text import line_of
 T = TypeVar("T")
 
 
-def speaker(args: argparse.Namespace, *, is_first: bool = True) -> Callable[[str], None]:
-    """What prints lines for people: on stderr where stdout is for JSON (`args.json`), and in the first process only."""
+def speaker(json: bool, *, is_first: bool = True) -> Callable[[str], None]:
+    """What prints lines for people: on stderr where stdout is for JSON, and in the first process only."""
 
     def say(text: str) -> None:
         if is_first:
-            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+            print(text, file=sys.stderr if json else sys.stdout, flush=True)
 
     return say
 

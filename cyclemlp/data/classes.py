@@ -1,4 +1,4 @@
-"""Names and numbers of classes: the seed project's class map, lists of names, ImageNet's own."""
+"""Names and numbers of classes: Paddle-CycleMLP's class map, lists of names, ImageNet's own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def text_lines(path: PathLike) -> list[tuple[int, str]]:
 
 
 def read_class_map(path: PathLike) -> dict[str, int]:
-    """A class map: a line `wordnet-id index` a class, as the seed project's `map_to_1000.txt`.
+    """A class map: a line `wordnet-id index` a class, as Paddle-CycleMLP's `map_to_1000.txt`.
 
     Any word without spaces will do as id. Indices start at 0; several ids may share one.
 

@@ -4,7 +4,7 @@ Four forms of a split are known, and looked for in this order:
 
 - tar: `ILSVRC2012_img_train.tar`, a tar of 1000 tars, and `ILSVRC2012_img_val.tar`, whose labels are in the devkit;
 - folders: `train/n01440764/…` and `val/n01440764/…`;
-- list: `train_list.txt` and `val_list.txt`, a line `path label` an image, as the Paddle 2.1 reproduction reads them;
+- list: `train_list.txt` and `val_list.txt`, a line `path label` an image, as Paddle-CycleMLP reads them;
 - flat: `val/ILSVRC2012_val_00000001.JPEG` …, with labels as for the tar.
 
 The devkit numbers the classes in an order of its own, 1 to 1000. Networks are trained on the sorted WordNet ids, 0 to

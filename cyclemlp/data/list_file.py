@@ -1,4 +1,4 @@
-"""Images named in a text file, as the seed project names them."""
+"""Images named in a text file, as Paddle-CycleMLP names them."""
 
 from __future__ import annotations
 

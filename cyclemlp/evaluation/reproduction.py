@@ -56,7 +56,7 @@ class Row:
         runtime: what computed, in words.
         images: how many images the figures are of.
         measured: here.
-        seed: by the Paddle 2.1 reproduction, as published.
+        seed: by Paddle-CycleMLP, as published.
         paper: as published in the paper.
     """
 
@@ -228,7 +228,7 @@ def to_markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
         facts: what the figures were measured with, name → value.
     """
     sources = (
-        "Accuracies in percent, loss in nats. Published figures: the seed's are those of the Paddle 2.1 reproduction "
+        "Accuracies in percent, loss in nats. Published figures: Paddle-CycleMLP's are those of Paddle-CycleMLP "
         "Paddle-CycleMLP, the paper's are of arXiv 2107.10224, table 2. Differences are measured minus published."
     )
     return "\n".join(

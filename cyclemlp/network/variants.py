@@ -21,7 +21,7 @@ class Variant:
         params_published, macs_published: parameters in millions, MACs in 10⁹ at 224×224 (the
             paper's "FLOPs"), as published.
         top1_published: ImageNet-1k top-1 in % as published (table 2 of the paper).
-        seed_top1, seed_top5, seed_loss: of the published weights, measured by the Paddle 2.1 reproduction
+        seed_top1, seed_top5, seed_loss: of the published weights, measured by Paddle-CycleMLP
             Paddle-CycleMLP.
         preprocessing: what the weights were trained with. The authors' `default_cfg` says crop 0.9 for B1 to
             B3; their evaluation, and their published accuracy, use 0.875.
@@ -116,5 +116,5 @@ VARIANTS: dict[str, Variant] = {
 
 
 def canonical_name(name: str) -> str:
-    """`cyclemlp_b1` for it and for the seed's `CycleMLP_B1`."""
+    """`cyclemlp_b1` for it and for Paddle-CycleMLP's `CycleMLP_B1`."""
     return name.lower()

@@ -18,10 +18,11 @@ from PIL import Image
 import cyclemlp
 from cyclemlp.cli.main import build_parser, main
 from cyclemlp.cli.train import resolve_recipe
+from cyclemlp.config import parse_assignments
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import Recipe
-from cyclemlp.training.recipe import parse_assignments
+from cyclemlp.training.data import PreprocessingConfig
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -72,7 +73,7 @@ def test_the_flags_of_the_whole_recipe():
     assert recipe.amp.dtype == "bfloat16"
     assert recipe.optimizer.accumulate == 4
     assert recipe.model.freeze_stages == 2
-    assert recipe.data.preprocessing == {"input_size": 288}
+    assert recipe.data.preprocessing == PreprocessingConfig(input_size=288)
     assert resolved().amp.dtype == "float16"  # the paper's
     assert resolved("--amp", "none").amp.dtype is None
     assert resolved("--set", "amp.dtype=null").amp.dtype is None
@@ -112,7 +113,7 @@ def test_show_recipe_prints_what_would_be_trained_and_does_nothing(capsys, tmp_p
             ["--data", "digits", "--set", "optimizer.lrr=1"],
             "--set: unknown key optimizer.lrr; did you mean lr?",
         ),
-        (["--data", "digits", "--lr", "-1"], "command line: optimizer.lr is -1.0; it must be above 0"),
+        (["--data", "digits", "--lr", "-1"], "command line: optimizer.lr is -1.0; expected a number above 0"),
         (["--data", "digits", "--model", "cyclemlp_b7"], "unknown model 'cyclemlp_b7'"),
         (["--data", "digits", "--resume", "absent"], "--resume absent: there is no such folder"),
         (["--data", "digits", "--model", "cyclemlp_nano", "--weights", "absent.pth"], "absent.pth"),
@@ -212,7 +213,7 @@ def test_an_input_that_is_not_square(photos, capsys, monkeypatch):
     words = [*TRAIN_PHOTOS, "--output", "run", "--input-size", "32x64"]
     assert main([word for word in words if "preprocessing" not in word]) == 0
     assert "--input-size 32x64" in Path("run/README.md").read_text()
-    assert Recipe.load("run/recipe.yaml").data.preprocessing["input_size"] == (32, 64)
+    assert Recipe.load("run/recipe.yaml").data.preprocessing.input_size == (32, 64)
     assert cyclemlp.load_model("run").metadata.preprocessing.input_size == (32, 64)
     for words in (["eval", "run", "--data", "val"], ["predict", "run", "val"]):
         capsys.readouterr()
@@ -240,12 +241,10 @@ def test_a_size_that_cannot_be(size, command, capsys):
 )
 def test_sizes_of_a_recipe(size, expected):
     recipe = Recipe().updated(parse_assignments([f"data.preprocessing.input_size={size}"]))
-    assert recipe.data.preprocessing == {"input_size": expected}
+    assert recipe.data.preprocessing.input_size == expected
 
 
-@pytest.mark.parametrize(
-    "size", ["32x", "[1, 2, 3]", "[32, 0]", "0", "-5", "true", "1.5", "{a: 1}", "99999", "null"]
-)
+@pytest.mark.parametrize("size", ["32x", "[1, 2, 3]", "[32, 0]", "0", "-5", "true", "1.5", "{a: 1}", "99999"])
 def test_sizes_that_no_recipe_holds(size):
     with pytest.raises(ConfigError, match=r"data\.preprocessing\.input_size"):
         Recipe().updated(parse_assignments([f"data.preprocessing.input_size={size}"]))
@@ -414,7 +413,7 @@ def test_a_run_goes_on_with_its_classes_only(photos, capsys):
 
 
 def test_exif_is_of_the_recipe_and_kept_with_the_model(photos):
-    assert resolved("--exif", "apply").data.preprocessing == {"exif": "apply"}
+    assert resolved("--exif", "apply").data.preprocessing == PreprocessingConfig(exif="apply")
     for part in ("train", "val"):  # lying on their side, and upright by their EXIF data
         for path in (photos / part).rglob("*.png"):
             exif = Image.Exif()

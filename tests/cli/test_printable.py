@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 import cyclemlp
-from cyclemlp.cli import seed
 from cyclemlp.cli.main import main
 
 #: Title of a terminal, bell, colour, C1, right to left, a line that claims something, a byte that is no UTF-8.

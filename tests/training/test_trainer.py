@@ -40,7 +40,7 @@ def test_the_folder_holds_what_it_promises(whole):
         "log.jsonl",
         "recipe.yaml",
     ]
-    assert Recipe.load(whole.output / "recipe.yaml") == tiny_recipe()
+    assert Recipe.load(whole.output / "recipe.yaml") == tiny_recipe(data__decoder="fast")
     readme = (whole.output / "README.md").read_text()
     for words in ("cyclemlp train --config tiny.yaml", "| paddle |", "34 training, 20 validation", "(best)"):
         assert words in readme
@@ -301,7 +301,7 @@ def test_a_run_records_its_decoder_and_goes_on_with_no_other(whole):
     assert Recipe.load(whole.output / "recipe.yaml").data.decoder == "fast"  # the extra `test` has it
     code = (
         "import sys; sys.modules['cykooz_resizer'] = None; from cyclemlp.cli.main import main; "
-        f"main(['train', '--resume', {str(whole.output)!r}, '--data', 'digits'])"
+        f"sys.exit(main(['train', '--resume', {str(whole.output)!r}, '--data', 'digits']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2

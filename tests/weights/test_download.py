@@ -149,7 +149,7 @@ def test_the_record_is_sha256sums(server, home):
 
 def test_the_address_is_taken_from_the_environment(server, home, monkeypatch):
     monkeypatch.setenv("CYCLEMLP_BASE_URL", server.address.rstrip("/"))
-    assert fetch_pretrained("CycleMLP_B1").read_bytes() == FILE  # the seed's spelling, too
+    assert fetch_pretrained("CycleMLP_B1").read_bytes() == FILE  # Paddle-CycleMLP's spelling, too
 
 
 def test_cut_off_and_resumed_within_a_call(server, home):

@@ -1,5 +1,5 @@
-"""The seed's `train.py`, `eval.py` and `predict.py`: each flag's effect, its defaults, its files, and the commands as
-its users typed them. What was broken in the seed has a test here where it lies in these commands."""
+"""Paddle-CycleMLP's `train.py`, `eval.py` and `predict.py`: each flag's effect, its defaults, its files, and the
+commands as its users typed them. What was broken in Paddle-CycleMLP has a test here where it lies in these commands."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ import pytest
 from PIL import Image
 
 import cyclemlp
-from cyclemlp.cli import seed
-from cyclemlp.cli.main import build_parser
-from cyclemlp.cli.train import resolve_recipe
+from cyclemlp.config import flatten
 from cyclemlp.data import evaluation_transform
+from cyclemlp.legacy import train, use
+from cyclemlp.legacy.flags import training_parser
 from cyclemlp.network.regnet import REGNETX, RegNet
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import Recipe
-from cyclemlp.training.optimizer import Schedule
-from cyclemlp.training.recipe import differences, flatten
+from cyclemlp.training.recipe import differences
+from cyclemlp.training.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
 
 
 def recipe_of(*flags: str) -> Recipe:
-    words = seed.training_words(seed.training_parser().parse_args(flags))
-    return resolve_recipe(build_parser("train").parse_args(["train", *words]))
+    return train.training_recipe(training_parser().parse_args(flags))
 
 
 def run(
@@ -48,7 +47,7 @@ def passes(done: subprocess.CompletedProcess) -> str:
 # ---- flags
 
 
-# Flag and value → key of the recipe and what it then is. Every flag of the seed's train.py but those below.
+# Flag and value → key of the recipe and what it then is. Every flag of Paddle-CycleMLP's train.py but those below.
 EFFECTS = [
     ("--batch-size 32", "data.batch_size", 32),
     ("--epochs 7", "run.epochs", 7),
@@ -123,11 +122,11 @@ def both_ways(flag: str) -> list[str]:
 
 
 def test_the_table_names_every_flag():
-    known = {action.dest for action in seed.training_parser()._actions} - {"help"}
+    known = {action.dest for action in training_parser()._actions} - {"help"}
     assert {flag.split()[0][2:].replace("-", "_") for flag, *_ in EFFECTS} | OTHER_FLAGS == known
 
 
-def test_the_defaults_are_the_seeds():
+def test_the_defaults_are_paddle_cyclemlps():
     """And not the paper's, which are `cyclemlp train`'s."""
     expected = {
         "model.name": "CycleMLP_B1",
@@ -182,20 +181,20 @@ def test_the_defaults_are_the_seeds():
 
 @pytest.mark.parametrize("text", ["True", "true", "1", "yes", "YES", "False", "false", "0", "no"])
 def test_truth_values_mean_what_they_say(text):
-    """`--is_amp False` turned mixed precision on in the seed."""
+    """`--is_amp False` turned mixed precision on in Paddle-CycleMLP."""
     expected = text.lower() in ("true", "1", "yes")
-    args = seed.training_parser().parse_args(["--is_amp", text, "--is_distributed", text])
+    args = training_parser().parse_args(["--is_amp", text, "--is_distributed", text])
     assert args.is_amp is expected
     assert args.is_distributed is expected
 
 
 def test_a_truth_value_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit):
-        seed.training_parser().parse_args(["--is_amp", "maybe"])
+        training_parser().parse_args(["--is_amp", "maybe"])
     assert "'maybe': give True or False (or 1, 0, yes, no)" in capsys.readouterr().err
 
 
-def test_the_rates_are_those_that_the_seed_logged():
+def test_the_rates_are_those_that_paddle_cyclemlp_logged():
     """Its training log of B1, 256 images, --lr 1e-8, says 4.999999999999972e-09 and then 4.999862923413802e-09."""
     schedule = Schedule.from_recipe(recipe_of("--lr", "1e-8", "--batch-size", "256", "--epochs", "2"))
     assert schedule.lr(0, 0, 10) == pytest.approx(5e-9, rel=1e-12)
@@ -224,7 +223,7 @@ def test_the_rates_are_those_of_paddles_cosine(flags, first, begin):
 
 @pytest.fixture
 def lists(tmp_path, monkeypatch):
-    """A working folder in which the seed's default names exist."""
+    """A working folder in which Paddle-CycleMLP's default names exist."""
     monkeypatch.chdir(tmp_path)
     for name in ("train.txt", "val.txt", "test.txt", "a.pdparams"):
         (tmp_path / name).write_text("x.jpg 0\n")
@@ -248,20 +247,20 @@ def lists(tmp_path, monkeypatch):
         ("--val-data-mode test", "--val-data-mode is test: such a list has no labels"),
         ("--epochs 1001", "1000 epochs at most"),
         ("--epochs 5 --start_epoch 5", "run.start_epoch is 5"),
-        ("--mixup-prob 2", "augment.mixup_prob is 2.0"),
+        ("--mixup-prob 2", "augment.mixup_prob is 2"),
         ("--aa rand-z9", "rand-z9"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_leaves_the_earlier_run_where_it_was(flags, message, lists, capsys):
     (lists / "output").mkdir()
     (lists / "output" / "train_log.txt").write_text("precious")
-    assert seed.train(flags.split()) == 2
+    assert train.main(flags.split()) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in (lists / "output").iterdir()] == ["train_log.txt"]
 
 
 def test_an_empty_output_folder_name_is_refused(lists, capsys):
-    assert seed.train(["--output_dir", ""]) == 2
+    assert train.main(["--output_dir", ""]) == 2
     assert "--output_dir is empty" in capsys.readouterr().err
 
 
@@ -278,15 +277,15 @@ def test_an_empty_output_folder_name_is_refused(lists, capsys):
 )
 def test_an_impossible_value_names_the_possible_ones(flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        seed.train(flags.split())
+        train.main(flags.split())
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
 def test_several_processes_must_be_wanted(lists, monkeypatch, capsys):
-    """The seed trained a model in each, all writing the same files."""
+    """Paddle-CycleMLP trained a model in each, all writing the same files."""
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
-    assert seed.train([]) == 2
+    assert train.main([]) == 2
     assert "give --is_distributed True" in capsys.readouterr().err
 
 
@@ -300,13 +299,13 @@ def test_several_processes_must_be_wanted(lists, monkeypatch, capsys):
     ],
 )
 def test_a_flag_without_effect_is_told(flags, message, lists, capsys):
-    seed._check_training(seed.training_parser().parse_args(flags.split()))
+    train.check_training(training_parser().parse_args(flags.split()))
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("program", "part"), [(seed.evaluate, "val"), (seed.predict, "test")])
+@pytest.mark.parametrize(("program", "part"), [(use.evaluate, "val"), (use.predict, "test")])
 def test_using_a_model_needs_its_weights_and_lists(program, part, lists, capsys):
-    """The seed evaluated a random model where the file's name was wrong or not given."""
+    """Paddle-CycleMLP evaluated a random model where the file's name was wrong or not given."""
     for flags, message in (
         ([], "no weights: give --model-pretrained FILE"),
         (["--model-pretrained", "nosuch"], "--model-pretrained nosuch: there is no such file"),
@@ -324,8 +323,8 @@ def test_using_a_model_needs_its_weights_and_lists(program, part, lists, capsys)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Images, lists and weight files of the seed's kinds, from a seeded generator."""
-    folder = tmp_path_factory.mktemp("seed")
+    """Images, lists and weight files of Paddle-CycleMLP's kinds, from a generator with a fixed seed."""
+    folder = tmp_path_factory.mktemp("legacy")
     rng = np.random.default_rng(0)
     names = []
     for i in range(8):
@@ -366,7 +365,7 @@ NANO = [
 
 
 @pytest.mark.heavy
-def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
+def test_the_original_training_command_with_a_teacher(place, tmp_path):
     output = tmp_path / "output"
     words = [
         *images(place),
@@ -397,7 +396,7 @@ def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
         assert line["test_acc1"] == mine["val_top1"] / 100
         assert line["test_acc5"] == mine["val_top5"] / 100
         assert line["train_loss"] == mine["train_loss"]
-    # With the seed's lr of 1e-8 nothing moves far, but it moves: a checkpoint is not the file that was loaded.
+    # With Paddle-CycleMLP's lr of 1e-8 nothing moves far, but it moves: a checkpoint is not the file that was loaded.
     start = paddle.load(str(place / "paddle_CycleMLP_B1.pdparams"))
     end = paddle.load(str(output / "checkpoint_1" / "params.pdparams"))
     assert set(end) == {name for name in start if not name.endswith("offset")}
@@ -411,7 +410,7 @@ def test_the_seeds_training_command_with_a_teacher(place, tmp_path):
 
 
 @pytest.mark.heavy
-def test_the_seeds_command_with_mixed_precision(place, tmp_path):
+def test_the_original_command_with_mixed_precision(place, tmp_path):
     """On a CPU Paddle has none: said, and trained in float32."""
     said = passes(run("train.py", *images(place), *NANO, "--is_amp", "True", "--output_dir", tmp_path / "o"))
     assert Recipe.load(tmp_path / "o" / "recipe.yaml").amp.dtype == "float16"
@@ -419,7 +418,7 @@ def test_the_seeds_command_with_mixed_precision(place, tmp_path):
 
 
 @pytest.mark.heavy
-def test_the_seeds_command_by_the_launcher(place, tmp_path):
+def test_the_original_command_by_the_launcher(place, tmp_path):
     launcher = (
         "-m",
         "paddle.distributed.launch",
@@ -481,7 +480,7 @@ def answers(weights: Path, place: Path, size: int) -> np.ndarray:
 
 @pytest.mark.heavy
 def test_predict_writes_a_class_for_each_image(place, tmp_path):
-    """The seed's crashed on its first batch; mended by hand, it took one class of a whole batch."""
+    """Paddle-CycleMLP's crashed on its first batch; mended by hand, it took one class of a whole batch."""
     weights = place / "paddle_CycleMLP_B1.pdparams"
     words = ["--model", "CycleMLP_B1", "--model-pretrained", weights, "--test-data-dir", place]
     words += ["--test-txt-path", place / "test.txt", "--input-size", "64", "--batch-size", "2"]
@@ -508,7 +507,7 @@ def test_the_data_mode_says_whether_lines_have_labels(mode, list_name, code, nan
         "32",
     ]
     words += ["--test-data-dir", place, "--test-txt-path", place / list_name, "--test-data-mode", mode]
-    assert seed.predict([str(w) for w in [*words, "--output_dir", tmp_path]]) == code
+    assert use.predict([str(w) for w in [*words, "--output_dir", tmp_path]]) == code
     assert (tmp_path / "results.txt").exists() == (code == 0)
 
 
@@ -516,12 +515,12 @@ def test_the_data_mode_says_whether_lines_have_labels(mode, list_name, code, nan
 def nano(place, tmp_path_factory):
     """Weights of a run of two classes, by train.py."""
     output = tmp_path_factory.mktemp("nano") / "output"
-    assert seed.train([str(w) for w in [*images(place), *NANO, "--output_dir", output]]) == 0
+    assert train.main([str(w) for w in [*images(place), *NANO, "--output_dir", output]]) == 0
     return output / "checkpoint_0" / "params.pdparams"
 
 
 def test_another_number_of_classes_is_refused_where_the_model_is_used(nano, place, tmp_path, capsys):
-    """The seed's default is 1000; its head then stayed random, and the accuracy meant nothing."""
+    """Paddle-CycleMLP's default is 1000; its head then stayed random, and the accuracy meant nothing."""
     words = [
         "--model",
         "cyclemlp_nano",
@@ -533,19 +532,19 @@ def test_another_number_of_classes_is_refused_where_the_model_is_used(nano, plac
         tmp_path,
     ]
     words += ["--val-data-dir", place, "--val-txt-path", place / "val.txt"]
-    assert seed.evaluate([str(w) for w in words]) == 2
+    assert use.evaluate([str(w) for w in words]) == 2
     assert "give --num-classes 2" in capsys.readouterr().err
-    assert seed.evaluate([str(w) for w in [*words, "--num-classes", 2]]) == 0
+    assert use.evaluate([str(w) for w in [*words, "--num-classes", 2]]) == 0
     assert (tmp_path / "cyclemlp_nano_eval_log.txt").exists()
 
 
 def test_finetuning_begins_with_the_file_and_a_new_head(nano, place, tmp_path, capsys):
-    """The seed's test was inverted: a file that was there was not loaded, and one that was not, it tried to load."""
+    """Paddle-CycleMLP's test was inverted: a file that was there was not loaded, and a missing one was."""
     lines = [f"image {i}.jpg {i % 3}\n" for i in range(8)]
     (tmp_path / "three.txt").write_text("".join(lines))
     words = [*images(place, "val.txt"), *NANO, "--num-classes", "3", "--lr", "1e-12", "--finetune", nano]
     words += ["--train-txt-path", tmp_path / "three.txt", "--output_dir", tmp_path / "o"]
-    assert seed.train([str(w) for w in words]) == 0
+    assert train.main([str(w) for w in words]) == 0
     assert "head" in capsys.readouterr().out
     old, new = (paddle.load(str(p)) for p in (nano, tmp_path / "o" / "checkpoint_0" / "params.pdparams"))
     assert list(np.shape(new["head.bias"])) == [3]
@@ -554,14 +553,14 @@ def test_finetuning_begins_with_the_file_and_a_new_head(nano, place, tmp_path, c
 
 
 def test_an_earlier_run_is_kept_and_other_files_stay(place, tmp_path, capsys):
-    """The seed's commands, one after the other, all write to ./output."""
+    """Paddle-CycleMLP's commands, one after the other, all write to ./output."""
     output = tmp_path / "output"
     words = [str(w) for w in [*images(place), *NANO, "--output_dir", output]]
     contents = []
     (output / "notes").mkdir(parents=True)
     (output / "results.txt").write_text("7\n")
     for _ in range(3):
-        assert seed.train(words) == 0
+        assert train.main(words) == 0
         contents.append((output / "log.jsonl").read_text())
     assert (output / "previous-1" / "log.jsonl").read_text() == contents[0]
     assert (output / "previous-2" / "log.jsonl").read_text() == contents[1]
@@ -577,5 +576,5 @@ def test_the_programs_at_the_root_only_hand_over(name):
     assert len((ROOT / f"{name}.py").read_text().splitlines()) < 10
     said = passes(run(f"{name}.py", "--help"))
     assert "--model-pretrained" in said
-    assert "docs/migrating-from-the-seed.md" in said
-    assert (ROOT / "docs" / "migrating-from-the-seed.md").exists()
+    assert "docs/migrating-from-paddle-cyclemlp.md" in said
+    assert (ROOT / "docs" / "migrating-from-paddle-cyclemlp.md").exists()
