@@ -15,6 +15,7 @@ from PIL import Image
 
 import cyclemlp
 from cyclemlp.cli.main import main
+from cyclemlp.legacy import use
 
 #: Title of a terminal, bell, colour, C1, right to left, a line that claims something, a byte that is no UTF-8.
 EVIL = "a\x1b]0;owned\x07\x1b[31m\x9b\u202e\x7f\r\ncyclemlp: error: b"
@@ -102,7 +103,7 @@ def test_commands_print_no_control_characters(words, code, said):
 
 
 def test_the_first_reproductions_commands_too(said):
-    assert said("--no-such", EVIL, program=seed.predict)[0] == 2
+    assert said("--no-such", EVIL, program=use.predict)[0] == 2
 
 
 @pytest.mark.parametrize("words", [["predict", "m.safetensors", "data/val"], ["info", "m.safetensors"]])

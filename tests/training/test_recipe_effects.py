@@ -27,7 +27,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.overrides": ({**OVERRIDES, "drop_rate": 0.3}, {}),
     "data.batch_size": (4, {}),
     "data.preprocessing.input_size": (20, {}),
-    "data.preprocessing.crop_pct": (0.5, {}),  # of evaluation alone
+    "data.decoder": ("pillow", {}),
     "data.preprocessing.interpolation": ("nearest", {}),
     "data.preprocessing.mean": ([0.2], {}),
     "data.preprocessing.std": ([0.2], {}),
@@ -92,6 +92,7 @@ ELSEWHERE = {
         f"data.{key}"
         for key in ("train", "train_list", "val", "val_list", "class_map", "classes", "num_classes")
     ),
+    "data.preprocessing.crop_pct",  # of evaluation: test_evaluate.py, test_data_transforms.py
     "data.preprocessing.exif",  # tests/test_exif.py
     "run.log_steps",  # test_the_loss_does_not_depend_on_when_it_is_read
     "data.workers",  # test_one_seed_one_result…: must have no effect
