@@ -287,7 +287,8 @@ def stand_ins(tmp_path_factory):
         labels = []
         for part in ("IMAGES/train", "IMAGES/val", "IMAGENET/train", "IMAGENET/val", "VAL", "folder"):
             for i in range(8):
-                path = Path(part) / ("cat", "dog")[i % 2] / f"{i}.png"
+                names = ("n01440764", "n01443537") if part.startswith("IMAGENET") else ("cat", "dog")
+                path = Path(part) / names[i % 2] / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
                 if part == "VAL" and i < 2:
