@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from cyclemlp.data import ImageFiles, build_loader, resampling, training_transform
-from cyclemlp.data.resampling import as_array, as_image, resampled
+from cyclemlp.data import ImageFiles, build_loader, training_transform
+from cyclemlp.data.resampling import DECODERS, as_array, as_image, choose_decoder, is_fast, resampled
 from cyclemlp.preprocessing import Preprocessing
 
 BICUBIC, BILINEAR, NEAREST = (Image.Resampling[name] for name in ("BICUBIC", "BILINEAR", "NEAREST"))
@@ -27,8 +27,9 @@ def photograph(name, mode="RGB"):
     return Image.fromarray(load_sample_image(f"{name}.jpg")).convert(mode)
 
 
-def test_the_library_is_there():
-    assert resampling.fast is not None  # the extra `test` has it
+def test_the_library_is_there_and_chosen():
+    assert choose_decoder(None) == "fast"  # the extra `test` has it
+    assert is_fast()
 
 
 @pytest.mark.parametrize("how", [BICUBIC, BILINEAR])
@@ -56,18 +57,24 @@ def test_nearest_and_what_fits_are_exact():
     assert np.array_equal(resampled(pixels[:64, :64], 64, BICUBIC), pixels[:64, :64])
 
 
-def test_without_the_library_it_is_pillow(monkeypatch):
-    monkeypatch.setattr(resampling, "fast", None)
+@pytest.fixture
+def by_pillow():
+    choose_decoder("pillow")
+    yield
+    choose_decoder(None)
+
+
+def test_pillow_may_be_chosen(by_pillow):
     for mode in ("RGB", "L"):
         image = photograph("flower", mode)
         expected = as_array(image.resize((96, 96), BICUBIC))
         assert np.array_equal(resampled(as_array(image), 96, BICUBIC), expected)
 
 
-@pytest.mark.parametrize("library", ["fast", "Pillow"])
-def test_it_is_the_same_each_time_and_mirrored_exactly(monkeypatch, library):
-    if library == "Pillow":
-        monkeypatch.setattr(resampling, "fast", None)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_it_is_the_same_each_time_and_mirrored_exactly(decoder, request):
+    if decoder == "pillow":
+        request.getfixturevalue("by_pillow")
     image = photograph("china")
     plain, mirrored = (training_transform(Preprocessing(), hflip=p) for p in (0.0, 1.0))
     for seed in range(5):
