@@ -202,8 +202,12 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
 @pytest.mark.heavy
 def test_the_weights_before_a_bad_loss_are_kept_and_lead_to_the_very_end(whole, tmp_path, monkeypatch):
     plain, steps = Stepper.backward, iter(range(99))
-    bad = lambda stepper, *batch: math.nan if next(steps) == 6 else plain(stepper, *batch)  # noqa: E731
-    monkeypatch.setattr(Stepper, "backward", bad)
+
+    def backward(stepper, *batch):
+        loss = plain(stepper, *batch)
+        return loss * math.nan if next(steps) == 6 else loss
+
+    monkeypatch.setattr(Stepper, "backward", backward)
     output, recipe = tmp_path / "run", tiny_recipe(run__keep_checkpoints=1)
     with pytest.raises(
         TrainingFailedError, match=r"the loss is nan at epoch 2, step 3 of 4.*begins with digits/"
