@@ -22,8 +22,8 @@ from drawn import Mean, draw, shown, top1
 
 from cyclemlp.config import parse_assignments
 from cyclemlp.data import open_source
+from cyclemlp.teachers.distillation import DistillationConfig
 from cyclemlp.training import Recipe
-from cyclemlp.training.distillation import DistillationConfig
 
 CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 #: The student is this much smaller than the recipe's model, which is the teacher's.

@@ -16,10 +16,10 @@ from pydantic import model_validator
 
 from cyclemlp.config import MAX_COUNT, Config, Field, assigned, build, flatten, plain_values
 from cyclemlp.errors import ConfigError
+from cyclemlp.teachers.distillation import DistillationConfig
 from cyclemlp.training.amp import AmpConfig
 from cyclemlp.training.augmentation import AugmentConfig
 from cyclemlp.training.data import DataConfig
-from cyclemlp.training.distillation import DistillationConfig
 from cyclemlp.training.ema import EmaConfig
 from cyclemlp.training.losses import LossConfig
 from cyclemlp.training.model import ModelConfig

@@ -13,9 +13,9 @@ import paddle
 from paddle import nn
 
 from cyclemlp.data import Mixup
+from cyclemlp.teachers.distillation import Loss, build_loss
 from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.augmentation import build_mixup
-from cyclemlp.training.distillation import Loss, build_loss
 from cyclemlp.training.distributed import ALONE, World, gradients_stay_here
 from cyclemlp.training.ema import Ema
 from cyclemlp.training.losses import SoftTargetCrossEntropy

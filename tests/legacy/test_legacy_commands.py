@@ -18,9 +18,9 @@ from cyclemlp.config import flatten
 from cyclemlp.data import evaluation_transform
 from cyclemlp.legacy import train, use
 from cyclemlp.legacy.flags import training_parser
-from cyclemlp.network.regnet import REGNETX, RegNet
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import read_json_lines
+from cyclemlp.teachers.regnet import REGNETX, RegNet
 from cyclemlp.training import Recipe
 from cyclemlp.training.recipe import differences
 from cyclemlp.training.schedule import Schedule

@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.config import Config, Field, Share, Text
 from cyclemlp.errors import ConfigError
-from cyclemlp.teachers import create_teacher
-from cyclemlp.training.losses import SoftTargetCrossEntropy
+from cyclemlp.teachers.creation import create_teacher
 
 #: From images [B, C, H, W] to logits [B, K].
 Answer = Callable[[paddle.Tensor], paddle.Tensor]
@@ -108,10 +108,12 @@ class DistillationLoss(nn.Layer):
                 f"the teacher answers with {theirs} and the student with {ours}; both need the same classes"
             )
         base = self.base_loss(logits, targets)
-        logits = _at_least_float32(logits)
+        if logits.dtype in (paddle.float16, paddle.bfloat16):
+            logits = logits.astype("float32")
         answers = answers.astype(logits.dtype)
         if self.kind == "hard":
-            asked = SoftTargetCrossEntropy()(logits, answers.argmax(axis=-1))
+            chosen = F.one_hot(answers.argmax(axis=-1), logits.shape[-1]).astype(logits.dtype)
+            asked = -(chosen * _log_softmax(logits)).sum(axis=-1).mean()
         else:
             student, teacher = _log_softmax(logits / self.tau), _log_softmax(answers / self.tau)
             asked = (teacher.exp() * (teacher - student)).sum() * (self.tau**2 / math.prod(logits.shape))
@@ -156,10 +158,6 @@ def build_loss(
             return teacher(images)
 
     return DistillationLoss(base_loss, ask, config.kind, config.alpha, config.tau)
-
-
-def _at_least_float32(x: paddle.Tensor) -> paddle.Tensor:
-    return x.astype("float32") if x.dtype in (paddle.float16, paddle.bfloat16) else x
 
 
 def _log_softmax(logits: paddle.Tensor) -> paddle.Tensor:

@@ -15,12 +15,12 @@ from paddle.vision import models as vision
 
 import cyclemlp
 from cyclemlp.errors import ModelError, WeightsError
-from cyclemlp.network.regnet import REGNETX, RegNet
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.teachers import Teacher, create_teacher, list_teachers
+from cyclemlp.teachers.regnet import REGNETX, RegNet
 from cyclemlp.weights import write_weights
 
-PADDLECLAS = np.load(Path(__file__).parent / "fixtures" / "regnet" / "regnetx.npz")
+PADDLECLAS = np.load(Path(__file__).parents[1] / "fixtures" / "regnet" / "regnetx.npz")
 GREY = Preprocessing(input_size=16, mean=(0.5,), std=(0.25,))
 
 

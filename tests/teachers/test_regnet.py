@@ -7,7 +7,7 @@ import paddle
 import pytest
 from golden import fill_batch_norm_network, image
 
-from cyclemlp.network.regnet import REGNETX, RegNet
+from cyclemlp.teachers.regnet import REGNETX, RegNet
 
 PADDLECLAS = np.load(Path(__file__).parents[1] / "fixtures" / "regnet" / "regnetx.npz")
 

@@ -7,12 +7,17 @@ group width. Batch norm has epsilon 1e-5. Trained in PaddleClas on 224² images 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+
+from cyclemlp.weights import WeightFile
+
+#: Where PaddleClas keeps its weights, by its own spelling of the name (its model_zoo/regnet.py).
+_URL = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/{name}_pretrained.pdparams"
 
 
 @dataclass(frozen=True)
@@ -115,3 +120,26 @@ class RegNet(nn.Layer):
         for block in self._blocks:
             x = block(x)
         return self.out(x.mean(axis=[2, 3]))
+
+
+def published_url(name: str) -> str:
+    """Where PaddleClas publishes the weights of one of `REGNETX`."""
+    return _URL.format(name=f"RegNetX_{name.rpartition('_')[2].upper()}")
+
+
+def without_convolution_biases(file: WeightFile) -> WeightFile:
+    """The file of a RegNetX as PaddleClas long had it, with a bias in each convolution, for one without.
+
+    A norm of conv(x) + b with the running mean m is one of conv(x) with m − b, exactly.
+    """
+    tensors, biases = dict(file.tensors), 0
+    for name in file.tensors:
+        layer, _, kind = name.rpartition("._conv.")
+        mean = f"{layer}._batch_norm._mean"
+        if kind == "bias" and mean in tensors:
+            tensors[mean] = tensors[mean] - tensors.pop(name)
+            biases += 1
+    if not biases:
+        return file
+    note = f"{biases} biases of convolutions taken into the running means of the norms that follow them"
+    return replace(file, tensors=tensors, notes=(*file.notes, note))

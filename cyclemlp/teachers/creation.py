@@ -1,17 +1,14 @@
-"""Teachers of knowledge distillation: frozen networks by name, with weights that must be given.
+"""Teachers by name, with weights that must be given and must fit.
 
-Shapes: B images, C channels, H height, W width, K classes.
+K classes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import paddle
 from paddle import nn
 from paddle.vision import models as vision
 
@@ -19,87 +16,16 @@ from cyclemlp.errors import ModelError, WeightsError
 from cyclemlp.models import create_model, fill, load_model
 from cyclemlp.network import VARIANTS, canonical_name
 from cyclemlp.network.config import did_you_mean
-from cyclemlp.network.regnet import REGNETX, RegNet
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.teachers.regnet import REGNETX, RegNet, published_url, without_convolution_biases
+from cyclemlp.teachers.teacher import Teacher
 from cyclemlp.weights import WeightFile, fetch_pretrained, read_weights
-
-#: Where PaddleClas keeps its weights, by its own spelling of the name (its model_zoo/regnet.py).
-PADDLECLAS_URL = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/{name}_pretrained.pdparams"
 
 #: Functions of paddle.vision.models, and LeNet, which is a class and reads greyscale images.
 _VISION: dict[str, Callable[..., nn.Layer]] = {
     name: getattr(vision, name) for name in vision.__all__ if name == name.lower()
 } | {"lenet": vision.LeNet}
 _GREY = Preprocessing(input_size=28, mean=(0.5,), std=(0.5,))
-
-
-class Teacher:
-    """A network that only answers: in evaluation mode, without gradients, from images normalised for the student.
-
-    It is no `paddle.nn.Layer`, so that nothing that holds it takes its parameters for its own, or its mode.
-
-    Args:
-        name: what messages call it.
-        network: from `[B, C, H, W]` to logits `[B, K]`, or to a list of which they are the first. It is frozen.
-        preprocessing: what the network was trained with.
-        num_classes: K.
-        images: how the images that it will get were made; None: as its own.
-        summary: says where its weights are from.
-
-    Attributes:
-        name, network, preprocessing, num_classes, summary: as given.
-
-    Raises:
-        ModelError: the images' channels cannot be made into the network's.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        network: nn.Layer,
-        preprocessing: Preprocessing,
-        *,
-        num_classes: int,
-        images: Preprocessing | None = None,
-        summary: str = "",
-    ) -> None:
-        self.name, self.network, self.preprocessing = name, network, preprocessing
-        self.num_classes, self.summary = num_classes, summary
-        network.eval()
-        for parameter in network.parameters():
-            parameter.stop_gradient = True
-        self._scale = self._shift = None
-        given = images or preprocessing
-        if given.channels not in (1, preprocessing.channels):
-            raise ModelError(
-                f"the student reads images of {given.channels} channels and the teacher {name} of "
-                f"{preprocessing.channels}; only greyscale can be made into something else"
-            )
-        if (given.mean, given.std) != (preprocessing.mean, preprocessing.std):
-            # x σₛ + μₛ is a pixel's value, and (that − μₜ) / σₜ what the teacher wants: a product and a sum in all.
-            # Greyscale broadcasts to the teacher's channels.
-            (ours_mean, ours_std), (mean, std) = (np.array([p.mean, p.std]) for p in (given, preprocessing))
-            self._scale = _per_channel(ours_std / std)
-            self._shift = _per_channel((ours_mean - mean) / std)
-
-    @paddle.no_grad()
-    def __call__(self, images: paddle.Tensor) -> paddle.Tensor:
-        """Images `[B, C, H, W]`, normalised for the student → logits `[B, K]`, without a gradient.
-
-        Raises:
-            ModelError: the network gives something else.
-        """
-        if self._scale is not None:
-            images = images.astype("float32") * self._scale + self._shift
-        logits = self.network(images)
-        if isinstance(logits, list | tuple):  # GoogLeNet's auxiliary heads follow
-            logits = logits[0]
-        found, expected = list(logits.shape), [images.shape[0], self.num_classes]
-        if found != expected:
-            raise ModelError(
-                f"the teacher {self.name} gives {found} for {expected[0]} images; expected {expected}"
-            )
-        return logits
 
 
 def list_teachers() -> list[str]:
@@ -194,11 +120,8 @@ def _read(name: str, weights: str | os.PathLike[str] | None, layout: str | None)
 
 def _where(name: str) -> str:
     if name in REGNETX:
-        theirs = f"RegNetX_{name.rpartition('_')[2].upper()}"
-        return (
-            f"PaddleClas publishes {theirs}_pretrained.pdparams at {PADDLECLAS_URL.format(name=theirs)}; fetch it "
-            "and give its path"
-        )
+        url = published_url(name)
+        return f"PaddleClas publishes {url.rpartition('/')[2]} at {url}; fetch it and give its path"
     if name in VARIANTS:
         published = 'give "published" for the authors\' ImageNet weights, ' if VARIANTS[name].weights else ""
         return f"{published or 'give '}a weight file, or the folder of a `cyclemlp train` run"
@@ -224,7 +147,7 @@ def _build(name: str, file: WeightFile, num_classes: int) -> tuple[nn.Layer, Pre
     preprocessing = Preprocessing()
     if name in REGNETX:
         network = RegNet(REGNETX[name], num_classes)
-        file = _without_convolution_biases(file)
+        file = without_convolution_biases(file)
     elif name in VARIANTS:
         network = create_model(name, num_classes=num_classes)
         preprocessing = network.metadata.preprocessing
@@ -234,24 +157,6 @@ def _build(name: str, file: WeightFile, num_classes: int) -> tuple[nn.Layer, Pre
     if (found := _classes_of(file, network, num_classes)) is not None:
         raise _other_classes(file, name, found, num_classes)
     return network, preprocessing, str(fill(network, file)).split("\n  ")
-
-
-def _without_convolution_biases(file: WeightFile) -> WeightFile:
-    """The file of a RegNetX as PaddleClas long had it, with a bias in each convolution, for one without.
-
-    A norm of conv(x) + b with the running mean m is one of conv(x) with m − b, exactly.
-    """
-    tensors, biases = dict(file.tensors), 0
-    for name in file.tensors:
-        layer, _, kind = name.rpartition("._conv.")
-        mean = f"{layer}._batch_norm._mean"
-        if kind == "bias" and mean in tensors:
-            tensors[mean] = tensors[mean] - tensors.pop(name)
-            biases += 1
-    if not biases:
-        return file
-    note = f"{biases} biases of convolutions taken into the running means of the norms that follow them"
-    return replace(file, tensors=tensors, notes=(*file.notes, note))
 
 
 def _classes_of(file: WeightFile, network: nn.Layer, num_classes: int) -> int | None:
@@ -292,7 +197,3 @@ def _check_classes(file: WeightFile, classes: Sequence[str] | None) -> list[str]
     return [
         f"its class names are not the student's ({', '.join(theirs[:3])} …); taken to be the same classes in order"
     ]
-
-
-def _per_channel(values: np.ndarray) -> paddle.Tensor:
-    return paddle.to_tensor(values.astype(np.float32).reshape(1, -1, 1, 1))
