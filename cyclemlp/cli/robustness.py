@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
-from cyclemlp.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from cyclemlp.data import Loader, Source
-    from cyclemlp.data.robustness import Opened
-    from cyclemlp.evaluation import EvaluationResult
-    from cyclemlp.evaluation.robustness import CorruptionResult, SetResult
+    from cyclemlp.data import Loader, Source, Transform
+    from cyclemlp.evaluation.robustness import Plan, Results
+    from cyclemlp.preprocessing import Preprocessing
 
 USAGE = """cyclemlp robustness MODEL [--imagenet-v2 DIR] [--imagenet-a DIR] [--imagenet-r DIR]
                            [--imagenet-sketch DIR] [--imagenet-c DIR] [--data DIR [--real FILE]] [options]
@@ -37,8 +32,8 @@ EXAMPLES = """examples:
 Every set is checked before anything is measured. What was done is written after each set.
 Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
 """
-#: The images of ImageNet-C have this many pixels a side, and its corruptions are meant for them.
-IMAGENET_C_PIXELS = 224
+#: Options for published sets.
+PUBLISHED = ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_c")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,56 +93,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     with common.plain_warnings("robustness"):
-        return _measure(args)
+        from cyclemlp.report import require_matplotlib
 
-
-@dataclass
-class _Job:
-    """One evaluation to do, and where its result goes."""
-
-    title: str
-    images: int
-    loader: Callable[[], Loader]
-    classes: Sequence[int]  # the model's, among which it chooses
-    record: Callable[[EvaluationResult], None]
-
-
-@dataclass
-class _Plan:
-    """What is to be done, and what was found so far."""
-
-    args: argparse.Namespace
-    preprocessing: Preprocessing
-    load: Callable[[Source, Any], Loader]
-    jobs: list[_Job] = field(default_factory=list)
-    sets: list[SetResult] = field(default_factory=list)
-    corruptions: list[CorruptionResult] = field(default_factory=list)
-
-    def to_dict(self, complete: bool) -> dict[str, Any]:
-        return {
-            "complete": complete,
-            "sets": [result.to_dict() for result in self.sets],
-            "corruptions": [result.to_dict() for result in self.corruptions],
+        _check(args)
+        corruptions = corruptions_named(args.corrupt or ())
+        output = common.output_folder(args.output)
+        if output is not None and (args.corrupt or args.imagenet_c):  # not found out after hours of work
+            require_matplotlib()
+        model, classify, device = common.open_classifier(args)
+        _check_classes(args, model)
+        plan, preprocessing = _plan(args, model, device, corruptions)
+        facts = {
+            **common.provenance(args, model, preprocessing, device),
+            "real": None if args.real is None else str(args.real),
+            "partial": args.partial,
+            "seed": (args.seed or 0) if corruptions else None,
         }
+        written: list[Path] = []
+
+        def write(complete: bool = False) -> None:
+            if output is not None:
+                written[:] = plan.results.write(output, facts, complete=complete)
+
+        results = plan.run(classify, before_each=write)
+        write(complete=True)
+    if args.json:
+        common.print_json({**facts, "complete": True, **results.to_dict()}, indent=2)
+    else:
+        _print(facts, results, written)
+    return 0
 
 
-def _measure(args: argparse.Namespace) -> int:
+def _plan(
+    args: argparse.Namespace, model: Any, device: str, corruptions: Sequence[str]
+) -> tuple[Plan, Preprocessing]:
+    """What is to be measured, with every set checked, and how images are prepared."""
     from cyclemlp.data import build_loader
-    from cyclemlp.data.robustness import read_real_labels, validation_numbers
     from cyclemlp.deploy import ExportedModel
-    from cyclemlp.evaluation.robustness import counting, evaluate_among, evaluate_real
-    from cyclemlp.report import Progress
-    from cyclemlp.report.plots import require_matplotlib
+    from cyclemlp.evaluation import robustness
 
-    _check(args)
-    corruptions = _corruptions(args.corrupt or ())
-    output = common.output_folder(args.output)
-    if output is not None and (args.corrupt or args.imagenet_c):  # not found out after hours of work
-        require_matplotlib()
-    model, classify, device = common.open_classifier(args)
-    _check_classes(args, model)
-
-    def load(source: Source, transform: Any) -> Loader:
+    def load(source: Source, transform: Transform) -> Loader:
         return build_loader(
             source,
             transform,
@@ -157,57 +142,37 @@ def _measure(args: argparse.Namespace) -> int:
             tensors=not isinstance(model, ExportedModel),
         )
 
-    plan = _Plan(args, common.choose_preprocessing(model.metadata.preprocessing, args), load)
-    images = 0
+    preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
+    plan = robustness.Plan(load, preprocessing, common.model_class_count(model))
+    source = None
     if args.data is not None or args.list is not None:
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
-        if args.real is not None:
-            real = read_real_labels(args.real, partial=args.partial)
-            numbers = validation_numbers(source, len(real), partial=args.partial)
-            images = len(numbers)
+        if args.real is None:
+            plan.add_clean(source)
         else:
-            _plan_clean(plan, source, range(common.model_class_count(model)))
-    _plan_published(plan)
-    if corruptions:
-        _plan_corruptions(plan, source, range(common.model_class_count(model)), corruptions)
-    report = {
-        **common.provenance(args, model, plan.preprocessing, device),
-        "real": None if args.real is None else str(args.real),
-        "partial": args.partial,
-        "seed": (args.seed or 0) if corruptions else None,
-    }
-    total = images + sum(job.images for job in plan.jobs)
-    bar: Progress[Any] = Progress(desc="robustness", total=total, unit="image")
-    with bar:
-        counted = counting(classify, bar)
-        if args.real is not None:
-            bar.figures(set="ReaL")
-            loader = load(source, _evaluation(plan))
-            plan.sets += evaluate_real(counted, loader, numbers, real)
-            loader.close()
-        for job in plan.jobs:
-            if output is not None:
-                _write(output, report, plan, complete=False)
-            bar.figures(set=job.title)
-            loader = job.loader()
-            job.record(evaluate_among(counted, loader, job.classes))
-            loader.close()
-    if output is not None:
-        _write(output, report, plan, complete=True)
-    if args.json:
-        common.print_json({**report, **plan.to_dict(complete=True)}, indent=2)
-    else:
-        _print(report, plan, output)
-    return 0
-
-
-# ---- what is asked
+            real = robustness.read_real_labels(args.real, partial=args.partial)
+            numbers = robustness.validation_numbers(source, len(real), partial=args.partial)
+            plan.add_real(source, numbers, real)
+    if args.imagenet_v2 is not None:
+        for selection in robustness.open_imagenet_v2(args.imagenet_v2, partial=args.partial):
+            plan.add_published(selection)
+    for path, published in (
+        (args.imagenet_a, robustness.imagenet_a()),
+        (args.imagenet_r, robustness.imagenet_r()),
+        (args.imagenet_sketch, robustness.imagenet_sketch()),
+    ):
+        if path is not None:
+            plan.add_published(robustness.open_published(published, path, partial=args.partial))
+    if args.imagenet_c is not None:
+        plan.add_imagenet_c(robustness.ImageNetC(args.imagenet_c, partial=args.partial))
+    if source is not None and corruptions:
+        plan.add_corrupted(source, corruptions, args.severity or robustness.SEVERITIES)
+    return plan, preprocessing
 
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ConfigError for arguments that ask for nothing, or that would have no effect."""
-    published = [args.imagenet_v2, args.imagenet_a, args.imagenet_r, args.imagenet_sketch, args.imagenet_c]
-    any_published = any(path is not None for path in published)
+    any_published = any(getattr(args, option) is not None for option in PUBLISHED)
     if not any_published and args.real is None and args.corrupt is None:
         raise ConfigError(
             "nothing is asked for: give a published set (--imagenet-v2, -a, -r, -sketch or -c DIR), or with --data "
@@ -225,9 +190,9 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--partial is for published sets; without one it has no effect")
 
 
-def _corruptions(words: Sequence[str]) -> list[str]:
+def corruptions_named(words: Sequence[str]) -> list[str]:
     """`--corrupt` as corruptions, each once. Raises ConfigError for an unknown word."""
-    from cyclemlp.data.robustness import CORRUPTIONS, COUNTED, EXTRA
+    from cyclemlp.evaluation.robustness import CORRUPTIONS, COUNTED, EXTRA
 
     groups = {**CORRUPTIONS, "extra": EXTRA, "all": COUNTED}
     for word in words:
@@ -243,8 +208,7 @@ def _check_classes(args: argparse.Namespace, model: Any) -> None:
     from cyclemlp.data import imagenet_class_map, imagenet_classes
 
     count = common.model_class_count(model)
-    options = ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_c", "real")
-    asked = next((option for option in options if getattr(args, option) is not None), None)
+    asked = next((option for option in (*PUBLISHED, "real") if getattr(args, option) is not None), None)
     if asked is None:
         return
     if count != len(imagenet_class_map()):
@@ -260,180 +224,17 @@ def _check_classes(args: argparse.Namespace, model: Any) -> None:
         )
 
 
-# ---- what is to be done
-
-
-def _evaluation(plan: _Plan) -> Any:
-    from cyclemlp.data import evaluation_transform
-
-    return evaluation_transform(plan.preprocessing)
-
-
-def _plan_clean(plan: _Plan, source: Source, classes: Sequence[int]) -> None:
-    """The images of `--data` as they are."""
-    from cyclemlp.evaluation.robustness import SetResult
-
-    def record(result: EvaluationResult) -> None:
-        plan.sets.append(SetResult.of("clean", result))
-
-    plan.jobs.append(
-        _Job("clean", len(source), lambda: plan.load(source, _evaluation(plan)), classes, record)
-    )
-
-
-def _plan_published(plan: _Plan) -> None:
-    """The published sets that are asked for, each checked now."""
-    from cyclemlp.data import robustness as data
-
-    args, opened = plan.args, []
-    if args.imagenet_v2 is not None:
-        opened += data.open_imagenet_v2(args.imagenet_v2, partial=args.partial)
-    for path, published in (
-        (args.imagenet_a, data.imagenet_a()),
-        (args.imagenet_r, data.imagenet_r()),
-        (args.imagenet_sketch, data.imagenet_sketch()),
-    ):
-        if path is not None:
-            opened.append(data.open_published(published, path, partial=args.partial))
-    for one in opened:
-        _plan_set(plan, one)
-    if args.imagenet_c is not None:
-        _plan_imagenet_c(plan)
-
-
-def _plan_set(plan: _Plan, one: Opened) -> None:
-    from cyclemlp.evaluation.robustness import SetResult
-
-    notes = [f"{one.title} is incomplete: {text}" for text in one.missing]
-
-    def record(result: EvaluationResult) -> None:
-        plan.sets.append(SetResult.of(one.title, result, notes))
-
-    def loader() -> Loader:
-        return plan.load(one.source, _evaluation(plan))
-
-    plan.jobs.append(_Job(one.title, len(one.source), loader, one.published.classes, record))
-
-
-def _plan_imagenet_c(plan: _Plan) -> None:
-    from cyclemlp.data.robustness import CentreCropTransform, ImageNetC
-    from cyclemlp.evaluation.robustness import CorruptionResult
-
-    folder = ImageNetC(plan.args.imagenet_c, partial=plan.args.partial)
-    found = CorruptionResult("ImageNet-C", published=True)
-    transform = CentreCropTransform(plan.preprocessing)
-    lacking: Counter[str] = Counter()
-    for corruption, severities in folder.severities.items():
-        for severity in severities:
-            # Opened now to be checked, and again to be read: the names in all 95 folders would fill the memory.
-            one = folder.open(corruption, severity)
-            lacking.update(one.missing)
-
-            def loader(at: tuple[str, int] = (corruption, severity)) -> Loader:
-                return plan.load(folder.open(*at).source, transform)
-
-            def record(result: EvaluationResult, at: tuple[str, int] = (corruption, severity)) -> None:
-                found.add(*at, 100 - result.top1)
-
-            plan.jobs.append(_Job(one.title, len(one.source), loader, one.published.classes, record))
-    notes = [f"ImageNet-C is incomplete: {text}" for text in folder.missing]
-    notes += [
-        f"ImageNet-C is incomplete: {text} (in {count} of its folders)" for text, count in lacking.items()
-    ]
-    if plan.preprocessing.input_size != IMAGENET_C_PIXELS:
-        notes.append(
-            f"ImageNet-C: the model sees the central {plan.preprocessing.size_text} of "
-            f"{IMAGENET_C_PIXELS}×{IMAGENET_C_PIXELS} pixels; published figures are of all"
-        )
-    found.notes = tuple(notes)
-    plan.corruptions.append(found)
-
-
-def _plan_corruptions(
-    plan: _Plan, source: Source, classes: Sequence[int], corruptions: Sequence[str]
-) -> None:
-    """The images of `--data`, corrupted here."""
-    from cyclemlp.data.robustness import SEVERITIES, CorruptionTransform
-    from cyclemlp.evaluation.robustness import CorruptionResult
-
-    notes = [
-        (
-            "corruptions made here are not ImageNet-C's files (an older library's, saved as JPEG): compare these "
-            "errors with one another, not with published ones"
-        )
-    ]
-    if plan.preprocessing.input_size != IMAGENET_C_PIXELS:
-        notes.append(
-            f"severities are meant for {IMAGENET_C_PIXELS} pixels a side, and the model sees "
-            f"{plan.preprocessing.size_text}"
-        )
-    found = CorruptionResult("Corrupted here", published=False, notes=tuple(notes))
-    plan.corruptions.append(found)
-    for corruption in corruptions:
-        for severity in sorted(set(plan.args.severity or SEVERITIES)):
-            transform = CorruptionTransform(plan.preprocessing, corruption, severity)
-
-            def loader(transform: CorruptionTransform = transform) -> Loader:
-                return plan.load(source, transform)
-
-            def record(result: EvaluationResult, at: tuple[str, int] = (corruption, severity)) -> None:
-                found.add(*at, 100 - result.top1)
-
-            plan.jobs.append(_Job(f"{corruption} {severity}", len(source), loader, classes, record))
-
-
-# ---- what was found
-
-
-def _write(output: Path, report: dict[str, Any], plan: _Plan, *, complete: bool) -> None:
-    from cyclemlp.evaluation.robustness import all_notes, result_tables
-    from cyclemlp.report.robustness_plot import plot_severities
-
-    common.write_text(
-        output / "robustness.json", json.dumps({**report, **plan.to_dict(complete)}, indent=2) + "\n"
-    )
-    lines = [f"# Robustness of {report['model']}", "", f"Weights: {report['weights']}."]
-    if not complete:
-        lines += ["", "Not complete yet."]
-    for title, table in result_tables(plan.sets, plan.corruptions, markdown=True):
-        lines += ["", f"## {title}", "", table]
-    if notes := all_notes(plan.sets, plan.corruptions):
-        lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
-    common.write_text(output / "robustness.md", "\n".join(lines) + "\n")
-    if not complete:
-        return
-    clean = next((100 - result.top1 for result in plan.sets if result.title == "clean"), None)
-    for result in plan.corruptions:
-        plot_severities(
-            result.by_group(),
-            output / _image(result),
-            clean_error=clean,
-            title=f"{result.title}: {report['model']}, {report['weights']}",
-        )
-
-
-def _image(result: CorruptionResult) -> str:
-    return "robustness_imagenet_c.png" if result.published else "robustness.png"
-
-
-def _print(report: dict[str, Any], plan: _Plan, output: Path | None) -> None:
-    from cyclemlp.evaluation.robustness import all_notes, result_tables
-
-    print(f"model     {report['model']}, {report['weights']}")
-    for title, table in result_tables(plan.sets, plan.corruptions):
+def _print(facts: dict[str, Any], results: Results, written: Sequence[Path]) -> None:
+    print(f"model     {facts['model']}, {facts['weights']}")
+    for title, table in results.tables():
         print(f"\n{title}\n{table}")
-    for result in plan.corruptions:
+    for result in results.corruptions:
         if result.published:
             mce = result.mean_corruption_error
-            text = (
-                "–, not all of the 15 corruptions in 5 severities are there"
-                if mce is None
-                else f"{mce:.2f} %"
-            )
+            lacking = "–, not all of the 15 corruptions in 5 severities are there"
+            text = lacking if mce is None else f"{mce:.2f} %"
             print(f"\nmean corruption error, each corruption normalised by AlexNet's: {text}")
-    for note in all_notes(plan.sets, plan.corruptions):
+    for note in results.notes():
         print(f"note      {note}")
-    if output is not None:
-        images = [_image(result) for result in plan.corruptions]
-        names = ["robustness.json", "robustness.md", *images]
-        print("written   " + ", ".join(str(output / name) for name in names))
+    if written:
+        print(f"written   {', '.join(map(str, written))}")

@@ -12,9 +12,9 @@ from robustness_fixtures import SIDE, write_set
 
 import cyclemlp
 from cyclemlp.cli.main import main
-from cyclemlp.cli.robustness import _corruptions
+from cyclemlp.cli.robustness import corruptions_named
 from cyclemlp.data import imagenet_class_map
-from cyclemlp.data import robustness as data
+from cyclemlp.evaluation import robustness as data
 
 IDS = list(imagenet_class_map())
 #: What the model of 1000 classes prefers, best first: a class of neither subset, ImageNet-A's first, ImageNet-R's.
@@ -156,15 +156,20 @@ def test_corruptions_made_here(run, models, tmp_path):
     )
     assert found["mean_corruption_error"] is None
     assert "AlexNet" not in out
-    assert "severities are meant for 224 pixels a side, and the model sees 16" in out
+    assert "severities are meant for 224 pixels a side, and the model takes 16" in out
     assert (tmp_path / "robustness.png").stat().st_size > 10_000
     assert "1077/1077" in err
 
 
 def test_groups_of_corruptions_by_name():
-    assert _corruptions(["fog", "noise", "fog"]) == ["fog", "gaussian_noise", "shot_noise", "impulse_noise"]
-    assert _corruptions(["all"]) == list(data.COUNTED)
-    assert _corruptions(["extra"]) == list(data.EXTRA)
+    assert corruptions_named(["fog", "noise", "fog"]) == [
+        "fog",
+        "gaussian_noise",
+        "shot_noise",
+        "impulse_noise",
+    ]
+    assert corruptions_named(["all"]) == list(data.COUNTED)
+    assert corruptions_named(["extra"]) == list(data.EXTRA)
 
 
 @pytest.mark.parametrize(

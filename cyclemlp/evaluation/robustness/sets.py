@@ -1,4 +1,4 @@
-"""Sets of images that tell how robust a classifier of ImageNet is, in their published layouts; and corruptions.
+"""Sets of images that tell how robust a classifier of ImageNet is, in their published layouts.
 
 | set | images | folders | classes | source |
 |---|---|---|---|---|
@@ -7,54 +7,32 @@
 | ImageNet-R | 30,000 | WordNet ids | 200 | Hendrycks et al. 2021, arXiv 2006.16241 |
 | ImageNet-Sketch | 50,889 | WordNet ids | 1000 | Wang et al. 2019, arXiv 1905.13549 |
 | ImageNet-C: 15 + 4 corruptions, 5 severities | 50,000 each | WordNet ids | 1000 | Hendrycks 2019, arXiv 1903.12261 |
-| ReaL | those of ImageNet's validation | one JSON of labels | 1000 | Beyer et al. 2020, arXiv 2006.07159 |
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
-import json
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data.classes import PathLike, imagenet_class_map, read_text
+from cyclemlp.data.classes import PathLike, imagenet_class_map
 from cyclemlp.data.folders import ImageFolder
-from cyclemlp.data.imagenet import VALIDATION_NAME
-from cyclemlp.data.images import to_channels
-from cyclemlp.data.resampling import as_array, as_image
+from cyclemlp.data.imagenet import IMAGES
+from cyclemlp.data.resampling import as_array
 from cyclemlp.data.sources import Source, existing_folder
 from cyclemlp.data.tars import TarFolders, is_tar
 from cyclemlp.data.transforms import Begun, EvaluationTransform, Left, center_crop, prepared
-from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
-from cyclemlp.preprocessing import Preprocessing, as_size
+from cyclemlp.errors import DataError
+from cyclemlp.evaluation.robustness.corruptions import CORRUPTIONS, COUNTED, EXTRA, SEVERITIES
 
 IMAGENET_CLASSES = 1000
-VALIDATION_IMAGES = 50_000
-SEVERITIES = (1, 2, 3, 4, 5)
-
-#: ImageNet-C's corruptions by group, in the order of the paper's table 1.
-CORRUPTIONS: dict[str, tuple[str, ...]] = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-}
-#: The 15 that count in the mean corruption error.
-COUNTED = tuple(name for group in CORRUPTIONS.values() for name in group)
-#: Published beside them, for tuning; they count in no mean.
-EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-
-
-# ---- published sets
+VALIDATION_IMAGES = IMAGES["val"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +50,6 @@ class PublishedSet:
     folders: tuple[str, ...]
     classes: tuple[int, ...]
     images: int
-
-    @property
-    def restricted(self) -> bool:
-        """Whether it has some of ImageNet's classes only."""
-        return len(self.classes) < IMAGENET_CLASSES
 
 
 @dataclass(frozen=True)
@@ -101,7 +74,7 @@ def _by_wordnet_id(title: str, images: int, letter: str | None = None) -> Publis
     """A set with a folder a WordNet id: of all ImageNet, or of the ids with `letter` in the bundled table."""
     ids = imagenet_class_map()
     if letter is not None:
-        text = resources.files("cyclemlp.data").joinpath("imagenet_subsets.txt").read_text(encoding="utf-8")
+        text = resources.files(__package__).joinpath("imagenet_subsets.txt").read_text(encoding="utf-8")
         ids = {name: ids[name] for name, letters in map(str.split, text.splitlines()) if letter in letters}
     return PublishedSet(title, tuple(ids), tuple(ids.values()), images)
 
@@ -309,80 +282,6 @@ def _some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
-# ---- ReaL: reassessed labels of the validation images
-
-
-def read_real_labels(path: PathLike, *, partial: bool = False) -> list[frozenset[int]]:
-    """The labels of `real.json`: of each validation image the classes that are right; empty where none is.
-
-    Args:
-        path: a JSON list of lists of class numbers, one an image from ILSVRC2012_val_00000001 on.
-        partial: any number of images will do.
-
-    Raises:
-        DataError: not such a file; it names the entry, counted from 1 as the images are. Without `partial`: the
-            entries are not 50,000.
-    """
-    try:
-        entries = json.loads(read_text(path))
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error}); expected ReaL's real.json") from error
-    if not isinstance(entries, list):
-        raise DataError(f"{path}: is a JSON {type(entries).__name__}; expected ReaL's list of lists")
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, list) or not all(
-            type(label) is int and 0 <= label < IMAGENET_CLASSES for label in entry
-        ):
-            raise DataError(
-                f"{path}: entry {number} is {json.dumps(entry)[:60]}; expected a list of classes from 0 to 999"
-            )
-    if len(entries) != VALIDATION_IMAGES and not partial:
-        raise DataError(
-            f"{path}: has {len(entries):,} entries; ReaL's real.json has one for each of the {VALIDATION_IMAGES:,} "
-            "validation images. Fetch it again, or give --partial to measure with what is there"
-        )
-    return [frozenset(entry) for entry in entries]
-
-
-def validation_numbers(source: Source, count: int, *, partial: bool = False) -> np.ndarray:
-    """Which of ImageNet's validation images each image of a source is, by its name: int64 [N], from 1.
-
-    Args:
-        source: images named ILSVRC2012_val_00000001.JPEG and so on, in any folders and order.
-        count: how many there are.
-        partial: some of them will do.
-
-    Raises:
-        DataError: another name, a number above `count`, an image twice, or some missing without `partial`.
-    """
-    numbers = np.zeros(len(source), dtype=np.int64)
-    places: dict[int, int] = {}
-    for index in range(len(source)):
-        match = VALIDATION_NAME.fullmatch(source.name(index))
-        number = int(match[1]) if match else 0
-        if not 1 <= number <= count:
-            raise DataError(
-                f"{source.location(index)}: {source.name(index)!r} is not one of the {count} images that the "
-                f"labels are for: ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
-            )
-        if number in places:
-            raise DataError(
-                f"{source.location(index)}: {source.name(index)!r} is there twice, first at "
-                f"{source.location(places[number])}"
-            )
-        places[number], numbers[index] = index, number
-    if len(places) < count and not partial:
-        first = next(number for number in range(1, count + 1) if number not in places)
-        raise DataError(
-            f"{len(places):,} of ImageNet's {count:,} validation images are there; ILSVRC2012_val_{first:08d}.JPEG "
-            "is missing. Complete them, or give --partial to measure what is there"
-        )
-    return numbers
-
-
-# ---- transforms
-
-
 class CentreCropTransform(EvaluationTransform):
     """Crops the centre and normalises, without resizing: ImageNet-C's images are 224×224 already."""
 
@@ -397,91 +296,3 @@ class CentreCropTransform(EvaluationTransform):
             )
         image = center_crop(image, p.input_size)
         return Begun(as_array(image), Left())
-
-
-class CorruptionTransform(EvaluationTransform):
-    """Resizes, crops the centre, corrupts as ImageNet-C does, normalises.
-
-    The library's corruptions need 32 pixels a side, and are meant for 224. Where the model takes fewer than 32,
-    images are prepared at the least multiple of its size that has 32, corrupted, and averaged down.
-
-    Args:
-        preprocessing: as for evaluation.
-        corruption: one of `COUNTED` or `EXTRA`.
-        severity: 1 (weak) to 5.
-
-    Raises:
-        ConfigError: another corruption or severity.
-        MissingDependencyError: imagecorruptions-imaug is not installed.
-    """
-
-    LEAST_PIXELS = 32
-
-    def __init__(self, preprocessing: Preprocessing, corruption: str, severity: int) -> None:
-        super().__init__(preprocessing)
-        if corruption not in (*COUNTED, *EXTRA):
-            raise ConfigError(f"the corruption is {corruption!r}; use one of {', '.join((*COUNTED, *EXTRA))}")
-        if severity not in SEVERITIES:
-            raise ConfigError(f"the severity is {severity}; give 1 to 5")
-        _imagecorruptions()  # an error now rather than in a worker
-        self.corruption, self.severity = corruption, severity
-        height, width = preprocessing.input_height, preprocessing.input_width
-        self._reduction = -(-self.LEAST_PIXELS // min(height, width))
-        larger = as_size(height * self._reduction, width * self._reduction)
-        self._prepare = EvaluationTransform(replace(preprocessing, input_size=larger))
-
-    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
-        """All randomness comes from `rng`, which must be given. Raises DataError as evaluation does."""
-        if rng is None:
-            raise TypeError("a corruption is random: it needs a numpy.random.Generator")
-        pixels = corrupt(self._prepare.begin(image).pixels, self.corruption, self.severity, rng)
-        if self._reduction > 1:
-            pixels = as_array(as_image(pixels).reduce(self._reduction))
-        return Begun(pixels, Left())
-
-
-def corrupt(pixels: np.ndarray, corruption: str, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """An image, corrupted by imagecorruptions (Michaelis et al. 2019, arXiv 1907.07484; ImageNet-C's own code).
-
-    Args:
-        pixels: uint8 [H, W, C], C 1 or 3, H and W at least 32.
-        corruption: one of `COUNTED` or `EXTRA`.
-        severity: 1 to 5.
-        rng: the same state gives the same result.
-
-    Returns:
-        uint8 [H, W, C].
-
-    Raises:
-        MissingDependencyError: the library is not installed.
-    """
-    seed = int(rng.integers(2**31))
-    # Two of the corruptions take a seed; the others draw from NumPy's global generator, which is put back.
-    own: Mapping[str, Any] = {"seed": seed} if corruption in ("glass_blur", "impulse_noise") else {}
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        # Where sizes differ by rounding, the library prints that.
-        with contextlib.redirect_stdout(io.StringIO()), np.errstate(invalid="raise"):
-            corrupted = _imagecorruptions().corrupt(
-                pixels, severity=severity, corruption_name=corruption, **own
-            )
-    except FloatingPointError:
-        if corruption != "spatter":
-            raise
-        return pixels  # no drop fell on it, and the library divided 0 by 0
-    finally:
-        np.random.set_state(before)
-    return as_array(to_channels(as_image(corrupted), pixels.shape[2]))
-
-
-def _imagecorruptions() -> Any:
-    try:
-        import imagecorruptions
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"corruptions are made by imagecorruptions-imaug, which cannot be imported ({error}): "
-            'pip install "paddle-cyclemlp[robustness]"; where libGL.so.1 is missing: '
-            "pip install --force-reinstall --no-deps opencv-python-headless"
-        ) from error
-    return imagecorruptions

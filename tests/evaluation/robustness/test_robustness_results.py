@@ -1,65 +1,31 @@
-"""Figures of the robustness sets: restricted classes, ReaL, corruption errors, their tables and plot."""
+"""What was found: restricted classes, corruption errors, their tables, files and figure."""
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from PIL import Image
+from robustness_fixtures import answering, grey_loader
 
-from cyclemlp.data import ListFile, build_loader, evaluation_transform, imagenet_class_map
-from cyclemlp.data import robustness as data
+from cyclemlp.data import imagenet_class_map
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation.robustness import (
-    ALEXNET_ERRORS,
+    COUNTED,
     CorruptionResult,
+    Results,
     SetResult,
-    all_notes,
     evaluate_among,
-    evaluate_real,
-    result_tables,
+    imagenet_a,
+    plot_severities,
 )
-from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.report.robustness_plot import plot_severities
-
-GREY = Preprocessing(input_size=4, crop_pct=1.0, mean=(0.0,), std=(1.0,))
+from cyclemlp.evaluation.robustness.results import ALEXNET_ERRORS
 
 
-@pytest.fixture(scope="module")
-def loader_of(tmp_path_factory):
-    """From labels to a loader of images named as ImageNet's; image i has the grey level 10·i."""
-
-    def make(labels):
-        folder = tmp_path_factory.mktemp("greys")
-        lines = []
-        for i, label in enumerate(labels):
-            name = f"ILSVRC2012_val_{i + 1:08d}.JPEG"
-            Image.new("L", (4, 4), 10 * i).save(folder / name, format="PNG")
-            lines.append(f"{name} {label}\n")
-        (folder / "list.txt").write_text("".join(lines))
-        source = ListFile(folder, folder / "list.txt", num_classes=1000)
-        return build_loader(source, evaluation_transform(GREY), batch_size=3)
-
-    return make
-
-
-def answering(answers, second=None):
-    """A classifier of 1000 classes that gives image i the class answers[i], and second[i] after it."""
-
-    def classify(images):
-        which = np.rint(images[:, 0, 0, 0] * 255 / 10).astype(int)
-        logits = np.zeros((len(images), 1000), np.float32)
-        if second is not None:
-            logits[np.arange(len(images)), np.take(second, which)] = 1
-        logits[np.arange(len(images)), np.take(answers, which)] = 2
-        return logits
-
-    return classify
-
-
-def test_the_choice_is_restricted_to_the_sets_classes(loader_of):
-    subset = data.imagenet_a()
+def test_the_choice_is_restricted_to_the_sets_classes(tmp_path):
+    subset = imagenet_a()
     places = [0, 7, 199, 30]
-    loader = loader_of(places)
+    loader = grey_loader(tmp_path, places)
     right = [subset.classes[place] for place in places]
     outside = imagenet_class_map()["n01440764"]  # tench
     assert outside not in subset.classes
@@ -67,37 +33,14 @@ def test_the_choice_is_restricted_to_the_sets_classes(loader_of):
     second = [*right[:3], subset.classes[31]]
     result = evaluate_among(answering([outside] * 4, second), loader, subset.classes)
     assert (result.classes, result.top1) == (200, 75.0)
-    everything = evaluate_among(
-        answering([outside] * 4, second), loader_of([*right[:3], right[3]]), range(1000)
-    )
+    everything = evaluate_among(answering([outside] * 4, second), grey_loader(tmp_path, right), range(1000))
     assert (everything.classes, everything.top1) == (1000, 0.0)
-
-
-def test_real_by_hand(loader_of):
-    labels = [300, 300, 500, 700, 900]
-    real = [frozenset(entry) for entry in ([300], [400, 800], [], [100], [900, 200])]
-    loader = loader_of(labels)
-    numbers = np.arange(1, 6)
-    # Own labels: right, wrong, right, wrong (but second), wrong. ReaL: right, right, left out, wrong, right.
-    fn = answering([300, 800, 500, 600, 200], second=[0, 0, 0, 700, 0])
-    clean, by_real = evaluate_real(fn, loader, numbers, real)
-    assert (clean.title, clean.images, clean.top1, clean.top5) == ("clean", 5, 40.0, 60.0)
-    assert (by_real.title, by_real.images, by_real.top1, by_real.top5) == ("ReaL", 4, 75.0, None)
-    assert by_real.notes == (
-        "ReaL: 1 of 5 images have no label and are left out",
-        "ReaL is incomplete: 5 images instead of 50,000",
-    )
-    # The labels follow the images' numbers, not their places.
-    _, turned = evaluate_real(fn, loader, numbers[::-1], real)
-    assert turned.top1 == 0.0
-    with pytest.raises(DataError, match="none of the images has a ReaL label"):
-        evaluate_real(fn, loader, numbers, [frozenset()] * 5)
 
 
 def filled(errors, published=True):
     """The same errors by severity for each of the 15 corruptions."""
     result = CorruptionResult("ImageNet-C", published=published)
-    for name in data.COUNTED:
+    for name in COUNTED:
         for severity, error in enumerate(errors, 1):
             result.add(name, severity, error)
     return result
@@ -110,7 +53,7 @@ def test_alexnets_own_errors_give_100():
             result.add(name, severity, share * error)
     assert result.mean_corruption_error == pytest.approx(100)
     assert result.mean_error == pytest.approx(sum(ALEXNET_ERRORS.values()) / 15)
-    assert tuple(ALEXNET_ERRORS) == data.COUNTED
+    assert tuple(ALEXNET_ERRORS) == COUNTED
 
 
 def test_mean_corruption_error_by_hand():
@@ -145,7 +88,8 @@ def test_tables_for_people():
     result.add("spatter", 2, 62.5)
     result.notes = ("said twice",)
     sets = [SetResult("ImageNet-A", 7500, 200, 12.5, 40.0, ("said twice", "another"))]
-    (_, first), (title, second) = result_tables(sets, [result, CorruptionResult("none yet", False)])
+    results = Results(sets, [result, CorruptionResult("none yet", False)])
+    (_, first), (title, second) = results.tables()
     assert first.splitlines()[2].split() == ["ImageNet-A", "7,500", "200", "12.5", "40"]
     assert title == "ImageNet-C: top-1 errors, %"
     lines = second.splitlines()
@@ -154,10 +98,25 @@ def test_tables_for_people():
     assert lines[-2].split() == ["spatter", "extra", "–", "62.5", "–", "–", "–", "62.5", "–"]
     mce = f"{result.mean_corruption_error:.4g}"
     assert lines[-1].split() == ["mean,", "without", "extra", "10", "20", "30", "40", "50", "30", mce]
-    markdown = result_tables(sets, [], markdown=True)[0][1]
+    markdown = results.tables(markdown=True)[0][1]
     assert markdown.splitlines()[1].startswith("| ---")
-    assert all_notes(sets, [result]) == ["said twice", "another"]
+    assert results.notes() == ["said twice", "another"]
     assert result.to_dict()["errors"]["fog"]["by_severity"] == {"1": 10, "2": 20, "3": 30, "4": 40, "5": 50}
+
+
+def test_files_while_it_goes_on_and_at_the_end(tmp_path):
+    results = Results([SetResult("clean", 10, 10, 95.0, 100.0)], [filled([10, 20, 30, 40, 50])])
+    facts = {"model": "nano", "weights": "nano.pdparams"}
+    assert [path.name for path in results.write(tmp_path, facts, complete=False)] == [
+        "robustness.json",
+        "robustness.md",
+    ]
+    assert json.loads((tmp_path / "robustness.json").read_text())["complete"] is False
+    assert "Not complete yet." in (tmp_path / "robustness.md").read_text()
+    written = results.write(tmp_path, facts)
+    assert written[-1].name == "robustness_imagenet_c.png"
+    assert json.loads(written[0].read_text()) == {**facts, "complete": True, **results.to_dict()}
+    assert "Not complete yet." not in written[1].read_text()
 
 
 def test_plot(tmp_path):

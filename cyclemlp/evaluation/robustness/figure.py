@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from cyclemlp.errors import DataError
-from cyclemlp.report.plots import GREY, INK, RUN_COLOURS, _figure, _save, _style
-
-MARKERS = ("o", "s", "^", "D")
+from cyclemlp.report.figures import COLOURS, GREY, INK, MARKERS, PathLike, saved_figure
 
 
 def plot_severities(
     groups: Mapping[str, Mapping[str, Mapping[int, float]]],
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     clean_error: float | None = None,
     title: str | None = None,
@@ -34,10 +31,9 @@ def plot_severities(
     if not any(errors for names in groups.values() for errors in names.values()):
         raise DataError("no corruption was measured: there is nothing to draw")
     severities = sorted({s for names in groups.values() for errors in names.values() for s in errors})
-    with _style():
-        columns = min(2, len(groups))
-        rows = -(-len(groups) // columns)
-        figure = _figure(4.4 * columns, 3.6 * rows + 0.3)
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    with saved_figure(path, 4.4 * columns, 3.6 * rows + 0.3, title=title) as figure:
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
         for spare in panels[len(groups) :]:
             spare.set_visible(False)
@@ -51,8 +47,8 @@ def plot_severities(
                 axes.plot(
                     *zip(*points, strict=True),
                     label=name.replace("_", " "),
-                    color=RUN_COLOURS[i],
-                    marker=MARKERS[i % len(MARKERS)],
+                    color=COLOURS[i],
+                    marker=MARKERS[i % len(MARKERS)] or "o",
                     markersize=5,
                 )
             axes.set(title=group.capitalize(), xlabel="severity")
@@ -61,6 +57,4 @@ def plot_severities(
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8.5, labelcolor=INK)
             axes.set_ylabel("top-1 error, %")
         figure.axes[0].set_ylim(0, None)  # of all, now that all lines are there
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        return _save(figure, path)
+    return Path(path)
