@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -14,6 +15,8 @@ import paddle
 from cyclemlp.errors import ModelError
 from cyclemlp.explain.watch import as_images, check_stages, evaluating, forward_with_stages
 from cyclemlp.network import CycleMLP
+from cyclemlp.report.figures import PathLike, saved_figure
+from cyclemlp.report.sheet import image_grid, sheet_title, show_image
 
 ORDERS = ("active", "first")
 
@@ -82,3 +85,30 @@ def feature_maps(
             picked = picked[:count]
         found.append(FeatureMaps(stage, picked, values[picked], activity))
     return found
+
+
+# ---- the figure
+
+
+def plot_features(maps: Sequence[FeatureMaps], pixels: np.ndarray, path: PathLike, *, title: str) -> Path:
+    """Feature maps of one image, a row a stage, each by its own range of values.
+
+    Args:
+        maps: of each stage, as many channels each.
+        pixels: the image, uint8 [H, W, 1] or [H, W, 3].
+        path: where to write; the suffix decides the form (.png, .svg, .pdf).
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    columns = 1 + max(len(stage.channels) for stage in maps)
+    with saved_figure(path, 1.25 * columns, 1.5 * len(maps) + 0.35) as figure:
+        grid = image_grid(figure, len(maps), columns)
+        show_image(grid[0, 0], pixels, title="image")
+        for row, stage in zip(grid, maps, strict=True):
+            for axes, channel, values in zip(row[1:], stage.channels, stage.maps, strict=False):
+                show_image(axes, values, title=f"channel {channel}", cmap="viridis", interpolation="nearest")
+            height, width = stage.maps.shape[1:]
+            row[1].set_ylabel(f"stage {stage.stage}\n{height}×{width}", fontsize=9)
+        sheet_title(figure, title)
+    return Path(path)

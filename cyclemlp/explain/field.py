@@ -9,8 +9,9 @@ Shapes: B images, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from cyclemlp.explain.watch import (
     removed_at_end,
 )
 from cyclemlp.network import CycleMLP, CycleMLPConfig
+from cyclemlp.report.figures import PathLike, saved_figure
+from cyclemlp.report.sheet import show_image
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,24 @@ class Field:
             rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
             edges.append([rows[0], rows[-1], columns[0], columns[-1]])
         return np.array(edges)
+
+    def to_dicts(self, shares: Sequence[float]) -> list[dict[str, Any]]:
+        """The figures of each stage as JSON values: where these shares of the gradient are, and where any is."""
+        areas = {f"{share:g}": self.area(share).tolist() for share in shares}
+        sides = {f"{share:g}": self.side(share).tolist() for share in shares}
+        return [
+            {
+                "stage": stage,
+                "images": self.images,
+                "size": list(self.maps.shape[1:]),
+                "area": {share: values[i] for share, values in areas.items()},
+                "side_pixels": {share: values[i] for share, values in sides.items()},
+                "any_gradient_pixels": f"{bottom - top + 1}×{right - left + 1}",
+            }
+            for i, (stage, (top, bottom, left, right)) in enumerate(
+                zip(self.stages, self.touched().tolist(), strict=True)
+            )
+        ]
 
 
 def effective_field(
@@ -140,3 +161,54 @@ def _detached_gates(model: CycleMLP) -> list[Any]:
     """Hooks by which the gates' weights are numbers without a gradient."""
     gated = [mixer.reweight for mixer in mixers(model).values() if hasattr(mixer, "reweight")]
     return [layer.register_forward_post_hook(lambda _, __, out: out.detach()) for layer in gated]
+
+
+# ---- the figure
+
+
+#: Shares of the gradient whose area is given.
+DRAWN_SHARES = (0.5, 0.95)
+
+
+def plot_fields(fields: Mapping[str, Field], path: PathLike) -> Path:
+    """Effective receptive fields: a row a network, a column a stage.
+
+    Each map is drawn by the fourth root of its values; the squares hold half of the gradient, and 95 % of it.
+
+    Raises:
+        DataError: the networks' fields are not of the same stages, or there is none.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    stages = {field.stages for field in fields.values()}
+    if len(stages) != 1:
+        raise DataError(f"fields of the same stages can be drawn side by side; these are of {sorted(stages)}")
+    columns = len(next(iter(stages)))
+    with saved_figure(path, 2.75 * columns + 0.3, 3.15 * len(fields) + 0.3) as figure:
+        grid = figure.subplots(len(fields), columns, squeeze=False)
+        for row, (name, field) in zip(grid, fields.items(), strict=True):
+            areas = [field.area(share) for share in DRAWN_SHARES]
+            for i, axes in enumerate(row):
+                values, caption = (
+                    field.maps[i],
+                    [
+                        f"{100 * share:g} % in {100 * area[i]:.2g} % of the area"
+                        for share, area in zip(DRAWN_SHARES, areas, strict=True)
+                    ],
+                )
+                shown = (values / values.max()) ** 0.25
+                show_image(axes, shown, caption="\n".join(caption), cmap="magma", vmin=0, vmax=1)
+                axes.set_title(f"stage {field.stages[i]}")
+                for share, dash in zip(DRAWN_SHARES, ("-", ":"), strict=True):
+                    _square(axes, field, i, share, dash)
+            row[0].set_ylabel(name, fontsize=9)
+    return Path(path)
+
+
+def _square(axes: Any, field: Field, index: int, share: float, dash: str) -> None:
+    """The square round the centre, as far as it lies in the image."""
+    height, width = field.maps.shape[1:]
+    (y, x), half = field.centres[index], field.side(share)[index] / 2
+    top, left, bottom, right = max(y - half, 0), max(x - half, 0), min(y + half, height), min(x + half, width)
+    xs = np.array([left, right, right, left, left]) - 0.5
+    ys = np.array([top, top, bottom, bottom, top]) - 0.5
+    axes.plot(xs, ys, dash, color="white", linewidth=1.0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -14,6 +16,10 @@ import paddle
 from cyclemlp.errors import DataError, ModelError
 from cyclemlp.explain.watch import as_images, evaluating, mixers, removed_at_end
 from cyclemlp.network import CycleMLP
+from cyclemlp.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PathLike, saved_figure
+
+BRANCH_NAMES = {"h": "Cycle FC, branch h", "w": "Cycle FC, branch w", "c": "channel FC"}
+BRANCH_STYLES = {"h": (BLUE, "o"), "w": (ORANGE, "s"), "c": (GREEN, "^")}
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,28 @@ class Gates:
     branches: tuple[str, ...]
     images: int
     blocks: list[BlockGates]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+
+        def by_branch(values: np.ndarray) -> dict[str, Any]:
+            return dict(zip(self.branches, values.tolist(), strict=True))
+
+        return {
+            "images": self.images,
+            "branches": self.branches,
+            "blocks": [
+                {
+                    "stage": block.stage,
+                    "block": block.block,
+                    "mean": by_branch(block.branch_mean),
+                    "over_channels": by_branch(block.over_channels),
+                    "over_images": by_branch(block.over_images),
+                    "channel_means": by_branch(block.mean.T.round(5)),
+                }
+                for block in self.blocks
+            ],
+        }
 
 
 def gate_weights(model: CycleMLP, batches: Iterable[np.ndarray | paddle.Tensor]) -> Gates:
@@ -109,3 +137,52 @@ def gate_weights(model: CycleMLP, batches: Iterable[np.ndarray | paddle.Tensor])
             raise FloatingPointError("the gates' weights are not finite; the network's weights may be broken")
         blocks.append(BlockGates(stage, block, mean, np.sqrt(np.maximum(squares / count - mean**2, 0))))
     return Gates(model.config.branches, count, blocks)
+
+
+# ---- the figure
+
+
+def plot_gates(gates: Gates, path: PathLike) -> Path:
+    """How the gates weight the branches in each block: a dot a channel, the mean, and the spread over images.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    count, branches = len(gates.blocks), len(gates.branches)
+    rng = np.random.default_rng(0)  # dots side by side, not on top of each other
+    with saved_figure(path, min(max(7.0, 2.2 + 0.75 * count), 22), 4.2) as figure:
+        axes = figure.subplots()
+        for k, branch in enumerate(gates.branches):
+            colour, marker = BRANCH_STYLES[branch]
+            places = np.arange(count) + (k - (branches - 1) / 2) * 0.26
+            for x, block in zip(places, gates.blocks, strict=True):
+                jitter = rng.uniform(-0.09, 0.09, len(block.mean))
+                axes.scatter(x + jitter, block.mean[:, k], s=4, color=colour, alpha=0.25, linewidth=0)
+            axes.errorbar(
+                places,
+                [block.branch_mean[k] for block in gates.blocks],
+                yerr=[block.over_images[k] for block in gates.blocks],
+                fmt=marker,
+                markersize=6,
+                markeredgecolor="white",
+                color=colour,
+                ecolor=INK,
+                elinewidth=1.4,
+                capsize=3,
+                label=BRANCH_NAMES[branch],
+                zorder=3,
+            )
+        axes.axhline(1 / branches, color=GREY, linewidth=1, linestyle=":", zorder=0)
+        axes.set_xticks(range(count), [f"{block.stage}.{block.block}" for block in gates.blocks])
+        for i in range(1, count):
+            if gates.blocks[i].stage != gates.blocks[i - 1].stage:
+                axes.axvline(i - 0.5, color="#C9CDD3", linewidth=0.8)
+        axes.grid(axis="x", visible=False)
+        axes.set(
+            xlabel="stage.block (dots: a channel's mean; bars: standard deviation over images)",
+            ylabel="weight",
+            xlim=(-0.6, count - 0.4),
+            title=f"Gate weights over {gates.images:,} images",
+        )
+        figure.legend(loc="outside lower left", ncols=branches, fontsize=9)
+    return Path(path)

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import paddle
+from PIL import Image
 
-from cyclemlp.errors import ModelError
+from cyclemlp.errors import DataError, ModelError
 from cyclemlp.explain.watch import as_images, check_stages, evaluating, forward_with_stages
 from cyclemlp.network import CycleMLP
+from cyclemlp.report.figures import ORANGE, PathLike, rgb, saved_figure
+from cyclemlp.report.sheet import image_grid, sheet_title, show_image
 
 
 @dataclass(frozen=True)
@@ -98,3 +102,65 @@ def grad_cam(
             of_class = model.class_maps(features).numpy().astype(np.float32)
             found[last] = of_class[np.arange(len(wanted)), wanted]
     return GradCam(wanted, values, found)
+
+
+# ---- the figure
+
+
+#: Side in pixels below which an image is enlarged before something is laid over it.
+OVERLAY_SIDE = 224
+
+
+@dataclass(frozen=True)
+class CamPanel:
+    """One overlay: heat [h, w] in [0, 1], and what stands above and below it."""
+
+    heat: np.ndarray
+    title: str
+    caption: str
+
+
+def overlay_heat(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """An image with heat in orange over it: uint8 [H', W', 3], enlarged by a whole factor if it is small.
+
+    Args:
+        pixels: uint8 [H, W, 1] or [H, W, 3].
+        heat: [h, w] in [0, 1], spread over the image by linear interpolation.
+    """
+    factor = max(1, round(OVERLAY_SIDE / min(pixels.shape[:2])))
+    size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
+    image = Image.fromarray(pixels.squeeze()).convert("RGB").resize(size, Image.Resampling.NEAREST)
+    spread = Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    share = 0.8 * np.clip(np.asarray(spread), 0, 1)[..., None]
+    return np.rint((1 - share) * np.asarray(image) + share * 255 * rgb(ORANGE)).astype(np.uint8)
+
+
+def plot_cams(
+    images: Sequence[tuple[str, np.ndarray, Sequence[CamPanel]]], path: PathLike, *, title: str
+) -> Path:
+    """Images, each followed by its overlays.
+
+    Args:
+        images: (caption, uint8 [H, W, C], overlays) each; all with as many overlays.
+        path: where to write; the suffix decides the form (.png, .svg, .pdf).
+
+    Raises:
+        DataError: no image.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if not images:
+        raise DataError("no image to draw")
+    width = 1 + len(images[0][2])
+    side_by_side = max(1, min(len(images), 10 // width))
+    rows = -(-len(images) // side_by_side)
+    with saved_figure(path, 1.7 * width * side_by_side, 2.25 * rows + 0.4) as figure:
+        grid = image_grid(figure, rows, width * side_by_side)
+        for i, (caption, pixels, panels) in enumerate(images):
+            first = (i % side_by_side) * width
+            row = grid[i // side_by_side][first : first + width]
+            show_image(row[0], pixels, caption=caption)
+            for axes, panel in zip(row[1:], panels, strict=True):
+                overlay = overlay_heat(pixels, panel.heat)
+                show_image(axes, overlay, title=panel.title, caption=panel.caption)
+        sheet_title(figure, title)
+    return Path(path)

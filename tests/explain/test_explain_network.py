@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 import cyclemlp
-from cyclemlp.explain.plots import plot_network
+from cyclemlp.explain import plot_network
 from cyclemlp.network import VARIANTS, part_costs
 
 SMALL = {"embed_dims": (8, 12, 16, 20), "depths": (1, 2, 1, 3), "mlp_ratios": (4, 4, 3, 2)}

@@ -9,9 +9,9 @@ from typing import Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
-from cyclemlp.report.plots import require_matplotlib
+from cyclemlp.report import require_matplotlib
+from cyclemlp.report.figures import FORMS
 
-FORMS = (".png", ".svg", ".pdf")
 TOPICS = {
     "kernel": "where a Cycle FC reads, by channel, and what is reached through several blocks",
     "field": "how far the centre of each stage's map sees: effective receptive fields, from gradients",

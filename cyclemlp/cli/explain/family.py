@@ -15,8 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw it; returns the figures as JSON values, and as text."""
-    from cyclemlp.explain import mlp_family
-    from cyclemlp.explain.plots import plot_family
+    from cyclemlp.explain import mlp_family, plot_family
 
     networks = mlp_family()
     plot_family(networks, args.output)

@@ -37,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw it; returns the figures as JSON values, and as text."""
-    from cyclemlp.explain import feature_maps
-    from cyclemlp.explain.plots import plot_features
+    from cyclemlp.explain import feature_maps, plot_features
 
     model, name = given.open_model(args)
     images = list(given.read_images(args, model, whole=args.whole))

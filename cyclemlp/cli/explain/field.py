@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw it; returns the figures as JSON values, and as text."""
-    from cyclemlp.explain import effective_field
-    from cyclemlp.explain.images import batches
-    from cyclemlp.explain.plots import plot_fields
+    from cyclemlp.explain import batches, effective_field, plot_fields
 
     models = {}
     first, name = given.open_model(args)
@@ -52,30 +50,17 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         for name, model in models.items()
     }
     plot_fields(fields, args.output)
-    rows, facts = [], []
-    for name, field in fields.items():
-        areas = [field.area(share) for share in FIELD_SHARES]
-        sides = [field.side(share) for share in FIELD_SHARES]
-        touched, size = field.touched(), field.maps.shape[1:]
-        for i, stage in enumerate(field.stages):
-            extent = f"{touched[i][1] - touched[i][0] + 1}×{touched[i][3] - touched[i][2] + 1}"
-            shares = [f"{100 * area[i]:.2f} %" for area in areas]
-            rows.append([name, "×".join(map(str, size)), stage, *shares, int(sides[-1][i]), extent])
-            facts.append(
-                {
-                    "model": name,
-                    "stage": stage,
-                    "images": field.images,
-                    "size": list(size),
-                    "area": {
-                        f"{share:g}": float(area[i]) for share, area in zip(FIELD_SHARES, areas, strict=True)
-                    },
-                    "side_pixels": {
-                        f"{share:g}": int(side[i]) for share, side in zip(FIELD_SHARES, sides, strict=True)
-                    },
-                    "any_gradient_pixels": extent,
-                }
-            )
+    facts = [
+        {"model": name, **stage} for name, field in fields.items() for stage in field.to_dicts(FIELD_SHARES)
+    ]
+    rows = [
+        [
+            *(stage["model"], "×".join(map(str, stage["size"])), stage["stage"]),
+            *(f"{100 * area:.2f} %" for area in stage["area"].values()),
+            *(stage["side_pixels"]["0.95"], stage["any_gradient_pixels"]),
+        ]
+        for stage in facts
+    ]
     shares = [f"{100 * share:g} %" for share in FIELD_SHARES]
     header = ["network", "image", "stage", *shares, "side, 95 %", "any, pixels"]
     words = (

@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw it; returns the figures as JSON values, and as text."""
     from PIL import Image
 
-    from cyclemlp.explain import grad_cam
-    from cyclemlp.explain.plots import CamPanel, overlay_heat, plot_cams
+    from cyclemlp.explain import CamPanel, grad_cam, overlay_heat, plot_cams
 
     overlays = common.output_folder(args.overlays)
     model, name = given.open_model(args)

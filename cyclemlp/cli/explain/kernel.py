@@ -42,18 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw it; returns the figures as JSON values, and as text."""
-    from cyclemlp.explain import cycle_kernel
-    from cyclemlp.explain.plots import plot_kernel
+    from cyclemlp.explain import cycle_kernel, plot_kernel
 
     kernel = cycle_kernel(_steps(args.step), args.channels, args.blocks, args.branches)
     plot_kernel(kernel, args.output)
-    facts = {
-        "branches": kernel.branches,
-        "step_sizes": kernel.step_sizes,
-        "channels": kernel.channels,
-        "offsets": {branch: offsets.tolist() for branch, offsets in kernel.offsets.items()},
-        "positions": {blocks: sorted(kernel.positions(blocks)) for blocks in kernel.paths},
-    }
     rows = [
         [blocks, len(kernel.positions(blocks)), paths.shape[0] // 2, paths.shape[1] // 2]
         for blocks, paths in kernel.paths.items()
@@ -69,7 +61,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "",
         "The cycle starts at 0, as the published weights were trained; the paper's formula and figure start it at −1.",
     ]
-    return facts, "\n".join(lines)
+    return kernel.to_dict(), "\n".join(lines)
 
 
 def _steps(words: Sequence[str]) -> tuple[tuple[int, int], tuple[int, int]]:

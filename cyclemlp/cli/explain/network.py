@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draw it; returns the figures as JSON values, and as text."""
-    from cyclemlp.explain.plots import plot_network
+    from cyclemlp.explain import plot_network
     from cyclemlp.network import part_costs
 
     config, preprocessing, name = given.architecture(args)

@@ -1,4 +1,4 @@
-"""A drawing of the network with shapes and costs."""
+"""A drawing of the network with shapes and costs; its data is what `cyclemlp.network.part_costs` gives."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cyclemlp.explain.plots.common import PathLike
 from cyclemlp.network import CycleMLPConfig, PartCost
-from cyclemlp.report.plots import BLUE, GREEN, GREY, INK, ORANGE, _figure, _save, _style
+from cyclemlp.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PathLike, saved_figure
 
 
 def plot_network(
@@ -33,8 +32,7 @@ def plot_network(
     for part in parts:
         places.setdefault(part.place, []).append(part)
     total = sum(part.parameters for part in parts), sum(part.macs for part in parts)
-    with _style():
-        figure = _figure(12.0, 6.6)
+    with saved_figure(path, 12.0, 6.6) as figure:
         above, below = figure.subfigures(2, 1, height_ratios=(1, 1.1))
         above.suptitle(
             f"{name}: {total[0] / 1e6:.2f} M parameters, {_count(total[1])} MACs at {size[0]}×{size[1]}",
@@ -46,7 +44,7 @@ def plot_network(
         left, right = below.subfigures(1, 2, width_ratios=(1.25, 1))
         _draw_block(left.subplots(), config)
         _draw_shares(right.subplots(), parts)
-        return _save(figure, path)
+    return Path(path)
 
 
 def _draw_places(
@@ -178,7 +176,6 @@ def _draw_shares(axes: Any, parts: Sequence[PartCost]) -> None:
         for row, share in zip(rows, shares, strict=True):
             axes.text(share + 0.6, row + 0.19 - 0.38 * k, f"{share:.1f}", va="center", fontsize=7.5)
     axes.set_yticks(rows, list(kinds))
-    axes.set_axisbelow(True)
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="share, %")
     axes.set_title("Where the cost is", fontsize=10)
