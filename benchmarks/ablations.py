@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from drawn import Mean, draw, shown, top1
+from variants_figure import Variant, plot_variants
 
 from cyclemlp import model_info
 from cyclemlp.data import open_source
 from cyclemlp.errors import ConfigError, CycleMLPError
 from cyclemlp.report import JsonLines, markdown_table, read_json_lines
-from cyclemlp.report.variants_plot import Variant, plot_variants
 from cyclemlp.training import Recipe
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ablations" / "digits.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,20 @@ cyclemlp.tune()
 
 #: Every skip that is meant: beginning of a test's id → why. Anything else that skips, a missing library say, fails.
 MEANT_TO_SKIP: dict[str, str] = {}
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """matplotlib's figures as they are saved, so that a test can read what stands in them."""
+    from matplotlib.figure import Figure
+
+    figures: list[Any] = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **kw: figures.append(self) or savefig(self, *args, **kw)
+    )
+    return figures
+
 
 _skipped = pytest.StashKey[list[str]]()
 

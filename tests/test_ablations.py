@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cyclemlp import model_info
+from cyclemlp.errors import DataError
 from cyclemlp.training import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -122,3 +126,41 @@ def test_the_recipes_are_b2s_but_for_the_arm_and_the_length(name, branches, step
         if name in published
         else "no published figure" in head
     )
+
+
+# ---- the figure
+
+
+@pytest.fixture
+def variants(monkeypatch):
+    """The module beside the program."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("variants_figure")
+
+
+def test_every_run_the_means_and_their_intervals(drawn, tmp_path, variants):
+    panels = {
+        "Branches": {
+            "two": variants.Variant([80.0, 82.0, 84.0], 82.0, 5.0),
+            "three": variants.Variant([90.0, 91.0, 92.0], 91.0, 2.5, marked=True),
+        },
+        "Steps": {"7": variants.Variant([70.0], 70.0, math.nan)},
+    }
+    path = variants.plot_variants(panels, tmp_path / "variants.png", title="5 images", label="top-1, %")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    left, right = drawn[0].axes
+    assert [axes.get_title(loc="left") for axes in (left, right)] == ["Branches", "Steps"]
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["two", "three"]
+    assert left.get_ylabel() == "top-1, %"
+    dots = [line.get_ydata().tolist() for line in left.lines if line.get_marker() == "."]
+    assert dots == [[80.0, 82.0, 84.0], [90.0, 91.0, 92.0]]
+    bars = [np.ptp(segment[:, 1]) for bar in left.containers for segment in bar[2][0].get_segments()]
+    np.testing.assert_allclose(bars, [10.0, 5.0])
+    colours = [bar[0].get_color() for bar in left.containers]
+    assert colours[0] != colours[1]
+    assert not right.containers[0][2]  # one run has no interval
+
+
+def test_nothing_to_draw(tmp_path, variants):
+    with pytest.raises(DataError, match="no variant to draw"):
+        variants.plot_variants({"Branches": {}}, tmp_path / "variants.png", title="", label="")

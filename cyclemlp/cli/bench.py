@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp._version import __version__
+from cyclemlp.bench.figure import plot_speed
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import format_table
-from cyclemlp.report.speed_plot import plot_speed
 
 if TYPE_CHECKING:
     from cyclemlp.bench import Case, Machine, Model

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common
-from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
     from cyclemlp.evaluation.comparison import Comparison, RecordedEvaluation
-
-#: Images on a sheet.
-MOST_DRAWN = 32
 
 EXAMPLES = """examples:
   cyclemlp eval runs/a --data photos/val --output results/a --predictions
@@ -48,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sheet",
         action="store_true",
-        help=f"also draw at most {MOST_DRAWN} images each that only A and only B gets right: only_a.png, only_b.png",
+        help="also draw at most 32 images each that only A and only B gets right: only_a.png, only_b.png",
     )
     group.add_argument(
         "--json", action="store_true", help="print the figures as JSON on stdout, and nothing else there"
@@ -60,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
     with common.plain_warnings("compare"):
         from cyclemlp.evaluation import compare, read_evaluation
-        from cyclemlp.evaluation.comparison import write_differences
+        from cyclemlp.evaluation.comparison import draw_differences, write_differences
 
         _check(args)
         output = common.output_folder(args.output)
@@ -73,15 +70,20 @@ def run(args: argparse.Namespace) -> int:
             common.write_text(written[0], json.dumps(report, indent=2) + "\n")
             write_differences(written[1], a, b, found)
             if args.sheet:
-                written += _draw_sheets(output, args, a, b, found)
+                written += draw_differences(output, _open_images(args, a), a, b, found)
     if args.json:
         common.print_json(report, indent=2)
-        return 0
+    else:
+        _print(a, b, found, written)
+    return 0
+
+
+def _print(a: RecordedEvaluation, b: RecordedEvaluation, found: Comparison, written: list[Path]) -> None:
     for letter, side in (("A", a), ("B", b)):
         print(f"{letter:<11} {side.folder}: {side.facts.get('model')}, {side.facts.get('weights')}")
         print(f"{'':<11} top-1 {side.facts['top1']:.3f} %, loss {side.losses.mean():.4f}")
     print(
-        f"images    {len(found.order):,}: both right {found.both_right:,}, only A {len(found.only_a):,}, "
+        f"images      {len(found.order):,}: both right {found.both_right:,}, only A {len(found.only_a):,}, "
         f"only B {len(found.only_b):,}, both wrong {found.both_wrong:,}"
     )
     print(f"top-1       B − A {found.difference:+.3f} points   {_interval(found.difference_interval, 2)}")
@@ -95,7 +97,6 @@ def run(args: argparse.Namespace) -> int:
         )
     if written:
         print(f"written     {', '.join(map(str, written))}")
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -118,44 +119,6 @@ def _facts(of: RecordedEvaluation) -> dict[str, Any]:
 def _interval(interval: tuple[float, float], digits: int) -> str:
     low, high = interval
     return f"(95 % interval {low:+.{digits}f} to {high:+.{digits}f})"
-
-
-def _draw_sheets(
-    output: Path,
-    args: argparse.Namespace,
-    a: RecordedEvaluation,
-    b: RecordedEvaluation,
-    found: Comparison,
-) -> list[Path]:
-    from cyclemlp.evaluation.report_files import sheet_image
-    from cyclemlp.report.evaluation_plots import plot_differences
-
-    source = _open_images(args, a)
-    places = {source.name(index): index for index in range(len(source))}
-    written = []
-    for who, positions in (("a", found.only_a), ("b", found.only_b)):
-        path = output / f"only_{who}.png"
-        path.unlink(missing_ok=True)
-        if not len(positions):
-            continue
-        shown = positions[:MOST_DRAWN].tolist()
-        lost = next((a.names[i] for i in shown if a.names[i] not in places), None)
-        if lost is not None:
-            raise DataError(
-                f"the image {lost!r} is not in {args.data or a.facts.get('data')}; name where it is with --data and "
-                "--list, as for `cyclemlp eval`"
-            )
-        matching = found.order[shown].tolist()
-        plot_differences(
-            [sheet_image(source, places[a.names[i]]) for i in shown],
-            [a.true_names[i] for i in shown],
-            [(a.predicted_names[i], float(a.probability[i])) for i in shown],
-            [(b.predicted_names[j], float(b.probability[j])) for j in matching],
-            path,
-            title=f"Only {who.upper()} is right ({len(positions):,}); first where the other was surest",
-        )
-        written.append(path)
-    return written
 
 
 def _open_images(args: argparse.Namespace, a: RecordedEvaluation) -> Source:

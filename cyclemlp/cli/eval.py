@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclemlp.data import Loader, Source
+    from cyclemlp.evaluation import Analysis, EvaluationResult
+    from cyclemlp.preprocessing import Preprocessing
+    from cyclemlp.training.distributed import World
 
 USAGE = """cyclemlp eval MODEL --data digits|DIR [--list FILE] [options]
        cyclemlp eval --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
@@ -78,45 +85,23 @@ def run(args: argparse.Namespace) -> int:
     from cyclemlp.training.distributed import faults_told_apart, join
 
     with common.plain_warnings("eval"), faults_told_apart():
-        from cyclemlp.data import build_loader, evaluation_transform
-        from cyclemlp.deploy import ExportedModel
-        from cyclemlp.evaluation import (
-            accuracy_intervals,
-            analyse,
-            evaluate,
-            merge_results,
-            write_evaluation_csv,
-            write_report,
-        )
-        from cyclemlp.evaluation.analysis import BINS
+        from cyclemlp.evaluation import accuracy_intervals, analyse, write_evaluation_csv, write_report
+        from cyclemlp.evaluation.analysis.measures import BINS
 
         _check(args)
         world = join(args.device)
-        keep = args.predictions or args.report
         output = common.output_folder(args.output)
         model, classify, device = common.open_classifier(args)
         classes = common.model_class_names(model, args.classes)
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
-        loader = build_loader(
-            source,
-            evaluation_transform(preprocessing),
-            batch_size=args.batch_size,
-            num_workers=common.choose_workers(args.workers, source, device),
-            tensors=not isinstance(model, ExportedModel),
-            rank=world.rank,
-            world_size=world.size,
-        )
-        own = None
-        if loader.images:
-            own = evaluate(classify, loader, topk=args.topk, keep=keep, progress=world.is_first)
-        result = merge_results(world.gather(own))
+        loader = _loader(args, model, source, preprocessing, device, world)
+        result = _evaluate(args, classify, loader, world)
         if not world.is_first:
             return 0
-        intervals = accuracy_intervals(result)
         report: dict[str, Any] = {
             **result.to_dict(),
-            **{f"top{k}_interval": list(ends) for k, ends in intervals.items()},
+            **{f"top{k}_interval": list(ends) for k, ends in accuracy_intervals(result).items()},
             **common.provenance(args, model, preprocessing, device),
         }
         analysis = analyse(result, bins=args.bins or BINS) if args.report else None
@@ -126,35 +111,77 @@ def run(args: argparse.Namespace) -> int:
         if output is not None:
             written.append(output / "eval.json")
             common.write_text(written[0], json.dumps(report, indent=2) + "\n")
-            if keep:
+            if result.logits is not None:
                 written.append(output / "eval.csv")
                 write_evaluation_csv(written[1], result, source, classes)
             if analysis is not None:
                 written += write_report(output, result, analysis, source, classes, report)
     if args.json:
         common.print_json(report, indent=2)
-        return 0
-    print(f"model     {report['model']}, {report['weights']}")
-    print(f"images  {result.images:,} of {report['data']}, {result.classes} classes")
-    print(
-        f"prepared  {preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"
-        + (", turned by EXIF" if preprocessing.exif == "apply" else "")
+    else:
+        _print(report, result, analysis, preprocessing)
+        if written:
+            print(f"written   in {output}: {', '.join(path.name for path in written)}")
+    return 0
+
+
+def _loader(
+    args: argparse.Namespace,
+    model: Any,
+    source: Source,
+    preprocessing: Preprocessing,
+    device: str,
+    world: World,
+) -> Loader:
+    from cyclemlp.data import build_loader, evaluation_transform
+    from cyclemlp.deploy import ExportedModel
+
+    return build_loader(
+        source,
+        evaluation_transform(preprocessing),
+        batch_size=args.batch_size,
+        num_workers=common.choose_workers(args.workers, source, device),
+        tensors=not isinstance(model, ExportedModel),
+        rank=world.rank,
+        world_size=world.size,
     )
+
+
+def _evaluate(args: argparse.Namespace, classify: Any, loader: Loader, world: World) -> EvaluationResult:
+    """Over this process's images; in the first process the result over all."""
+    from cyclemlp.evaluation import evaluate, merge_results
+
+    own = None
+    if loader.images:
+        keep = args.predictions or args.report
+        own = evaluate(classify, loader, topk=args.topk, keep=keep, progress=world.is_first)
+    return merge_results(world.gather(own))
+
+
+def _print(
+    report: dict[str, Any],
+    result: EvaluationResult,
+    analysis: Analysis | None,
+    preprocessing: Preprocessing,
+) -> None:
+    def interval(ends: Sequence[float], digits: int = 2) -> str:
+        return f"   (95 % interval {ends[0]:.{digits}f} to {ends[1]:.{digits}f})"
+
+    print(f"model     {report['model']}, {report['weights']}")
+    print(f"images    {result.images:,} of {report['data']}, {result.classes} classes")
+    turned = ", turned by EXIF" if preprocessing.exif == "apply" else ""
+    prepared = f"{preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"
+    print(f"prepared  {prepared}{turned}")
     for k, value in result.accuracy.items():
-        low, high = intervals[k]
-        print(f"{f'top-{k}':<9} {value:.3f} %   (95 % interval {low:.2f} to {high:.2f})")
+        print(f"{f'top-{k}':<9} {value:.3f} %{interval(report[f'top{k}_interval'])}")
     print(f"loss      {result.loss:.4f}")
     if analysis is not None:
-        low, high = analysis.classes.mean_interval
-        print(f"classes   {analysis.classes.mean:.3f} % on average   (95 % interval {low:.2f} to {high:.2f})")
-        low, high = analysis.calibration.error_interval
-        print(f"ECE       {analysis.calibration.error:.4f}   (95 % interval {low:.4f} to {high:.4f})")
-    print(f"speed     {result.images_per_second:.1f} images/s on {device}, reading included")
+        classes, calibration = analysis.classes, analysis.calibration
+        print(f"classes   {classes.mean:.3f} % on average{interval(classes.mean_interval)}")
+        print(f"ECE       {calibration.error:.4f}{interval(calibration.error_interval, 4)}")
+    print(f"speed     {result.images_per_second:.1f} images/s on {report['device']}, reading included")
     for note in result.notes:
         print(f"note      {note}")
-    if written:
-        print(f"written   in {output}: {', '.join(path.name for path in written)}")
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -169,8 +196,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.bins and not args.report:
         raise ConfigError("--bins is for the calibration in the --report; without it, it has no effect")
     if args.report:  # not found out after hours of work
-        from cyclemlp.evaluation.analysis import scipy_stats
-        from cyclemlp.report.plots import require_matplotlib
+        from cyclemlp.evaluation.analysis.measures import scipy_stats
+        from cyclemlp.report import require_matplotlib
 
         scipy_stats()
         require_matplotlib()

@@ -16,11 +16,10 @@ from cyclemlp._version import __version__
 from cyclemlp.cli import common
 from cyclemlp.cli.training import typed_command
 from cyclemlp.errors import ConfigError, ModelError, WeightsError
-from cyclemlp.report import format_table
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
-    from cyclemlp.evaluation.reproduction import Row
+    from cyclemlp.evaluation.reproduction import ImageLog, Row
     from cyclemlp.preprocessing import Preprocessing
 
 EXAMPLES = """which weights: every file in DIR that is called as the published ones are, whoever converted it:
@@ -39,6 +38,8 @@ examples:
 Exit code: 0 done; 1 a model gives no finite numbers; 2 something to mend in what was asked, or a weight file that
 cannot be used: the other models are measured all the same.
 """
+#: What of the command is noted beside the figures.
+TYPED = ("weights", "imagenet", "models", "runtime", "output", "batch_size", "device")
 NETWORK = "network"
 FORMATS = {"onnxruntime": "onnx", "openvino": "openvino", "paddle": "paddle"}
 WEIGHT_NAME = re.compile(r"(?:paddle_)?(cyclemlp_b[1-5])\.(?:pth|pt|pdparams|safetensors)", re.IGNORECASE)
@@ -96,47 +97,41 @@ class Case(NamedTuple):
 
 def _reproduce(args: argparse.Namespace) -> int:
     from cyclemlp.data.imagenet import IMAGES, fingerprint, open_imagenet
+    from cyclemlp.evaluation.reproduction import narrow_table, write_reproduction
     from cyclemlp.models import describe_model
 
     files = find_weights(args.weights, args.models)
-    output = common.output_folder(args.output)
-    assert output is not None
-    common.output_folder(output / "images")
+    output: Path = args.output
+    for folder in (output, output / "images"):
+        common.output_folder(folder)
     device = common.choose_device(args.device)
     place, source = open_imagenet(args.imagenet, "val")
-    print(f"images  {len(source):,} in {place}", file=sys.stderr)
+    words = f"{len(source):,} in {place}"
+    print(f"images    {words}", file=sys.stderr)
+    if len(source) != IMAGES["val"]:
+        words += f": NOT the {IMAGES['val']:,} of ImageNet's validation set"
     preprocessing = describe_model("cyclemlp_b1")[1].preprocessing  # the protocol is the same for all
     facts = {
-        "images": f"{len(source):,} in {place}"
-        + (
-            ""
-            if len(source) == IMAGES["val"]
-            else f": NOT the {IMAGES['val']:,} of ImageNet's validation set"
-        ),
+        "images": words,
         "protocol": f"{preprocessing.resize_text}, {preprocessing.interpolation}, {preprocessing.crop_text}",
         "device": device,
         "version": f"paddle-cyclemlp {__version__}",
-        "command": _command(args),
+        "command": typed_command(["cyclemlp", "reproduce"], args, TYPED),
+        "data_sha256": fingerprint(source),
     }
-    data, rows, code = fingerprint(source), [], 0
-    report: dict[str, Any] = {}
-    for case in (
-        Case(model, path, runtime) for model, path in files for runtime in args.runtime or [NETWORK]
-    ):
+    rows, code, report = [], 0, {}
+    for case in (Case(*file, runtime) for file in files for runtime in args.runtime or [NETWORK]):
         try:
-            rows.append(_measure(case, args, source, preprocessing, data, output))
+            rows.append(_measure(case, args, source, preprocessing, facts["data_sha256"]))
         except (ModelError, WeightsError, FloatingPointError) as error:
             code = max(code, 1 if isinstance(error, FloatingPointError) else 2)
             common.message(f"cyclemlp reproduce: error: {case.path} in {case.runtime}: {error}")
             continue
-        report = _write(output, rows, {**facts, "date": f"{datetime.now(timezone.utc):%Y-%m-%d}"}, data)
+        report = write_reproduction(output, rows, {**facts, "date": f"{datetime.now(timezone.utc):%Y-%m-%d}"})
     if args.json:
         common.print_json(report, indent=2)
     elif rows:
-        from cyclemlp.evaluation.reproduction import NARROW_TABLE, narrow_rows
-
-        print(format_table(NARROW_TABLE, narrow_rows(rows)))
-        print(f"\nwritten   {output / 'reproduce.md'}, {output / 'reproduce.json'}")
+        print(f"{narrow_table(rows)}\n\nwritten   {output / 'reproduce.md'}, {output / 'reproduce.json'}")
     return code
 
 
@@ -171,12 +166,7 @@ def find_weights(place: Path, models: list[str] | None) -> list[tuple[str, Path]
 
 
 def _measure(
-    case: Case,
-    args: argparse.Namespace,
-    source: Source,
-    preprocessing: Preprocessing,
-    data: str,
-    output: Path,
+    case: Case, args: argparse.Namespace, source: Source, preprocessing: Preprocessing, data_sha256: str
 ) -> Row:
     from cyclemlp.evaluation.reproduction import Figures, ImageLog, Row, evaluate_logged
     from cyclemlp.models import model_info
@@ -188,41 +178,34 @@ def _measure(
         raise WeightsError(f"cannot be read: {error.strerror or error}") from error
     identity = {
         "weights_sha256": weights,
-        "data_sha256": data,
+        "data_sha256": data_sha256,
         "protocol": preprocessing.to_dict(),
         "model": case.model,
         "runtime": case.runtime,
     }
-    words = f"{case.model}, {case.path.name}" + (f", {case.runtime}" if case.runtime != NETWORK else "")
-    path = output / "images" / f"{case.path.name}.{case.runtime}.jsonl"
+    path = args.output / "images" / f"{case.path.name}.{case.runtime}.jsonl"
     with ImageLog(path, json.loads(json.dumps(identity)), len(source)) as log:
-        if log.changed:
-            common.message(f"{words}: measured anew, for its {', '.join(log.changed)} changed")
-        elif log.done:
-            common.message(
-                f"{words}: "
-                + ("known" if log.complete else f"goes on after {log.done:,} of {len(source):,} images")
-            )
-        else:
-            common.message(f"{words}: begins")
+        runtime = f", {case.runtime}" if case.runtime != NETWORK else ""
+        common.message(f"{case.model}, {case.path.name}{runtime}: {_state(log)}")
         if log.complete:
             measured = log.figures()
         else:
             with tempfile.TemporaryDirectory(prefix="cyclemlp-") as folder:
                 classify, tensors = _open(case, Path(folder))
-                measured = evaluate_logged(
-                    classify, _loader(args, source, preprocessing, tensors=tensors), log
-                )
+                loader = _loader(args, source, preprocessing, tensors=tensors)
+                measured = evaluate_logged(classify, loader, log)
     published = model_info(case.model)["published"]
-    return Row(
-        case.model,
-        case.path.name,
-        case.runtime,
-        len(source),
-        measured,
-        seed=Figures(published["seed_top1_percent"], published["seed_top5_percent"], published["seed_loss"]),
-        paper=Figures(published["top1_percent"]),
-    )
+    seed = Figures(*(published[f"seed_{name}"] for name in ("top1_percent", "top5_percent", "loss")))
+    paper = Figures(published["top1_percent"])
+    return Row(case.model, case.path.name, case.runtime, len(source), measured, seed, paper)
+
+
+def _state(log: ImageLog) -> str:
+    if log.changed:
+        return f"measured anew, for its {', '.join(log.changed)} changed"
+    if log.complete:
+        return "known"
+    return f"goes on after {log.done:,} of {len(log.ranks):,} images" if log.done else "begins"
 
 
 def _open(case: Case, folder: Path) -> tuple[Callable[[Any], Any], bool]:
@@ -254,19 +237,3 @@ def _loader(args: argparse.Namespace, source: Source, preprocessing: Preprocessi
         ),
         tensors=tensors,
     )
-
-
-def _write(output: Path, rows: list[Row], facts: dict[str, str], data: str) -> dict[str, Any]:
-    from cyclemlp.evaluation.reproduction import to_markdown
-
-    report = {**facts, "data_sha256": data, "rows": [row.to_dict() for row in rows]}
-    common.write_text(output / "reproduce.json", json.dumps(report, indent=2) + "\n")
-    common.write_text(
-        output / "reproduce.md", to_markdown(rows, {**facts, "command": f"`{facts['command']}`"})
-    )
-    return report
-
-
-def _command(args: argparse.Namespace) -> str:
-    flags = ("weights", "imagenet", "models", "runtime", "output", "batch_size", "device")
-    return typed_command(["cyclemlp", "reproduce"], args, flags)

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     from cyclemlp.data import open_class_names, step_generator
-    from cyclemlp.report.plots import plot_samples
+    from cyclemlp.report import plot_samples
     from cyclemlp.training.augmentation import build_mixup
     from cyclemlp.training.data import build_loaders, open_sources
 

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
-from cyclemlp.preprocessing import Size, as_size, sides, size_words
-
-#: Of the paper's figure, for a network trained at `PAPER_OWN_SIZE`; other networks' sizes are in proportion, and whole
-#: multiples of `MULTIPLE`, so that patches and stages leave no pixels over.
-PAPER_SIZES = tuple(range(128, 417, 32))
-PAPER_OWN_SIZE, MULTIPLE = 224, 4
+from cyclemlp.preprocessing import Size, sides, size_words
 
 USAGE = """cyclemlp sweep MODEL --data digits|DIR [--list FILE] [--sizes PIXELS …] [options]
        cyclemlp sweep --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
@@ -85,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     from cyclemlp.bench.worker import exported_config
     from cyclemlp.deploy import ExportedModel
-    from cyclemlp.report.plots import require_matplotlib
+    from cyclemlp.evaluation.sweep import choose_sizes, plot_sweep, write_sweep_csv
+    from cyclemlp.report import require_matplotlib
 
     if args.seconds <= 0:
         raise ConfigError(f"--seconds is {args.seconds:g}; give a number above 0")
@@ -110,47 +104,22 @@ def _sweep(args: argparse.Namespace) -> int:
             _measure(args, classify, source, replace(preprocessing, input_size=size), config, exported)
         )
         if output is not None:
-            _write(output, {**report, "complete": len(rows) == len(sizes), "sizes": rows}, rows)
+            values = {**report, "complete": len(rows) == len(sizes), "sizes": rows}
+            common.write_text(output / "sweep.json", json.dumps(values, indent=2) + "\n")
+            write_sweep_csv(output / "sweep.csv", rows)
+    own = preprocessing.input_size
     if output is not None:
-        _draw(output / "sweep.png", rows, preprocessing.input_size, report["model"], len(source))
+        title = (
+            f"{report['model']} by input size · {len(source):,} images each; dashed: the size in its file, "
+        )
+        plot_sweep(rows, output / "sweep.png", own_size=own, title=title + size_words(own))
     if args.json:
         common.print_json({**report, "complete": True, "sizes": rows}, indent=2)
     else:
-        _print(rows, report, preprocessing.input_size, len(source))
+        _print(rows, report, own, len(source))
         if output is not None:
             print("written   " + ", ".join(str(output / f"sweep.{form}") for form in ("json", "csv", "png")))
     return 0
-
-
-def choose_sizes(asked: Sequence[Size] | None, own: Size, least: int) -> list[Size]:
-    """The sizes asked for, each once and ascending; by default the paper's, in proportion to the model's own size.
-
-    Args:
-        asked: `--sizes`.
-        own: the input size that the model's file names.
-        least: the smallest size that the network takes.
-
-    Raises:
-        ConfigError: one is too small for the network.
-    """
-    if asked is None:
-        sizes = {
-            as_size(*(MULTIPLE * round(side * size / PAPER_OWN_SIZE / MULTIPLE) for side in sides(own)))
-            for size in PAPER_SIZES
-        }
-        return sorted((size for size in sizes if min(sides(size)) >= least), key=mean_side)
-    for size in asked:
-        if min(sides(size)) < least:
-            raise ConfigError(
-                f"--sizes has {size_words(size)}; this model needs at least {least} pixels a side"
-            )
-    return sorted(set(asked), key=mean_side)
-
-
-def mean_side(size: Size) -> float:
-    """Side of the square of the same area, in pixels."""
-    height, width = sides(size)
-    return math.sqrt(height * width)
 
 
 def _measure(
@@ -200,43 +169,11 @@ def _measure(
     }
 
 
-def _write(output: Path, report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    from cyclemlp.evaluation import write_csv
-
-    common.write_text(output / "sweep.json", json.dumps(report, indent=2) + "\n")
-    flat = [
-        {
-            **row,
-            **{key: size_words(row[key]) for key in ("size", "resize")},
-            "top1_low": row["top1_interval"][0],
-            "top1_high": row["top1_interval"][1],
-        }
-        for row in rows
-    ]
-    header = [key for key in flat[0] if key != "top1_interval"]
-    write_csv(output / "sweep.csv", header, ([row[key] for key in header] for row in flat))
-
-
-def _draw(path: Path, rows: list[dict[str, Any]], own: Size, model: str, images: int) -> None:
-    from cyclemlp.report.evaluation_plots import plot_sweep
-
-    sizes, top1, intervals, speeds, costs = (
-        [row[key] for row in rows] for key in ("size", "top1", "top1_interval", "images_per_second", "macs")
-    )
-    plot_sweep(
-        *([mean_side(size) for size in sizes], top1, intervals, speeds, costs),
-        path,
-        own_size=mean_side(own),
-        labels=[size_words(size) for size in sizes],
-        title=f"{model} by input size · {images:,} images each; dashed: the size in its file, {size_words(own)}",
-    )
-
-
 def _print(rows: list[dict[str, Any]], report: dict[str, Any], own: Size, images: int) -> None:
     from cyclemlp.report import format_table
 
     print(f"model     {report['model']}, {report['weights']}; the size in its file is {size_words(own)}")
-    print(f"images  {images:,} of {report['data']}, all of them at each size")
+    print(f"images    {images:,} of {report['data']}, all of them at each size")
     print(f"speed     the network alone on {report['device']}, batches of {rows[0]['timed_batch']}\n")
     shown = [
         {

@@ -1,6 +1,13 @@
 """Evaluation and prediction over any callable from a batch of images to logits."""
 
-from cyclemlp.evaluation.analysis import (
+from cyclemlp.evaluation.analysis.figures import (
+    plot_calibration,
+    plot_class_accuracy,
+    plot_confused_pairs,
+    plot_confusion,
+    plot_mistakes,
+)
+from cyclemlp.evaluation.analysis.measures import (
     Analysis,
     accuracy_intervals,
     analyse,
@@ -8,6 +15,7 @@ from cyclemlp.evaluation.analysis import (
     confused_pairs,
     wilson_interval,
 )
+from cyclemlp.evaluation.analysis.report import write_report
 from cyclemlp.evaluation.comparison import Comparison, compare, read_evaluation
 from cyclemlp.evaluation.metrics import (
     confusion_matrix,
@@ -16,7 +24,6 @@ from cyclemlp.evaluation.metrics import (
     log_softmax,
     top_classes,
 )
-from cyclemlp.evaluation.report_files import write_report
 from cyclemlp.evaluation.run import (
     EvaluationResult,
     Prediction,
@@ -52,6 +59,11 @@ __all__ = [
     "log_softmax",
     "merge_results",
     "outcome_to_dict",
+    "plot_calibration",
+    "plot_class_accuracy",
+    "plot_confused_pairs",
+    "plot_confusion",
+    "plot_mistakes",
     "predict",
     "prediction_to_dict",
     "read_evaluation",

@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cyclemlp.data import Source
 from cyclemlp.errors import DataError
-from cyclemlp.evaluation.analysis import LEVEL, RESAMPLES, Interval, bootstrap_interval, scipy_stats
+from cyclemlp.evaluation.analysis.measures import (
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    bootstrap_interval,
+    scipy_stats,
+)
 from cyclemlp.evaluation.tables import EVALUATION_COLUMNS, TEXT, write_csv
+from cyclemlp.report.figures import PathLike
+from cyclemlp.report.sheet import plot_samples, square_thumbnail
+from cyclemlp.text import shortened
+
+#: Images on a sheet.
+MOST_DRAWN = 32
 
 
 @dataclass(frozen=True)
@@ -228,6 +242,77 @@ def write_differences(path: Path, a: RecordedEvaluation, b: RecordedEvaluation, 
             for i, j in zip(positions.tolist(), found.order[positions].tolist(), strict=True)
         ),
     )
+
+
+def draw_differences(
+    folder: Path, source: Source, a: RecordedEvaluation, b: RecordedEvaluation, found: Comparison
+) -> list[Path]:
+    """Sheets of the images that only one gets right, at most 32 each: only_a.png and only_b.png in a folder.
+
+    Args:
+        source: the images, by A's names.
+
+    Returns:
+        The files written. A former sheet that now has nothing to show is removed.
+
+    Raises:
+        DataError: an image is not in the source.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    places = {source.name(index): index for index in range(len(source))}
+    written = []
+    for who, positions in (("a", found.only_a), ("b", found.only_b)):
+        path = folder / f"only_{who}.png"
+        path.unlink(missing_ok=True)
+        if not len(positions):
+            continue
+        shown = positions[:MOST_DRAWN].tolist()
+        lost = next((a.names[i] for i in shown if a.names[i] not in places), None)
+        if lost is not None:
+            raise DataError(
+                f"the image {lost!r} of {a.folder} is not among the {len(places):,} images to draw; name where it is "
+                "with --data and --list, as for `cyclemlp eval`"
+            )
+        written.append(
+            plot_differences(
+                [square_thumbnail(source[places[a.names[i]]].image) for i in shown],
+                [a.true_names[i] for i in shown],
+                [(a.predicted_names[i], float(a.probability[i])) for i in shown],
+                [(b.predicted_names[j], float(b.probability[j])) for j in found.order[shown].tolist()],
+                path,
+                title=f"Only {who.upper()} is right ({len(positions):,}); first where the other was surest",
+            )
+        )
+    return written
+
+
+def plot_differences(
+    images: Sequence[Any],
+    true: Sequence[str],
+    answers_a: Sequence[tuple[str, float]],
+    answers_b: Sequence[tuple[str, float]],
+    path: PathLike,
+    *,
+    title: str | None = None,
+) -> Path:
+    """Sheet of images with the true class and what two networks said.
+
+    Args:
+        images: as `plot_samples` takes them.
+        true: names of the true classes.
+        answers_a, answers_b: what each said, and its probability in 0..1.
+        path: where to write; the suffix decides the form (.png, .svg, .pdf).
+
+    Raises:
+        DataError: no image, or not as many texts.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    captions = [
+        f"true: {shortened(truth, 16)}\n"
+        f"A: {shortened(a, 12)} ({100 * p:.0f} %)\nB: {shortened(b, 12)} ({100 * q:.0f} %)"
+        for truth, (a, p), (b, q) in zip(true, answers_a, answers_b, strict=True)
+    ]
+    return plot_samples(images, captions, path, title=title)
 
 
 def _mean_interval(values: np.ndarray, seed: int) -> Interval:

@@ -5,8 +5,9 @@ Nothing here knows a model or where a figure was published: both are given.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from cyclemlp.data import Loader
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation.metrics import cross_entropy, label_ranks
 from cyclemlp.evaluation.run import Classifier, checked_labels, checked_logits, read_ahead
-from cyclemlp.report import JsonLines, Progress, markdown_table, read_json_lines
+from cyclemlp.evaluation.tables import write_text
+from cyclemlp.report import JsonLines, Progress, format_table, markdown_table, read_json_lines
 
 TABLE = (
     *("model", "weights", "runtime", "top-1", "top-5", "loss"),
@@ -25,6 +27,11 @@ TABLE = (
 )
 #: The same with a line a figure, for a terminal.
 NARROW_TABLE = ("model", "weights", "runtime", "", "measured", "seed", "difference", "paper", "difference")
+
+SOURCES = (
+    "Accuracies in percent, loss in nats. Published figures: the seed's are those of the Paddle 2.1 reproduction "
+    "Paddle-CycleMLP, the paper's are of arXiv 2107.10224, table 2. Differences are measured minus published."
+)
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,8 @@ class Figures:
 
     def minus(self, other: Figures) -> Figures:
         """Differences, None where one of the two is unknown."""
-        mine, theirs = asdict(self), asdict(other)
-        return Figures(
-            **{
-                name: None if mine[name] is None or theirs[name] is None else mine[name] - theirs[name]
-                for name in mine
-            }
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Figures(*(None if a is None or b is None else a - b for a, b in pairs))
 
 
 @dataclass(frozen=True)
@@ -182,64 +184,60 @@ def evaluate_logged(fn: Classifier, loader: Loader, log: ImageLog, *, progress: 
     return log.figures()
 
 
-def table_rows(rows: Sequence[Row]) -> list[list[str | None]]:
-    """Cells under `TABLE`."""
-    return [
-        [
-            *(row.model, row.weights, row.runtime),
-            *_words(row.measured),
-            *_words(row.seed),
-            *_words(row.measured.minus(row.seed), sign="+"),
-            _words(row.paper)[0],
-            _words(row.measured.minus(row.paper), sign="+")[0],
-        ]
-        for row in rows
+def write_reproduction(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write reproduce.json and reproduce.md; the JSON values.
+
+    Args:
+        folder: an existing folder.
+        facts: what the figures were measured with, name → value; `data_sha256`, where it is given, stands in the JSON
+            only.
+    """
+    report = {**facts, "rows": [row.to_dict() for row in rows]}
+    write_text(folder / "reproduce.json", json.dumps(report, indent=2) + "\n")
+    shown = {name: value for name, value in facts.items() if name != "data_sha256"}
+    lines = [
+        "# CycleMLP on ImageNet: published figures, measured again",
+        "",
+        *(f"- {name}: {f'`{value}`' if name == 'command' else value}" for name, value in shown.items()),
+        "",
+        markdown_table(TABLE, [_wide(row) for row in rows]),
+        "",
+        SOURCES,
+        "",
     ]
+    write_text(folder / "reproduce.md", "\n".join(lines))
+    return report
 
 
-def narrow_rows(rows: Sequence[Row]) -> list[list[str | None]]:
-    """Cells under `NARROW_TABLE`."""
+def narrow_table(rows: Sequence[Row]) -> str:
+    """A table for a terminal: a line a figure."""
+    cells: list[list[str | None]] = []
+    for row in rows:
+        columns = zip(("top-1", "top-5", "loss"), *_columns(row), strict=True)
+        named = [(row.model, row.weights, row.runtime), ("", "", ""), ("", "", "")]
+        cells += [[*names, *words] for names, words in zip(named, columns, strict=True)]
+    return format_table(NARROW_TABLE, cells)
+
+
+def _wide(row: Row) -> list[str | None]:
+    """Cells under `TABLE`; the paper has no more than a top-1."""
+    measured, seed, minus_seed, paper, minus_paper = _columns(row)
+    return [row.model, row.weights, row.runtime, *measured, *seed, *minus_seed, paper[0], minus_paper[0]]
+
+
+def _columns(row: Row) -> list[list[str | None]]:
+    """Measured, the seed's, the difference, the paper's, the difference: top-1, top-5 and loss of each, in words."""
     return [
-        [*((row.model, row.weights, row.runtime) if name == "top-1" else ("", "", "")), name, *words]
-        for row in rows
-        for name, *words in zip(
-            ("top-1", "top-5", "loss"),
-            _words(row.measured),
-            _words(row.seed),
-            _words(row.measured.minus(row.seed), sign="+"),
-            _words(row.paper),
-            _words(row.measured.minus(row.paper), sign="+"),
-            strict=True,
-        )
+        _words(row.measured),
+        _words(row.seed),
+        _words(row.measured.minus(row.seed), sign="+"),
+        _words(row.paper),
+        _words(row.measured.minus(row.paper), sign="+"),
     ]
 
 
 def _words(figures: Figures, sign: str = "") -> list[str | None]:
-    def word(value: float | None, digits: int) -> str | None:
-        return None if value is None else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no "-0.000"
-
-    return [word(figures.top1, 3), word(figures.top5, 3), word(figures.loss, 4)]
-
-
-def to_markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
-    """The table as a Markdown page.
-
-    Args:
-        facts: what the figures were measured with, name → value.
-    """
-    sources = (
-        "Accuracies in percent, loss in nats. Published figures: Paddle-CycleMLP's are those of Paddle-CycleMLP "
-        "Paddle-CycleMLP, the paper's are of arXiv 2107.10224, table 2. Differences are measured minus published."
-    )
-    return "\n".join(
-        [
-            "# CycleMLP on ImageNet: published figures, measured again",
-            "",
-            *(f"- {name}: {value}" for name, value in facts.items()),
-            "",
-            markdown_table(TABLE, table_rows(rows)),
-            "",
-            sources,
-            "",
-        ]
-    )
+    return [
+        None if value is None else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no "-0.000"
+        for value, digits in zip(astuple(figures), (3, 3, 4), strict=True)
+    ]

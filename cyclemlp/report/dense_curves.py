@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.errors import DataError
-from cyclemlp.report.plots import GREY, INK, _figure, _run_style, _save, _style
+from cyclemlp.report.figures import GREY, INK, line_style, saved_figure
 
 Record = Mapping[str, Any]
 
@@ -79,11 +79,10 @@ def plot_dense_curves(
             ("The same by time of training", "seconds", "minutes"),
         ]
 
-    with _style():
+    rows = -(-len(runs) // 3) if several else 0
+    with saved_figure(path, 4.6 * len(panels), 3.6 + 0.22 * rows, title=title) as figure:
         from matplotlib.lines import Line2D
 
-        rows = -(-len(runs) // 3) if several else 0
-        figure = _figure(4.6 * len(panels), 3.6 + 0.22 * rows)
         for axes, (heading, across, unit) in zip(
             np.ravel(figure.subplots(1, len(panels))), panels, strict=True
         ):
@@ -91,7 +90,7 @@ def plot_dense_curves(
             keys, records_by_name = (losses, steps) if is_loss else (drawn, evaluations)
             for i, records in enumerate(records_by_name.values()):
                 for k, key in enumerate(keys):
-                    style = _run_style(i if several else k) | {"linestyle": DASHES[k % 4] if several else "-"}
+                    style = line_style(i if several else k) | {"linestyle": DASHES[k % 4] if several else "-"}
                     label = None if several else key if is_loss else _best(records, key)
                     (_draw_loss if is_loss else _draw_metric)(axes, records, key, across, style, label)
             axes.set(title=heading, xlabel=unit)
@@ -109,14 +108,12 @@ def plot_dense_curves(
         if several:
             handles = [
                 Line2D(
-                    [], [], **_run_style(i), label=_best(evaluations[name], drawn[0], name) if drawn else name
+                    [], [], **line_style(i), label=_best(evaluations[name], drawn[0], name) if drawn else name
                 )
                 for i, name in enumerate(runs)
             ]
             figure.legend(handles=handles, loc="outside lower left", ncols=min(3, len(runs)))
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        return _save(figure, path)
+    return Path(path)
 
 
 def _in_order(records: Iterable[Record], event: str) -> list[Record]:

@@ -8,58 +8,23 @@ Shapes: N objects, H and W the image's height and width.
 
 from __future__ import annotations
 
-import functools
-import os
-import unicodedata
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.report.lettering import Font, Words, font_size, line_height, line_width, pad, text_size
+from cyclemlp.report.palette import GREY, INK, PAPER, Colour, class_colour, ink_on
+from cyclemlp.report.tags import Area, free_place, leader
 
-Colour = tuple[int, int, int]
-Font: TypeAlias = ImageFont.FreeTypeFont
-Area = tuple[float, float, float, float]
-
-INK, PAPER, GREY = (34, 38, 43), (255, 255, 255), (138, 143, 152)
-#: Okabe and Ito's, which colour-blind readers tell apart, without black; the first classes get these.
-OKABE_ITO: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
-#: Colours before they begin anew: as many as an 8-bit mask has values.
-PALETTE_SIZE = 256
 #: The longer side in pixels from which an image is drawn on as it is.
 LEGIBLE_SIDE = 480
-#: How far a name is moved from its box to lie on no other, as a share of the image's longer side.
-MOST_MOVED = 0.3
-#: So many names near a box are looked at for room beside them.
-MOST_BESIDE = 64
 #: A legend names every class up to this many; of more, those that the mask holds.
 MOST_ABSENT_CLASSES = 12
 #: Names of the class that is left in the image's own colours.
 BACKGROUND_NAMES = ("background", "_background_")
-#: Environment variable that names a font file.
-FONT_VARIABLE = "CYCLEMLP_FONT"
-#: Pillow's own font has the letters of English only. For other names, the first of these that is installed and has
-#: their letters.
-FONT_FILES = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "LiberationSans-Regular.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "wqy-zenhei.ttc",
-    "wqy-microhei.ttc",
-    "Arial Unicode.ttf",
-)
 
 
 def overlay_masks(
@@ -93,7 +58,7 @@ def overlay_masks(
         raise ConfigError(f"the opacity is {opacity}; give a number from 0 to 1")
     photo = _as_photo(image)
     values = _checked_mask(mask, photo, len(classes), ignore)
-    words = _Words(classes)
+    words = Words(classes)
     canvas, scale = _enlarged(photo)
     enlarged = values.repeat(scale, axis=0).repeat(scale, axis=1)
     pixels = np.asarray(canvas, dtype=np.float32).copy()
@@ -104,13 +69,13 @@ def overlay_masks(
     for index in shown:
         plain = classes[index].strip().lower() in BACKGROUND_NAMES
         if index in counts and not plain:
-            _paint(pixels, enlarged == index, class_colour(index), opacity, _line_width(canvas))
+            _paint(pixels, enlarged == index, class_colour(index), opacity, line_width(canvas))
         swatch = None if plain else class_colour(index)
         entries.append(_Entry(swatch, f"{words.name(index)}  {_share(counts.get(index, 0), values.size)}"))
     if ignore in counts:
-        _hatch(pixels, enlarged == ignore, 4 * _line_width(canvas))
+        _hatch(pixels, enlarged == ignore, 4 * line_width(canvas))
         entries.append(_Entry(GREY, f"ignored  {_share(counts[ignore], values.size)}", hatched=True))
-    return _with_legend(_to_image(pixels), entries, words.font(_font_size(canvas)))
+    return _with_legend(_to_image(pixels), entries, words.font(font_size(canvas)))
 
 
 def draw_detections(
@@ -143,10 +108,10 @@ def draw_detections(
     """
     photo = _as_photo(image)
     found = _checked_objects(photo, boxes, labels, scores, masks, len(classes))
-    words = _Words(classes)
+    words = Words(classes)
     canvas, scale = _enlarged(photo)
     order = range(len(found.labels)) if found.scores is None else np.argsort(found.scores, kind="stable")
-    width = _line_width(canvas)
+    width = line_width(canvas)
     if found.masks is not None:
         pixels = np.asarray(canvas, dtype=np.float32).copy()
         for i in order:
@@ -154,7 +119,7 @@ def draw_detections(
             _paint(pixels, region, class_colour(found.labels[i]), 0.45, width)
         canvas = _to_image(pixels)
 
-    draw, font = ImageDraw.Draw(canvas), words.font(_font_size(canvas))
+    draw, font = ImageDraw.Draw(canvas), words.font(font_size(canvas))
     limits = np.array([canvas.width, canvas.height] * 2)
     areas = np.clip(found.boxes * scale, 0, limits - 1)
     for i in order:
@@ -165,15 +130,15 @@ def draw_detections(
         text = words.name(found.labels[i])
         if found.scores is not None:
             text += f" {found.scores[i]:.2f}"
-        place = _free_place(areas[i], _text_size(text, font), canvas.size, taken)
+        place = free_place(areas[i], text_size(text, font), canvas.size, taken)
         tags.append((place, text, found.labels[i]))
         taken.append(place)
-        if line := _leader(place, areas[i]):
+        if line := leader(place, areas[i]):
             draw.line(line, fill=class_colour(found.labels[i]), width=width)
     for area, text, label in reversed(tags):
-        colour, ink = class_colour(label), _ink_on(class_colour(label))
+        colour, ink = class_colour(label), ink_on(class_colour(label))
         draw.rectangle(area, fill=colour, outline=ink)
-        draw.text((area[0] + _pad(font), area[1]), text, font=font, fill=ink)
+        draw.text((area[0] + pad(font), area[1]), text, font=font, fill=ink)
     return canvas
 
 
@@ -195,9 +160,9 @@ def image_sheet(
             f"a sheet needs at least one image and a caption for each; found {len(images)} images and "
             f"{'no' if captions is None else len(captions)} captions"
         )
-    words = _Words(captions or [])
-    font = words.font(max(_font_size(image) for image in images))
-    below = _line_height(font) if captions else 0
+    words = Words(captions or [])
+    font = words.font(max(font_size(image) for image in images))
+    below = line_height(font) if captions else 0
     gap = font.size // 2
     columns = min(columns, len(images))
     widths = [max(p.width for p in images[c::columns]) + gap for c in range(columns)]
@@ -212,11 +177,6 @@ def image_sheet(
         if captions:
             draw.text((corner[0], corner[1] + image.height), words.name(i), font=font, fill=INK)
     return sheet
-
-
-def class_colour(index: int) -> Colour:
-    """Red, green and blue (0..255) of a class: Okabe and Ito's seven, then colours far from all before them."""
-    return _palette()[index % PALETTE_SIZE]
 
 
 # ---- what was given → what is drawn
@@ -319,34 +279,6 @@ def _enlarged(image: Image.Image) -> tuple[Image.Image, int]:
 # ---- colours and regions
 
 
-@functools.cache
-def _palette() -> tuple[Colour, ...]:
-    """Okabe and Ito's colours, then each time the one of a grid that is farthest from all chosen ones."""
-    levels = np.linspace(0, 255, 9)
-    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    # Neither near black nor near white: both are met in images, and paper is white.
-    grid = grid[(grid.max(axis=1) >= 90) & (grid.min(axis=1) <= 200)]
-    chosen = [np.array(colour, dtype=float) for colour in OKABE_ITO]
-    distance = np.min([_colour_distance(grid, colour) for colour in chosen], axis=0)
-    while len(chosen) < PALETTE_SIZE:
-        chosen.append(grid[np.argmax(distance)])
-        distance = np.minimum(distance, _colour_distance(grid, chosen[-1]))
-    return tuple((int(r), int(g), int(b)) for r, g, b in chosen)
-
-
-def _colour_distance(colours: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Difference as the eye sees it, by the "redmean" approximation (compuphase.com/cmetric.htm)."""
-    red = (colours[:, 0] + one[0]) / 2
-    weights = np.stack([2 + red / 256, np.full_like(red, 4), 3 - red / 256], axis=1)
-    return np.sqrt((weights * (colours - one) ** 2).sum(axis=1))
-
-
-def _ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever is the better legible on the colour."""
-    luminance = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
-    return INK if luminance > 115 else PAPER
-
-
 def _paint(pixels: np.ndarray, region: np.ndarray, colour: Colour, opacity: float, width: int) -> None:
     """Tint a region [H, W] of pixels [H, W, 3] and draw its outline on its inner side."""
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
@@ -380,167 +312,6 @@ def _to_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
-# ---- words
-
-
-class _Words:
-    """Names as they can be drawn: in the first font that has their letters, else by their number."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = [unicodedata.normalize("NFC", " ".join(str(name).split())) for name in names]
-        letters = set("".join(self._names))
-        self._file, missing = _find_font(frozenset(letters), os.environ.get(FONT_VARIABLE))
-        if missing:
-            lost = [name for name in self._names if missing & set(name)]
-            warnings.warn(
-                f"no font here has the letters of {', '.join(map(repr, lost[:5]))}{' …' if lost[5:] else ''}; these "
-                f"classes are drawn by their numbers. Install a font that has them (for Chinese, Japanese and Korean: "
-                f"fonts-noto-cjk), or name its file in the environment variable {FONT_VARIABLE}",
-                stacklevel=3,
-            )
-        self._missing = missing
-
-    def name(self, index: int) -> str:
-        name = self._names[index]
-        return f"class {index}" if self._missing & set(name) else name
-
-    def font(self, size: int) -> Font:
-        return _open_font(self._file, size)
-
-
-@functools.cache
-def _find_font(letters: frozenset[str], named: str | None) -> tuple[str | None, frozenset[str]]:
-    """The font's file (None: Pillow's own) that lacks the fewest of the letters, and those it lacks; `named` first."""
-    best: tuple[str | None, frozenset[str]] | None = None
-    for file in _font_files(named):
-        try:
-            font = _open_font(file, 20)
-        except OSError:  # not installed
-            continue
-        missing = frozenset(letter for letter in letters if not _has_glyph(font, letter))
-        if best is None or len(missing) < len(best[1]):
-            best = file, missing
-        if not missing:
-            break
-    assert best is not None  # Pillow's own is always there
-    return best
-
-
-def _font_files(named: str | None) -> Iterator[str | None]:
-    if named:
-        try:
-            _open_font(named, 20)
-        except OSError as error:
-            raise ConfigError(
-                f"{FONT_VARIABLE} is {named!r}, which is no font that can be read: {error}"
-            ) from None
-        yield named
-    yield None
-    yield from FONT_FILES
-
-
-@functools.lru_cache(maxsize=64)
-def _open_font(file: str | None, size: int) -> Font:
-    return ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
-
-
-def _has_glyph(font: Font, letter: str) -> bool:
-    """Whether a font draws a letter otherwise than one that no font has."""
-    if letter.isspace():
-        return True
-    drawn, nothing = font.getmask(letter), font.getmask("\uffff")
-    return drawn.size != nothing.size or bytes(drawn) != bytes(nothing)
-
-
-def _font_size(canvas: Image.Image) -> int:
-    return max(14, round(max(canvas.size) / 45))
-
-
-def _line_width(canvas: Image.Image) -> int:
-    return max(2, round(max(canvas.size) / 350))
-
-
-def _line_height(font: Font) -> int:
-    return round(1.3 * font.size)
-
-
-def _pad(font: Font) -> int:
-    return max(2, round(font.size / 5))
-
-
-def _text_size(text: str, font: Font) -> tuple[int, int]:
-    """Width and height in pixels of a tag with this text."""
-    return round(font.getlength(text)) + 2 * _pad(font), _line_height(font)
-
-
-def _free_place(
-    box: np.ndarray, size: tuple[int, int], limits: tuple[int, int], taken: Sequence[Area]
-) -> Area:
-    """Where the tag of a box goes, inside the image and on no other tag where that can be.
-
-    At a corner of the box; else beside another tag, as near to the box's upper left corner as there is room; else at
-    the corner with the fewest other tags under it.
-    """
-    (x0, y0, x1, y1), (width, height) = box, size
-    corners = [(x0, y0 - height), (x0, y0), (x0, y1), (x1 - width, y0 - height), (x0, y1 - height), (x1, y0)]
-    places, covered = _inside(corners, size, limits, taken)
-    if covered.min() == 0:
-        return _area(places[np.argmin(covered)], size)
-    # Beside other tags: a pixel of air between them, so that their frames do not touch.
-    near = np.array(taken)
-    near = near[np.argsort(np.hypot(*(near[:, :2] - corners[0]).T))[:MOST_BESIDE]]
-    left, upper, right, lower = near.T
-    xs = np.concatenate([left - width - 1, right + 1, left, np.full_like(left, x0)])
-    beside = [*zip(xs, np.tile(upper, 4), strict=True)]
-    for y in (upper - height - 1, lower + 1):
-        beside += [*zip(left, y, strict=True), *((x0, one) for one in y)]
-    others, over = _inside(beside, size, limits, taken)
-    away = np.hypot(*(others - corners[0]).T)
-    away[(over > 0) | (away > MOST_MOVED * max(limits))] = np.inf
-    if np.isfinite(away.min()):
-        return _area(others[np.argmin(away)], size)
-    return _area(places[np.argmin(covered)], size)
-
-
-def _inside(
-    corners: Sequence[tuple[float, float]],
-    size: tuple[int, int],
-    limits: tuple[int, int],
-    taken: Sequence[Area],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Upper left corners [M, 2] moved into the image, and how many pixels of other tags each would cover [M]."""
-    room = np.maximum(np.subtract(limits, size), 0)
-    places = np.clip(np.array(corners, dtype=np.float64), 0, room)
-    if not taken:
-        return places, np.zeros(len(places))
-    areas = np.array(taken)
-    sides = np.minimum(places[:, None] + size, areas[None, :, 2:]) - np.maximum(
-        places[:, None], areas[None, :, :2]
-    )
-    return places, sides.clip(0).prod(axis=2).sum(axis=1)
-
-
-def _area(corner: np.ndarray, size: tuple[int, int]) -> Area:
-    x, y = (float(v) for v in corner)
-    return (x, y, x + size[0], y + size[1])
-
-
-def _leader(tag: Area, box: np.ndarray) -> Area | None:
-    """The shortest line from a tag to its box, as x0 y0 x1 y1; None where they touch."""
-    ends = []
-    for low in (0, 1):
-        tag_low, tag_high, box_low, box_high = tag[low], tag[low + 2], box[low], box[low + 2]
-        if tag_high < box_low:
-            ends.append((tag_high, box_low))
-        elif tag_low > box_high:
-            ends.append((tag_low, box_high))
-        else:
-            middle = (max(tag_low, box_low) + min(tag_high, box_high)) / 2
-            ends.append((middle, middle))
-    (x0, x1), (y0, y1) = ends
-    return (x0, y0, x1, y1) if max(abs(x1 - x0), abs(y1 - y0)) > 1 else None
-
-
 def _share(count: int, of: int) -> str:
     percent = 100 * count / of
     return "<0.1 %" if 0 < percent < 0.1 else f"{percent:.1f} %"
@@ -548,7 +319,7 @@ def _share(count: int, of: int) -> str:
 
 def _with_legend(canvas: Image.Image, entries: Sequence[_Entry], font: Font) -> Image.Image:
     """The image with the legend at its right, or below if it is more than twice as wide as high."""
-    line, gap = _line_height(font), font.size // 2
+    line, gap = line_height(font), font.size // 2
     width = max(round(font.getlength(entry.text)) for entry in entries) + 3 * line
     beside = canvas.width <= 2 * canvas.height
     if beside:

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from cyclemlp.bench.cases import Case, Model, measure
+from cyclemlp.bench.figure import plot_speed
 from cyclemlp.cli.main import main
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network import count_macs
 from cyclemlp.network.variants import VARIANTS
 from cyclemlp.preprocessing import parse_size
-from cyclemlp.report.speed_plot import plot_speed
 
 COMMAND = [sys.executable, "-m", "cyclemlp", "bench"]
 

@@ -111,7 +111,7 @@ def test_figures_for_people_progress_and_files(run, models, images, tmp_path):
     )
     assert code == 0
     report = json.loads((tmp_path / "new" / "r" / "eval.json").read_text())
-    for line in (f"top-1     {report['top1']:.3f} %", f"loss      {report['loss']:.4f}", "images  9 of"):
+    for line in (f"top-1     {report['top1']:.3f} %", f"loss      {report['loss']:.4f}", "images    9 of"):
         assert line in out
     assert "images/s" in out
     assert "note      top-5 says nothing here" in out

@@ -11,7 +11,7 @@ from cyclemlp.cli.show_data import caption, to_image
 from cyclemlp.data import evaluation_transform
 from cyclemlp.errors import DataError
 from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.report.plots import plot_samples
+from cyclemlp.report import plot_samples
 
 BASE = (
     "--data",

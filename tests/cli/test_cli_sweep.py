@@ -11,8 +11,6 @@ from PIL import Image
 
 import cyclemlp
 from cyclemlp.cli.main import main
-from cyclemlp.cli.sweep import choose_sizes
-from cyclemlp.errors import ConfigError
 from cyclemlp.network import count_macs
 
 PER_CLASS = 2
@@ -97,15 +95,6 @@ def test_an_exported_model_is_swept_in_its_runtime(run, model, tmp_path):
         *["--sizes", 24, "--seconds", 0.01, "--json"],
     )
     assert json.loads(out)["sizes"][0]["loss"] == pytest.approx(row["loss"], abs=1e-4)
-
-
-def test_default_sizes_are_the_papers_in_proportion():
-    assert choose_sizes(None, 224, 32) == list(range(128, 417, 32))
-    assert choose_sizes(None, 32, 16) == [20, 24, 28, 32, 36, 40, 44, 52, 56, 60]
-    assert choose_sizes(None, 16, 16)[0] == 16
-    assert choose_sizes([64, 32, 64], 224, 32) == [32, 64]
-    with pytest.raises(ConfigError, match="has 16; this model needs at least 32"):
-        choose_sizes([64, 16], 224, 32)
 
 
 def test_numbers_that_are_not_finite_exit_with_1(run, model, tmp_path):

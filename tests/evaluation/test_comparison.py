@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation import compare, read_evaluation, write_csv
+from cyclemlp.evaluation.comparison import plot_differences
 from cyclemlp.evaluation.tables import EVALUATION_COLUMNS
 
 CLASSES = ["cat", "dog"]
@@ -153,3 +154,9 @@ def test_one_image_is_refused(tmp_path):
     one = recorded(tmp_path / "a", [1])
     with pytest.raises(DataError, match="one image only"):
         compare(one, one)
+
+
+def test_the_sheet_has_the_true_class_and_both_answers(tmp_path, drawn):
+    image = np.zeros((8, 8), np.uint8)
+    plot_differences([image], ["cat"], [("cat", 0.5)], [("dog", 0.75)], tmp_path / "d.png")
+    assert drawn[0].axes[0].get_xlabel() == "true: cat\nA: cat (50 %)\nB: dog (75 %)"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cyclemlp.errors import DataError
-from cyclemlp.report import dense_curves, plot_dense_curves
+from cyclemlp.report import plot_dense_curves
 
 
 def log(count=20, speed=3.0, **metrics):
@@ -21,17 +21,6 @@ def log(count=20, speed=3.0, **metrics):
             figures = {key: value * step / count for key, value in metrics.items()}
             records.append({"event": "evaluation", "step": step, "seconds": speed * step} | figures)
     return [*records, {"event": "end", "seconds": speed * count}]
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures as they are saved, so that a test can read what stands in them."""
-    figures = []
-    save = dense_curves._save
-    monkeypatch.setattr(
-        dense_curves, "_save", lambda figure, path: figures.append(figure) or save(figure, path)
-    )
-    return figures
 
 
 def titles(figure):

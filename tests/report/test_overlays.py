@@ -10,8 +10,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.report import overlays
-from cyclemlp.report.overlays import class_colour, draw_detections, image_sheet, overlay_masks
+from cyclemlp.report import class_colour, draw_detections, image_sheet, overlay_masks
+from cyclemlp.report.lettering import Words, font_size, pad, text_size
+from cyclemlp.report.palette import PALETTE_SIZE
+from cyclemlp.report.tags import MOST_MOVED, leader
 
 CLASSES = ["background", "cat", "dog"]
 GREY = Image.new("RGB", (500, 300), (100, 100, 100))
@@ -177,11 +179,11 @@ def test_the_surest_object_lies_on_top_and_has_the_first_place_for_its_name(writ
 
 def drawn_areas(drawn, written):
     """Where the names were written, with the images' edges and each other kept free."""
-    font = overlays._Words(CLASSES).font(overlays._font_size(drawn))
+    font = Words(CLASSES).font(font_size(drawn))
     areas = []
     for text, (x, y), _ in written:
-        width, height = overlays._text_size(text, font)
-        areas.append((x, y, x + width - 2 * overlays._pad(font), y + height))
+        width, height = text_size(text, font)
+        areas.append((x, y, x + width - 2 * pad(font), y + height))
     return areas
 
 
@@ -210,17 +212,17 @@ def test_names_of_a_crowd_lie_apart_and_near_their_boxes(written):
     areas = drawn_areas(drawn, written)
     assert len(areas) == 20
     assert overlapping(areas) == []
-    reach = overlays.MOST_MOVED * 500 + 1
+    reach = MOST_MOVED * 500 + 1
     assert all(100 - reach <= x0 <= 270 + reach for x0, *_ in areas)
 
 
 def test_a_name_that_is_away_from_its_box_has_a_line_to_it():
     box = np.array([100.0, 100.0, 200.0, 200.0])
-    assert overlays._leader((10, 110, 60, 130), box) == (60, 120, 100, 120)
-    assert overlays._leader((120, 240, 160, 260), box) == (140, 240, 140, 200)
-    assert overlays._leader((210, 80, 260, 90), box) == (210, 90, 200, 100)
-    assert overlays._leader((100, 80, 150, 100), box) is None
-    assert overlays._leader((120, 120, 150, 140), box) is None
+    assert leader((10, 110, 60, 130), box) == (60, 120, 100, 120)
+    assert leader((120, 240, 160, 260), box) == (140, 240, 140, 200)
+    assert leader((210, 80, 260, 90), box) == (210, 90, 200, 100)
+    assert leader((100, 80, 150, 100), box) is None
+    assert leader((120, 120, 150, 140), box) is None
 
 
 def test_hundreds_of_names_are_placed_in_seconds():
@@ -257,21 +259,21 @@ def test_objects_that_do_not_fit_are_refused(change, message):
 
 
 def test_colours_differ():
-    colours = [class_colour(i) for i in range(overlays.PALETTE_SIZE)]
+    colours = [class_colour(i) for i in range(PALETTE_SIZE)]
     assert len(set(colours)) == len(colours)
-    assert class_colour(overlays.PALETTE_SIZE) == class_colour(0)
+    assert class_colour(PALETTE_SIZE) == class_colour(0)
     first = np.array(colours[:20], dtype=float)
     distances = np.linalg.norm(first[:, None] - first, axis=-1)[~np.eye(20, dtype=bool)]
     assert distances.min() > 60
 
 
-def test_names_without_a_font_are_drawn_by_number_and_said(written, monkeypatch):
-    monkeypatch.setattr(overlays, "FONT_FILES", ())  # a machine without fonts
-    overlays._find_font.cache_clear()
-    with pytest.warns(UserWarning, match=r"letters of '猫'; these .* by their numbers.*CYCLEMLP_FONT"):
-        overlay_masks(GREY, mask_of(), ["background", "猫", "plain"])
+def test_names_without_a_font_are_drawn_by_number_and_said(written):
+    nowhere = "\U0010fffd"  # for private use, in no font
+    with pytest.warns(
+        UserWarning, match=r"letters of .*U0010fffd'; these .* by their numbers.*CYCLEMLP_FONT"
+    ):
+        overlay_masks(GREY, mask_of(), ["background", nowhere, "plain"])
     assert words(written) == ["background  100.0 %", "class 1  0.0 %", "plain  0.0 %"]
-    overlays._find_font.cache_clear()
 
 
 def test_a_font_can_be_named(written, monkeypatch):

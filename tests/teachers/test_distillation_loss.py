@@ -12,6 +12,7 @@ import cyclemlp
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.teachers import DistillationLoss, Teacher, build_loss
+from cyclemlp.teachers.distillation import DistillationConfig
 from cyclemlp.teachers.regnet import REGNETX, RegNet
 from cyclemlp.training.losses import SoftTargetCrossEntropy
 

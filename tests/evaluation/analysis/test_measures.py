@@ -26,7 +26,7 @@ from cyclemlp.evaluation import (
     log_softmax,
     wilson_interval,
 )
-from cyclemlp.evaluation.analysis import class_accuracy, image_outcomes, worst_mistakes
+from cyclemlp.evaluation.analysis.measures import class_accuracy, image_outcomes, worst_mistakes
 
 
 def kept(logits, labels):

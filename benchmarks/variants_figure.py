@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cyclemlp.errors import DataError
-from cyclemlp.report.plots import BLUE, GREY, ORANGE, _figure, _save, _style
+from cyclemlp.report.figures import BLUE, GREY, ORANGE, PathLike, saved_figure
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Variant:
 
 
 def plot_variants(
-    panels: Mapping[str, Mapping[str, Variant]], path: str | os.PathLike[str], *, title: str, label: str
+    panels: Mapping[str, Mapping[str, Variant]], path: PathLike, *, title: str, label: str
 ) -> Path:
     """A panel for each comparison: a variant a column, its runs as dots, mean and interval beside them.
 
@@ -47,8 +46,7 @@ def plot_variants(
     """
     if not any(panels.values()):
         raise DataError("no variant to draw: nothing was run")
-    with _style():
-        figure = _figure(1.6 + 1.25 * sum(map(len, panels.values())), 3.8)
+    with saved_figure(path, 1.6 + 1.25 * sum(map(len, panels.values())), 3.8, title=title) as figure:
         ratios = [max(len(variants), 1) for variants in panels.values()]
         axes_of = np.ravel(figure.subplots(1, len(panels), sharey=True, width_ratios=ratios))
         for axes, (name, variants) in zip(axes_of, panels.items(), strict=True):
@@ -70,5 +68,4 @@ def plot_variants(
             axes.grid(visible=False, axis="x")
             axes.set_title(name)
         axes_of[0].set_ylabel(label)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-        return _save(figure, path)
+    return Path(path)

@@ -1,6 +1,4 @@
-"""What an evaluation tells beyond its accuracy: intervals, classes, confusions, calibration, the worst mistakes.
-
-Data only: `cyclemlp.evaluation.report_files` writes it, `cyclemlp.report.evaluation_plots` draws it.
+"""An evaluation's intervals, accuracies by class, confusions, calibration and worst mistakes, as data.
 
 B images, K classes, M bins. Accuracies and their intervals are in percent, probabilities in 0..1. Every interval is
 one of 95 %: of many sets of images drawn like this one, 95 % give an interval that holds the true figure.

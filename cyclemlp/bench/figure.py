@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cyclemlp.errors import DataError
-from cyclemlp.report.plots import _figure, _run_style, _save, _style
+from cyclemlp.report.figures import PathLike, line_style, saved_figure
 
 
-def plot_speed(
-    records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, title: str | None = None
-) -> Path:
+def plot_speed(records: Sequence[Mapping[str, Any]], path: PathLike, *, title: str | None = None) -> Path:
     """Published top-1 by images/s: a line for each runtime, precision, size and batch, a point a model.
 
     Args:
@@ -32,12 +29,12 @@ def plot_speed(
             lines.setdefault(label, []).append(record)
     if not lines:
         raise DataError("no model with a published accuracy was measured: there is nothing to draw")
-    with _style():
-        figure = _figure(7.2, 4.6 + 0.2 * ((len(lines) + 1) // 2))
+    with saved_figure(path, 7.2, 4.6 + 0.2 * ((len(lines) + 1) // 2)) as figure:
         axes = figure.subplots()
         for i, (label, points) in enumerate(lines.items()):
             points = sorted(points, key=lambda record: record["images_per_second"])
-            style = {**_run_style(i), "marker": _run_style(i).get("marker") or "o"}
+            style = line_style(i)
+            style["marker"] = style["marker"] or "o"
             axes.plot(
                 [p["images_per_second"] for p in points],
                 [p["published_top1_percent"] for p in points],
@@ -63,4 +60,4 @@ def plot_speed(
             ylabel="ImageNet top-1, %, as published in the paper",
         )
         figure.legend(loc="outside lower left", ncols=min(2, len(lines)))
-        return _save(figure, path)
+    return Path(path)
