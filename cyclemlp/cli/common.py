@@ -22,7 +22,7 @@ from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Preprocessing, Size, pa
 from cyclemlp.text import json_text, line_of, raw_stream
 
 if TYPE_CHECKING:
-    from cyclemlp.data import Source
+    from cyclemlp.data import Loader, Source, Transform
 
 #: Below this many images, starting worker processes costs more time than they save.
 FEW_IMAGES = 512
@@ -392,6 +392,29 @@ def open_classifier(args: argparse.Namespace) -> tuple[Any, Callable[[Any], Any]
     device = choose_device(args.device)
     model = open_model(args)
     return model, as_callable(model), device
+
+
+def open_loader(
+    args: argparse.Namespace, model: Any, source: Source, transform: Transform, device: str, **more: Any
+) -> Loader:
+    """The images of a source for a model that is only evaluated, by `--batch-size` and `--workers`.
+
+    Args:
+        model: in Paddle or exported, as `open_classifier` gives it.
+        device: what it computes on, likewise.
+        more: further arguments of `build_loader`.
+    """
+    from cyclemlp.data import build_loader
+    from cyclemlp.deploy import ExportedModel
+
+    return build_loader(
+        source,
+        transform,
+        batch_size=args.batch_size,
+        num_workers=choose_workers(args.workers, source, device),
+        tensors=not isinstance(model, ExportedModel),
+        **more,
+    )
 
 
 def model_with_weights(

@@ -12,7 +12,7 @@ from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cyclemlp.data import Loader, Source
+    from cyclemlp.data import Loader
     from cyclemlp.evaluation import Analysis, EvaluationResult
     from cyclemlp.preprocessing import Preprocessing
     from cyclemlp.training.distributed import World
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from cyclemlp.training.distributed import faults_told_apart, join
 
     with common.plain_warnings("eval"), faults_told_apart():
+        from cyclemlp.data import evaluation_transform
         from cyclemlp.evaluation import accuracy_intervals, analyse, write_evaluation_csv, write_report
         from cyclemlp.evaluation.analysis.measures import BINS
 
@@ -95,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
         classes = common.model_class_names(model, args.classes)
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
-        loader = _loader(args, model, source, preprocessing, device, world)
+        transform, share = evaluation_transform(preprocessing), {"rank": world.rank, "world_size": world.size}
+        loader = common.open_loader(args, model, source, transform, device, **share)
         result = _evaluate(args, classify, loader, world)
         if not world.is_first:
             return 0
@@ -123,28 +125,6 @@ def run(args: argparse.Namespace) -> int:
         if written:
             print(f"written   in {output}: {', '.join(path.name for path in written)}")
     return 0
-
-
-def _loader(
-    args: argparse.Namespace,
-    model: Any,
-    source: Source,
-    preprocessing: Preprocessing,
-    device: str,
-    world: World,
-) -> Loader:
-    from cyclemlp.data import build_loader, evaluation_transform
-    from cyclemlp.deploy import ExportedModel
-
-    return build_loader(
-        source,
-        evaluation_transform(preprocessing),
-        batch_size=args.batch_size,
-        num_workers=common.choose_workers(args.workers, source, device),
-        tensors=not isinstance(model, ExportedModel),
-        rank=world.rank,
-        world_size=world.size,
-    )
 
 
 def _evaluate(args: argparse.Namespace, classify: Any, loader: Loader, world: World) -> EvaluationResult:

@@ -101,8 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from cyclemlp.data import build_loader, evaluation_transform
-    from cyclemlp.deploy import ExportedModel
+    from cyclemlp.data import evaluation_transform
     from cyclemlp.evaluation import PredictionFiles, outcome_to_dict, predict, prediction_to_dict
 
     output = common.output_folder(args.output)
@@ -116,14 +115,9 @@ def _predict(args: argparse.Namespace) -> int:
         failures.append(failure)
         common.message(f"cyclemlp predict: skipped {failure.message}")
 
-    loader = build_loader(
-        source,
-        evaluation_transform(preprocessing),
-        batch_size=args.batch_size,
-        num_workers=common.choose_workers(args.workers, source, device),
-        tensors=not isinstance(model, ExportedModel),
-        on_failure=skip if args.skip_bad else None,
-    )
+    on_failure = skip if args.skip_bad else None
+    transform = evaluation_transform(preprocessing)
+    loader = common.open_loader(args, model, source, transform, device, on_failure=on_failure)
     topk = min(args.top, len(classes))
     head = common.provenance(args, model, preprocessing, device)
     files = (

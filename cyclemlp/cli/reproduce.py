@@ -168,6 +168,7 @@ def find_weights(place: Path, models: list[str] | None) -> list[tuple[str, Path]
 def _measure(
     case: Case, args: argparse.Namespace, source: Source, preprocessing: Preprocessing, data_sha256: str
 ) -> Row:
+    from cyclemlp.data import evaluation_transform
     from cyclemlp.evaluation.reproduction import Figures, ImageLog, Row, evaluate_logged
     from cyclemlp.models import model_info
     from cyclemlp.weights import file_sha256
@@ -191,8 +192,9 @@ def _measure(
             measured = log.figures()
         else:
             with tempfile.TemporaryDirectory(prefix="cyclemlp-") as folder:
-                classify, tensors = _open(case, Path(folder))
-                loader = _loader(args, source, preprocessing, tensors=tensors)
+                model, classify = _open(case, Path(folder))
+                device = common.choose_device(args.device) if case.runtime == NETWORK else "cpu"
+                loader = common.open_loader(args, model, source, evaluation_transform(preprocessing), device)
                 measured = evaluate_logged(classify, loader, log)
     published = model_info(case.model)["published"]
     seed = Figures(*(published[f"seed_{name}"] for name in ("top1_percent", "top5_percent", "loss")))
@@ -208,32 +210,17 @@ def _state(log: ImageLog) -> str:
     return f"goes on after {log.done:,} of {len(log.ranks):,} images" if log.done else "begins"
 
 
-def _open(case: Case, folder: Path) -> tuple[Callable[[Any], Any], bool]:
-    """From a batch to logits, and whether it takes tensors."""
+def _open(case: Case, folder: Path) -> tuple[Any, Callable[[Any], Any]]:
+    """The model, exported into the folder where the runtime asks for it, and from a batch to logits."""
+    from cyclemlp.deploy import export_model, load_exported
+    from cyclemlp.evaluation import as_callable
+
     model = common.model_with_weights(case.model, case.path, None)
     if (count := common.model_class_count(model)) != 1000:
         raise ModelError(f"it has {count} classes, and ImageNet has 1000")
     if case.runtime == NETWORK:
-        from cyclemlp.evaluation import as_callable
-
-        return as_callable(model), True
-    from cyclemlp.deploy import export_model, load_exported
-
+        return model, as_callable(model)
     model.eval()
     export_model(model, folder / "model", FORMATS[case.runtime])
-    return load_exported(folder / "model", case.runtime).logits, False
-
-
-def _loader(args: argparse.Namespace, source: Source, preprocessing: Preprocessing, *, tensors: bool) -> Any:
-    from cyclemlp.data import build_loader, evaluation_transform
-
-    return build_loader(
-        source,
-        evaluation_transform(preprocessing),
-        batch_size=args.batch_size,
-        # Exported models run on the processor.
-        num_workers=common.choose_workers(
-            args.workers, source, common.choose_device(args.device) if tensors else "cpu"
-        ),
-        tensors=tensors,
-    )
+    exported = load_exported(folder / "model", case.runtime)
+    return exported, exported.logits

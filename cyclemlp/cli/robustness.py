@@ -128,19 +128,10 @@ def _plan(
     args: argparse.Namespace, model: Any, device: str, corruptions: Sequence[str]
 ) -> tuple[Plan, Preprocessing]:
     """What is to be measured, with every set checked, and how images are prepared."""
-    from cyclemlp.data import build_loader
-    from cyclemlp.deploy import ExportedModel
     from cyclemlp.evaluation import robustness
 
     def load(source: Source, transform: Transform) -> Loader:
-        return build_loader(
-            source,
-            transform,
-            batch_size=args.batch_size,
-            num_workers=common.choose_workers(args.workers, source, device),
-            seed=args.seed or 0,
-            tensors=not isinstance(model, ExportedModel),
-        )
+        return common.open_loader(args, model, source, transform, device, seed=args.seed or 0)
 
     preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
     plan = robustness.Plan(load, preprocessing, common.model_class_count(model))
@@ -156,12 +147,9 @@ def _plan(
     if args.imagenet_v2 is not None:
         for selection in robustness.open_imagenet_v2(args.imagenet_v2, partial=args.partial):
             plan.add_published(selection)
-    for path, published in (
-        (args.imagenet_a, robustness.imagenet_a()),
-        (args.imagenet_r, robustness.imagenet_r()),
-        (args.imagenet_sketch, robustness.imagenet_sketch()),
-    ):
-        if path is not None:
+    for name in ("a", "r", "sketch"):
+        if (path := getattr(args, f"imagenet_{name}")) is not None:
+            published = robustness.published_set(name)
             plan.add_published(robustness.open_published(published, path, partial=args.partial))
     if args.imagenet_c is not None:
         plan.add_imagenet_c(robustness.ImageNetC(args.imagenet_c, partial=args.partial))

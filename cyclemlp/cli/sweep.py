@@ -6,11 +6,15 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
-from cyclemlp.preprocessing import Size, sides, size_words
+from cyclemlp.preprocessing import Preprocessing, Size, sides, size_words
+
+if TYPE_CHECKING:
+    from cyclemlp.data import Source
+    from cyclemlp.network import CycleMLPConfig
 
 USAGE = """cyclemlp sweep MODEL --data digits|DIR [--list FILE] [--sizes PIXELS …] [options]
        cyclemlp sweep --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
@@ -94,14 +98,13 @@ def _sweep(args: argparse.Namespace) -> int:
     sizes = choose_sizes(args.sizes, preprocessing.input_size, least)
     source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
     report = {**common.provenance(args, model, preprocessing, device), "seconds_a_size": args.seconds}
-    args.workers = common.choose_workers(args.workers, source, device)
     rows: list[dict[str, Any]] = []
     for size in sizes:
         common.message(
             f"cyclemlp sweep: {' × '.join(map(str, sides(size)))} pixels, {len(rows) + 1} of {len(sizes)}"
         )
         rows.append(
-            _measure(args, classify, source, replace(preprocessing, input_size=size), config, exported)
+            _measure(args, model, classify, device, source, replace(preprocessing, input_size=size), config)
         )
         if output is not None:
             values = {**report, "complete": len(rows) == len(sizes), "sizes": rows}
@@ -123,24 +126,25 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _measure(
-    args: argparse.Namespace, classify: Any, source: Any, preprocessing: Any, config: Any, exported: bool
+    args: argparse.Namespace,
+    model: Any,
+    classify: Any,
+    device: str,
+    source: Source,
+    preprocessing: Preprocessing,
+    config: CycleMLPConfig | None,
 ) -> dict[str, Any]:
     """One size's figures."""
     import numpy as np
 
     from cyclemlp.bench import time_batches
-    from cyclemlp.data import build_loader, evaluation_transform
+    from cyclemlp.data import evaluation_transform
+    from cyclemlp.deploy import ExportedModel
     from cyclemlp.evaluation import accuracy_intervals, evaluate
     from cyclemlp.network import count_macs
 
     height, width = preprocessing.input_height, preprocessing.input_width
-    loader = build_loader(
-        source,
-        evaluation_transform(preprocessing),
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-        tensors=not exported,
-    )
+    loader = common.open_loader(args, model, source, evaluation_transform(preprocessing), device)
     result = evaluate(classify, loader)
     loader.close()  # its processes would take the network's time
     batch = min(args.batch_size, len(source))
@@ -148,7 +152,7 @@ def _measure(
     images: Any = np.random.default_rng(0).standard_normal(
         (batch, preprocessing.channels, height, width), dtype=np.float32
     )
-    if not exported:
+    if not isinstance(model, ExportedModel):
         import paddle
 
         images = paddle.to_tensor(images)

@@ -1,6 +1,7 @@
 """What a network reads, where it looks, how it weights, what it is made of: data first, then a figure of it.
 
-A topic a file: a function that returns data, and `plot_…`, which draws what it returned.
+A topic a file: a function that returns data, and `plot_…`, which draws what it returned to a file, whose suffix decides
+the form (.png, .svg, .pdf). Without matplotlib that raises MissingDependencyError.
 """
 
 from cyclemlp.explain.family import Published, mlp_family, plot_family

@@ -71,11 +71,7 @@ def mlp_family() -> list[Published]:
 
 
 def plot_family(networks: Sequence[Published], path: PathLike) -> Path:
-    """Published accuracy against parameters and against MACs, a line a family.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Published accuracy against parameters and against MACs, a line a family."""
     families = list(dict.fromkeys(network.family for network in networks))
     others = [*(colour for colour in COLOURS if colour != ORANGE), GREY, "#7A4E2D"]
     with saved_figure(path, 11.0, 5.6) as figure:

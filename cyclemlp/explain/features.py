@@ -96,10 +96,6 @@ def plot_features(maps: Sequence[FeatureMaps], pixels: np.ndarray, path: PathLik
     Args:
         maps: of each stage, as many channels each.
         pixels: the image, uint8 [H, W, 1] or [H, W, 3].
-        path: where to write; the suffix decides the form (.png, .svg, .pdf).
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
     """
     columns = 1 + max(len(stage.channels) for stage in maps)
     with saved_figure(path, 1.25 * columns, 1.5 * len(maps) + 0.35) as figure:

@@ -177,7 +177,6 @@ def plot_fields(fields: Mapping[str, Field], path: PathLike) -> Path:
 
     Raises:
         DataError: the networks' fields are not of the same stages, or there is none.
-        MissingDependencyError: matplotlib is not installed.
     """
     stages = {field.stages for field in fields.values()}
     if len(stages) != 1:

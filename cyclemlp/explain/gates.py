@@ -143,11 +143,7 @@ def gate_weights(model: CycleMLP, batches: Iterable[np.ndarray | paddle.Tensor])
 
 
 def plot_gates(gates: Gates, path: PathLike) -> Path:
-    """How the gates weight the branches in each block: a dot a channel, the mean, and the spread over images.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """How the gates weight the branches in each block: a dot a channel, the mean, and the spread over images."""
     count, branches = len(gates.blocks), len(gates.branches)
     rng = np.random.default_rng(0)  # dots side by side, not on top of each other
     with saved_figure(path, min(max(7.0, 2.2 + 0.75 * count), 22), 4.2) as figure:

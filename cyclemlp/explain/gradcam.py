@@ -142,11 +142,9 @@ def plot_cams(
 
     Args:
         images: (caption, uint8 [H, W, C], overlays) each; all with as many overlays.
-        path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
     Raises:
         DataError: no image.
-        MissingDependencyError: matplotlib is not installed.
     """
     if not images:
         raise DataError("no image to draw")

@@ -121,11 +121,7 @@ def _spread(paths: np.ndarray, one: np.ndarray) -> np.ndarray:
 
 
 def plot_kernel(kernel: Kernel, path: PathLike) -> Path:
-    """The pseudo-kernel of each Cycle FC, which channel reads where, and what is reached through several blocks.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """The pseudo-kernel of each Cycle FC, which channel reads where, and what is reached through several blocks."""
     count = len(kernel.offsets)
     tallest = max([step[0] * step[1] for step in kernel.step_sizes.values()], default=1)
     above = count * (1.5 + 0.16 * min(tallest, 25))

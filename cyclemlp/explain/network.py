@@ -23,10 +23,6 @@ def plot_network(
         config: the architecture.
         parts: of `cyclemlp.network.part_costs`.
         size: height and width of the image, in pixels.
-        path: where to write; the suffix decides the form (.png, .svg, .pdf).
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
     """
     places: dict[str, list[PartCost]] = {}
     for part in parts:

@@ -21,13 +21,9 @@ from cyclemlp.evaluation.robustness.sets import (
     ImageNetC,
     Opened,
     PublishedSet,
-    imagenet_a,
-    imagenet_c,
-    imagenet_r,
-    imagenet_sketch,
-    imagenet_v2,
     open_imagenet_v2,
     open_published,
+    published_set,
 )
 
 __all__ = [
@@ -47,14 +43,10 @@ __all__ = [
     "corrupt",
     "evaluate_among",
     "evaluate_real",
-    "imagenet_a",
-    "imagenet_c",
-    "imagenet_r",
-    "imagenet_sketch",
-    "imagenet_v2",
     "open_imagenet_v2",
     "open_published",
     "plot_severities",
+    "published_set",
     "read_real_labels",
     "validation_numbers",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -21,6 +23,10 @@ from cyclemlp.report import Progress
 
 #: ImageNet-C's images have this many pixels a side, and the severities of its corruptions are meant for them.
 IMAGENET_C_PIXELS = 224
+MADE_HERE = (
+    "corruptions made here are not ImageNet-C's files (an older library's, saved as JPEG): compare these errors with "
+    "one another, not with published ones"
+)
 
 
 def evaluate_among(fn: Classifier, loader: Loader, classes: Sequence[int]) -> EvaluationResult:
@@ -69,6 +75,7 @@ class Plan:
         self, load: Callable[[Source, Transform], Loader], preprocessing: Preprocessing, num_classes: int
     ) -> None:
         self._load, self._preprocessing, self._classes = load, preprocessing, range(num_classes)
+        self._plain = evaluation_transform(preprocessing)
         self.jobs: list[Job] = []
         self.results = Results()
 
@@ -85,7 +92,7 @@ class Plan:
         """ImageNet's validation images by their own labels and by ReaL's; arguments as for `evaluate_real`."""
 
         def run(fn: Classifier) -> None:
-            with closing(self._load(source, evaluation_transform(self._preprocessing))) as loader:
+            with closing(self._load(source, self._plain)) as loader:
                 self.results.sets += evaluate_real(fn, loader, numbers, real)
 
         self.jobs.append(Job("ReaL", len(source), run))
@@ -95,23 +102,16 @@ class Plan:
         found = self._add_corruptions("ImageNet-C", published=True)
         transform = CentreCropTransform(self._preprocessing)
         lacking: Counter[str] = Counter()
-        for corruption, severities in folder.severities.items():
-            for severity in severities:
-                # Opened now to be checked, and again to be read: the names in all 95 folders would fill the memory.
-                one = folder.open(corruption, severity)
-                lacking.update(one.missing)
-
-                def source(at: tuple[str, int] = (corruption, severity)) -> Source:
-                    return folder.open(*at).source
-
-                at = (corruption, severity)
-                self._add_error(
-                    found, at, one.title, len(one.source), source, transform, one.published.classes
-                )
-        notes = [f"ImageNet-C is incomplete: {text}" for text in folder.missing]
-        notes += [
-            f"ImageNet-C is incomplete: {text} (in {count} of its folders)" for text, count in lacking.items()
-        ]
+        for at in (
+            (name, severity) for name, severities in folder.severities.items() for severity in severities
+        ):
+            # Opened now to be checked, and again to be read: the names in all 95 folders would fill the memory.
+            one = folder.open(*at)
+            lacking.update(one.missing)
+            again = functools.partial(folder.source, *at)
+            self._add_error(found, at, len(one.source), again, transform, one.published.classes)
+        notes = [*folder.missing, *(f"{text} (in {count} of its folders)" for text, count in lacking.items())]
+        notes = [f"ImageNet-C is incomplete: {note}" for note in notes]
         if self._preprocessing.input_size != IMAGENET_C_PIXELS:
             notes.append(
                 f"ImageNet-C: the model takes the central {self._preprocessing.size_text} of "
@@ -128,24 +128,14 @@ class Plan:
             ConfigError: another corruption or severity.
             MissingDependencyError: imagecorruptions-imaug is not installed.
         """
-        notes = [
-            (
-                "corruptions made here are not ImageNet-C's files (an older library's, saved as JPEG): compare these "
-                "errors with one another, not with published ones"
-            )
-        ]
+        found = self._add_corruptions("Corrupted here", published=False)
+        found.notes = (MADE_HERE,)
         if self._preprocessing.input_size != IMAGENET_C_PIXELS:
-            notes.append(
-                f"severities are meant for {IMAGENET_C_PIXELS} pixels a side, and the model takes "
-                f"{self._preprocessing.size_text}"
-            )
-        found = self._add_corruptions("Corrupted here", published=False, notes=tuple(notes))
-        severities = sorted(set(severities))
-        for corruption in corruptions:
-            for severity in severities:
-                transform = CorruptionTransform(self._preprocessing, corruption, severity)
-                at, title = (corruption, severity), f"{corruption} {severity}"
-                self._add_error(found, at, title, len(source), lambda: source, transform, self._classes)
+            pixels = f"{IMAGENET_C_PIXELS} pixels a side, and the model takes {self._preprocessing.size_text}"
+            found.notes += (f"severities are meant for {pixels}",)
+        for at in itertools.product(corruptions, sorted(set(severities))):
+            transform = CorruptionTransform(self._preprocessing, *at)
+            self._add_error(found, at, len(source), lambda: source, transform, self._classes)
 
     def run(self, fn: Classifier, *, before_each: Callable[[], None] = lambda: None) -> Results:
         """Do all of it, with one bar on stderr.
@@ -173,31 +163,41 @@ class Plan:
         return self.results
 
     def _add_set(self, title: str, source: Source, classes: Sequence[int], notes: Sequence[str] = ()) -> None:
-        def run(fn: Classifier) -> None:
-            with closing(self._load(source, evaluation_transform(self._preprocessing))) as loader:
-                result = evaluate_among(fn, loader, classes)
+        def record(result: EvaluationResult) -> None:
             self.results.sets.append(SetResult.of(title, result, notes))
 
-        self.jobs.append(Job(title, len(source), run))
+        self._add(title, len(source), lambda: source, self._plain, classes, record)
 
-    def _add_corruptions(
-        self, title: str, *, published: bool, notes: tuple[str, ...] = ()
-    ) -> CorruptionResult:
-        self.results.corruptions.append(CorruptionResult(title, published, notes=notes))
+    def _add_corruptions(self, title: str, *, published: bool) -> CorruptionResult:
+        self.results.corruptions.append(CorruptionResult(title, published))
         return self.results.corruptions[-1]
 
     def _add_error(
         self,
         found: CorruptionResult,
         at: tuple[str, int],
-        title: str,
         images: int,
         source: Callable[[], Source],
         transform: Transform,
         classes: Sequence[int],
     ) -> None:
+        def record(result: EvaluationResult) -> None:
+            found.add(*at, 100 - result.top1)
+
+        title = f"{found.title}, {at[0]} {at[1]}" if found.published else f"{at[0]} {at[1]}"
+        self._add(title, images, source, transform, classes, record)
+
+    def _add(
+        self,
+        title: str,
+        images: int,
+        source: Callable[[], Source],
+        transform: Transform,
+        classes: Sequence[int],
+        record: Callable[[EvaluationResult], None],
+    ) -> None:
         def run(fn: Classifier) -> None:
             with closing(self._load(source(), transform)) as loader:
-                found.add(*at, 100 - evaluate_among(fn, loader, classes).top1)
+                record(evaluate_among(fn, loader, classes))
 
         self.jobs.append(Job(title, images, run))

@@ -33,6 +33,14 @@ from cyclemlp.evaluation.robustness.corruptions import CORRUPTIONS, COUNTED, EXT
 
 IMAGENET_CLASSES = 1000
 VALIDATION_IMAGES = IMAGES["val"]
+#: Name → title, images, and the letter of its classes in imagenet_subsets.txt where it has not all of ImageNet's.
+SETS = {
+    "v2": ("ImageNet-V2", 10_000, ""),
+    "a": ("ImageNet-A", 7_500, "a"),
+    "r": ("ImageNet-R", 30_000, "r"),
+    "sketch": ("ImageNet-Sketch", 50_889, ""),
+    "c": ("ImageNet-C", VALIDATION_IMAGES, ""),
+}
 
 
 @dataclass(frozen=True)
@@ -70,39 +78,16 @@ class Opened:
 
 
 @functools.cache
-def _by_wordnet_id(title: str, images: int, letter: str | None = None) -> PublishedSet:
-    """A set with a folder a WordNet id: of all ImageNet, or of the ids with `letter` in the bundled table."""
+def published_set(name: str) -> PublishedSet:
+    """One of the sets above: "v2", "a", "r", "sketch" or "c" (one corruption in one severity)."""
+    title, images, letter = SETS[name]
     ids = imagenet_class_map()
-    if letter is not None:
+    if name == "v2":
+        ids = {str(number): number for number in range(IMAGENET_CLASSES)}
+    elif letter:
         text = resources.files(__package__).joinpath("imagenet_subsets.txt").read_text(encoding="utf-8")
         ids = {name: ids[name] for name, letters in map(str.split, text.splitlines()) if letter in letters}
     return PublishedSet(title, tuple(ids), tuple(ids.values()), images)
-
-
-def imagenet_v2() -> PublishedSet:
-    """ImageNet-V2, any of its selections: folders named 0 to 999 by ImageNet's class numbers."""
-    numbers = range(IMAGENET_CLASSES)
-    return PublishedSet("ImageNet-V2", tuple(map(str, numbers)), tuple(numbers), 10_000)
-
-
-def imagenet_a() -> PublishedSet:
-    """ImageNet-A: unaltered photographs that ResNet-50 got wrong."""
-    return _by_wordnet_id("ImageNet-A", 7_500, "a")
-
-
-def imagenet_r() -> PublishedSet:
-    """ImageNet-R: paintings, toys, embroideries and other renditions."""
-    return _by_wordnet_id("ImageNet-R", 30_000, "r")
-
-
-def imagenet_sketch() -> PublishedSet:
-    """ImageNet-Sketch: black-and-white sketches."""
-    return _by_wordnet_id("ImageNet-Sketch", 50_889)
-
-
-def imagenet_c() -> PublishedSet:
-    """ImageNet-C, one corruption in one severity."""
-    return _by_wordnet_id("ImageNet-C", VALIDATION_IMAGES)
 
 
 #: ImageNet-V2's selections, and what is in the names of their folders.
@@ -168,7 +153,7 @@ def open_imagenet_v2(path: PathLike, *, partial: bool = False) -> list[Opened]:
         DataError: as `open_published`; neither is there.
     """
     path = Path(path)
-    if is_tar(path) or _holds_classes(existing_folder(path), imagenet_v2()):
+    if is_tar(path) or _holds_classes(existing_folder(path), published_set("v2")):
         selections = {_v2_selection(path.name): path}
     else:
         found = [entry for entry in sorted(path.iterdir()) if is_tar(entry) or entry.is_dir()]
@@ -179,7 +164,7 @@ def open_imagenet_v2(path: PathLike, *, partial: bool = False) -> list[Opened]:
                 f"{path}: holds neither the class folders 0 to 999 nor folders such as "
                 "imagenetv2-matched-frequency-format-val; unpack ImageNet-V2 there"
             )
-    published = imagenet_v2()
+    published = published_set("v2")
     order = [name for name in (*V2_SELECTIONS, None) if name in selections]
     return [
         open_published(
@@ -240,13 +225,17 @@ class ImageNetC:
         if lacking:
             count = len(COUNTED) * len(SEVERITIES)
             self.missing = (f"{count - len(lacking)} of {count} folders; {_some(lacking)} are missing",)
-            _refuse(self.root, imagenet_c().title, self.missing, partial)
+            _refuse(self.root, published_set("c").title, self.missing, partial)
 
     def open(self, corruption: str, severity: int) -> Opened:
         """The images of one corruption in one severity. Raises DataError as `open_published`."""
         folder = self._folders[corruption] / str(severity)
         title = f"ImageNet-C, {corruption} {severity}"
-        return open_published(imagenet_c(), folder, title=title, partial=self.partial)
+        return open_published(published_set("c"), folder, title=title, partial=self.partial)
+
+    def source(self, corruption: str, severity: int) -> Source:
+        """Its source. Raises DataError as `open_published`."""
+        return self.open(corruption, severity).source
 
 
 def _class_root(folder: Path, published: PublishedSet) -> Path:

@@ -25,14 +25,14 @@ def v2(tmp_path_factory):
 
 
 def test_classes_of_the_subsets():
-    a, r = data.imagenet_a(), data.imagenet_r()
+    a, r = data.published_set("a"), data.published_set("r")
     for subset in (a, r):
         assert len(subset.folders) == len(set(subset.classes)) == 200
         assert [IDS[label] for label in subset.classes] == list(subset.folders) == sorted(subset.folders)
     # The sums, and both ends, of the lists in the authors' eval.py.
     assert (a.classes[:3], a.classes[-1], sum(a.classes)) == ((6, 11, 13), 988, 102_178)
     assert (r.classes[:3], r.classes[-1], sum(r.classes)) == ((1, 2, 4), 988, 86_135)
-    assert len(data.imagenet_sketch().classes) == len(data.imagenet_v2().classes) == 1000
+    assert len(data.published_set("sketch").classes) == len(data.published_set("v2").classes) == 1000
 
 
 def test_v2_is_complete_and_its_folders_are_class_numbers(v2):
@@ -74,18 +74,18 @@ def test_v2_selections_in_one_folder(tmp_path):
 
 
 def test_a_set_of_other_classes_is_refused(tmp_path):
-    foreign = next(name for name in IDS if name not in data.imagenet_a().folders)
-    write_set(tmp_path, {data.imagenet_a().folders[0]: 1, foreign: 1})
+    foreign = next(name for name in IDS if name not in data.published_set("a").folders)
+    write_set(tmp_path, {data.published_set("a").folders[0]: 1, foreign: 1})
     with pytest.raises(DataError, match=f"1 of 2 folders are not of ImageNet-A: {foreign}; its 200 class"):
-        data.open_published(data.imagenet_a(), tmp_path, partial=True)
+        data.open_published(data.published_set("a"), tmp_path, partial=True)
 
 
 def test_a_set_without_a_class_is_refused_or_said_to_be_partial(tmp_path):
-    folders = data.imagenet_a().folders
+    folders = data.published_set("a").folders
     write_set(tmp_path, dict.fromkeys(folders[1:], 2))
     with pytest.raises(DataError, match=f"199 of 200 class folders; {folders[0]} is missing"):
-        data.open_published(data.imagenet_a(), tmp_path)
-    opened = data.open_published(data.imagenet_a(), tmp_path, partial=True)
+        data.open_published(data.published_set("a"), tmp_path)
+    opened = data.open_published(data.published_set("a"), tmp_path, partial=True)
     assert opened.missing == (
         f"199 of 200 class folders; {folders[0]} is missing",
         "398 images instead of 7,500",
@@ -95,12 +95,12 @@ def test_a_set_without_a_class_is_refused_or_said_to_be_partial(tmp_path):
 
 def test_a_tar_and_a_folder_around_are_read_too(tmp_path, monkeypatch):
     monkeypatch.setenv("CYCLEMLP_HOME", str(tmp_path / "cache"))
-    folders = data.imagenet_r().folders
+    folders = data.published_set("r").folders
     write_set(tmp_path / "unpacked" / "imagenet-r", {folders[3]: 2, folders[5]: 1})
     with tarfile.open(tmp_path / "imagenet-r.tar", "w", dereference=True) as tar:
         tar.add(tmp_path / "unpacked" / "imagenet-r", "imagenet-r")
     for path in (tmp_path / "unpacked", tmp_path / "unpacked" / "imagenet-r", tmp_path / "imagenet-r.tar"):
-        source = data.open_published(data.imagenet_r(), path, partial=True).source
+        source = data.open_published(data.published_set("r"), path, partial=True).source
         assert [source.label(i) for i in range(len(source))] == [3, 3, 5]
         assert source[2].image.size == (32, 32)
 

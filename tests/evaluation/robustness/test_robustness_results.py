@@ -16,14 +16,14 @@ from cyclemlp.evaluation.robustness import (
     Results,
     SetResult,
     evaluate_among,
-    imagenet_a,
     plot_severities,
+    published_set,
 )
 from cyclemlp.evaluation.robustness.results import ALEXNET_ERRORS
 
 
 def test_the_choice_is_restricted_to_the_sets_classes(tmp_path):
-    subset = imagenet_a()
+    subset = published_set("a")
     places = [0, 7, 199, 30]
     loader = grey_loader(tmp_path, places)
     right = [subset.classes[place] for place in places]
