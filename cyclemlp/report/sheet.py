@@ -51,8 +51,8 @@ def plot_samples(
     marks = [None] * len(images) if right is None else [bool(mark) for mark in right]
     if not len(images) == len(captions) == len(marks) or not len(images):
         raise DataError(
-            f"a sheet needs a caption an image, and at least one; found {len(images)} images, {len(captions)} "
-            "captions" + ("" if right is None else f" and {len(marks)} marks")
+            f"a sheet needs a caption an image, and at least one; found {len(images)} images and {len(captions)} "
+            "captions" + ("" if right is None else f", and {len(marks)} marks of right and wrong")
         )
     columns = min(columns, max(len(images), LEAST_COLUMNS if title else 1))
     rows = -(-len(images) // columns)
