@@ -328,9 +328,9 @@ def model_info(name: str, **overrides: Any) -> dict[str, Any]:
             "parameters_millions": variant.params_published,
             "macs_billions": variant.macs_published,
             "top1_percent": variant.top1_published,
-            "seed_top1_percent": variant.seed_top1,
-            "seed_top5_percent": variant.seed_top5,
-            "seed_loss": variant.seed_loss,
+            "reproduced_top1_percent": variant.reproduced_top1,
+            "reproduced_top5_percent": variant.reproduced_top5,
+            "reproduced_loss": variant.reproduced_loss,
             "weights_file": variant.weights,
         },
     }

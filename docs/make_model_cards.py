@@ -264,8 +264,8 @@ def _accuracy(name: str, variant: Variant) -> str:
     if variant.top1_published is None:
         return "Nothing is published of it. What it reached here is told in the next section."
     rows = [["ImageNet-1k, 224²", "top-1", f"{variant.top1_published:.1f} %", "the paper, table 2"]]
-    if variant.seed_top1 is not None:
-        value = f"{variant.seed_top1:.3f} % / {variant.seed_top5:.3f} % / {variant.seed_loss:.4f}"
+    if variant.reproduced_top1 is not None:
+        value = f"{variant.reproduced_top1:.3f} % / {variant.reproduced_top5:.3f} % / {variant.reproduced_loss:.4f}"
         source = "Paddle-CycleMLP Paddle-CycleMLP"
         rows.append(["the same, the published weights", "top-1 / top-5 / loss", value, source])
     rows += _dense_rows(name)

@@ -197,9 +197,11 @@ def _measure(
                 loader = common.open_loader(args, model, source, evaluation_transform(preprocessing), device)
                 measured = evaluate_logged(classify, loader, log)
     published = model_info(case.model)["published"]
-    seed = Figures(*(published[f"seed_{name}"] for name in ("top1_percent", "top5_percent", "loss")))
+    reproduced = Figures(
+        *(published[f"reproduced_{name}"] for name in ("top1_percent", "top5_percent", "loss"))
+    )
     paper = Figures(published["top1_percent"])
-    return Row(case.model, case.path.name, case.runtime, len(source), measured, seed, paper)
+    return Row(case.model, case.path.name, case.runtime, len(source), measured, reproduced, paper)
 
 
 def _state(log: ImageLog) -> str:

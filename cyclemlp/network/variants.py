@@ -21,8 +21,7 @@ class Variant:
         params_published, macs_published: parameters in millions, MACs in 10⁹ at 224×224 (the
             paper's "FLOPs"), as published.
         top1_published: ImageNet-1k top-1 in % as published (table 2 of the paper).
-        seed_top1, seed_top5, seed_loss: of the published weights, measured by Paddle-CycleMLP
-            Paddle-CycleMLP.
+        reproduced_top1, reproduced_top5, reproduced_loss: of the published weights, measured by Paddle-CycleMLP.
         preprocessing: what the weights were trained with. The authors' `default_cfg` says crop 0.9 for B1 to
             B3; their evaluation, and their published accuracy, use 0.875.
         weights: name of the published weight file, if there is one; whether it fits an inferred variant is not known.
@@ -34,9 +33,9 @@ class Variant:
     params_published: float | None = None
     macs_published: float | None = None
     top1_published: float | None = None
-    seed_top1: float | None = None
-    seed_top5: float | None = None
-    seed_loss: float | None = None
+    reproduced_top1: float | None = None
+    reproduced_top5: float | None = None
+    reproduced_loss: float | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     weights: str | None = None
 
@@ -46,7 +45,7 @@ def _paper(
     depths: tuple[int, ...],
     mlp_ratios: tuple[float, ...],
     published: tuple[float, float, float],
-    seed: tuple[float, float, float],
+    reproduced: tuple[float, float, float],
     embed_dims: tuple[int, ...] = (64, 128, 320, 512),
 ) -> Variant:
     params, macs, top1 = published
@@ -55,9 +54,9 @@ def _paper(
         params_published=params,
         macs_published=macs,
         top1_published=top1,
-        seed_top1=seed[0],
-        seed_top5=seed[1],
-        seed_loss=seed[2],
+        reproduced_top1=reproduced[0],
+        reproduced_top5=reproduced[1],
+        reproduced_loss=reproduced[2],
         weights=f"CycleMLP_B{number}.pth",
     )
 

@@ -6,11 +6,9 @@ import json
 import subprocess
 import sys
 
-import pytest
 from PIL import Image
 
 from cyclemlp.cli.main import main
-from cyclemlp.report import plots
 
 
 def write_run(folder, losses, *, ema=False, more=""):
@@ -21,14 +19,6 @@ def write_run(folder, losses, *, ema=False, more=""):
         lines.append({**record, "ema_top1": 9.0 * i} if ema else record)
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + more)
     return folder
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    figures = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure) or save(figure, path))
-    return figures
 
 
 def legend(figure):

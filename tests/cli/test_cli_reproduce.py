@@ -156,8 +156,8 @@ def test_reproduce_measures_compares_and_knows_what_it_measured(run, place, tmp_
     report = json.loads((tmp_path / "reproduce.json").read_text())
     (row,) = report["rows"]
     assert (row["measured"]["top1"], row["measured"]["top5"]) == (TOP1, TOP5)
-    assert row["seed"] == {"top1": 78.794, "top5": 94.546, "loss": 0.9331}
-    assert row["minus_seed"]["top1"] == pytest.approx(TOP1 - 78.794)
+    assert row["reproduced"] == {"top1": 78.794, "top5": 94.546, "loss": 0.9331}
+    assert row["minus_reproduced"]["top1"] == pytest.approx(TOP1 - 78.794)
     assert row["minus_paper"] == {"top1": pytest.approx(TOP1 - 78.9), "top5": None, "loss": None}
     assert "| cyclemlp_b1 | paddle_CycleMLP_B1.pdparams | network | 75.000 | 91.667 |" in (
         text := (tmp_path / "reproduce.md").read_text()

@@ -68,7 +68,7 @@ def test_the_authors_own_file_comes_back(tmp_path):
     stored = load_file(tmp_path / "x.safetensors")
     for name, value in parameters().items():
         assert stored[name].tobytes() == value.tobytes()
-    # The seed's file, by Python's own unpickler: its offset buffers are those that the authors' code made.
+    # The file of Paddle-CycleMLP, by Python's own unpickler: its offset buffers are those that the authors' code made.
     seed = pickle.loads(content("seed.pdparams"))
     offsets = {name: value for name, value in seed.items() if name.endswith(".offset")}
     assert len(offsets) == 20
