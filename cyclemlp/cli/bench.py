@@ -18,6 +18,7 @@ from cyclemlp._version import __version__
 from cyclemlp.bench.figure import plot_speed
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.files import write_text
 from cyclemlp.report import format_table
 
 if TYPE_CHECKING:
@@ -196,8 +197,8 @@ def _write(output: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> N
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
     writer.writerows(rows)
-    common.write_text(output / "bench.csv", text.getvalue())
-    common.write_text(output / "bench.json", json.dumps({**facts, "cases": rows}, indent=1) + "\n")
+    write_text(output / "bench.csv", text.getvalue())
+    write_text(output / "bench.json", json.dumps({**facts, "cases": rows}, indent=1) + "\n")
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:

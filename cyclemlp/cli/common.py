@@ -573,13 +573,6 @@ def output_folder(path: Path | None) -> Path | None:
     return path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def provenance(
     args: argparse.Namespace, model: Any, preprocessing: Preprocessing, device: str
 ) -> dict[str, Any]:

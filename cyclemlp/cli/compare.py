@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
+from cyclemlp.files import write_text
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         written: list[Path] = []
         if output is not None:
             written += [output / "compare.json", output / "differences.csv"]
-            common.write_text(written[0], json.dumps(report, indent=2) + "\n")
+            write_text(written[0], json.dumps(report, indent=2) + "\n")
             write_differences(written[1], a, b, found)
             if args.sheet:
                 written += draw_differences(output, _open_images(args, a), a, b, found)

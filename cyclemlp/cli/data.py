@@ -19,9 +19,9 @@ from cyclemlp.cli.common import (
     plain_warnings,
     print_json,
     whole_number,
-    write_text,
 )
 from cyclemlp.errors import ConfigError
+from cyclemlp.files import write_text
 from cyclemlp.report import Progress, draw_detections, format_table, image_sheet, overlay_masks, progress
 from cyclemlp.text import printable
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
+from cyclemlp.files import write_text
 
 if TYPE_CHECKING:
     from cyclemlp.data import Loader
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         written: list[Path] = []
         if output is not None:
             written.append(output / "eval.json")
-            common.write_text(written[0], json.dumps(report, indent=2) + "\n")
+            write_text(written[0], json.dumps(report, indent=2) + "\n")
             if result.logits is not None:
                 written.append(output / "eval.csv")
                 write_evaluation_csv(written[1], result, source, classes)

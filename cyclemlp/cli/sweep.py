@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
+from cyclemlp.files import write_text
 from cyclemlp.preprocessing import Preprocessing, Size, sides, size_words
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _sweep(args: argparse.Namespace) -> int:
         )
         if output is not None:
             values = {**report, "complete": len(rows) == len(sizes), "sizes": rows}
-            common.write_text(output / "sweep.json", json.dumps(values, indent=2) + "\n")
+            write_text(output / "sweep.json", json.dumps(values, indent=2) + "\n")
             write_sweep_csv(output / "sweep.csv", rows)
     own = preprocessing.input_size
     if output is not None:

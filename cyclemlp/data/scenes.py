@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from PIL import Image
 
 from cyclemlp.data.digits import Digits
 from cyclemlp.errors import ConfigError
+from cyclemlp.files import replacing_folder
 from cyclemlp.report import class_colour, progress
 
 Split = Literal["train", "val"]
@@ -248,19 +248,14 @@ def write_scenes(
         _check_objects("--train-objects", train_objects)
     by_split = {"train": replace(options, objects=train_objects or options.objects), "val": options}
     _check_output(output, force)
-    output.parent.mkdir(parents=True, exist_ok=True)
     counts: dict[str, Counter[str]] = {}
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as place:
-        folder = Path(place) / "new"
+    with replacing_folder(output) as folder:
         for name in (IMAGES, LABELS, ANNOTATIONS):
             (folder / name).mkdir(parents=True)
         lines = [f"{value} {name}" for value, name in enumerate(options.classes)]
         (folder / CLASSES).write_text("\n".join(lines) + "\n", encoding="utf-8")
         for split, count in zip(SPLITS, (train, val), strict=True):
             counts[split] = _write_split(folder, Scenes(by_split[split], split), count, show_progress)
-        if output.exists():
-            output.rename(Path(place) / "old")
-        folder.rename(output)
     return counts
 
 

@@ -7,10 +7,8 @@ training images come, is taken for a tar of folders: `n01440764.tar` in it is th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import secrets
 import tarfile
 import warnings
 import zipfile
@@ -30,6 +28,7 @@ from cyclemlp.data.images import EXTENSIONS, EncodedImage
 from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.sources import Files, Names
 from cyclemlp.errors import DataError
+from cyclemlp.files import replacing
 from cyclemlp.report import Progress
 
 BLOCK = 512  # bytes of a tar's header, and what everything in it is rounded up to
@@ -384,15 +383,11 @@ def _read_index(path: Path, stamp: _Stamp) -> _Index | None:
 
 
 def _keep_index(path: Path, index: _Index, stamp: _Stamp) -> None:
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez(file, stamp=np.asarray([INDEX_FORM, *stamp], dtype=np.int64), **index._asdict())
-        partial.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         warnings.warn(
             f"{path.parent}: what lies where in the tar cannot be kept here ({error.strerror or error}), so it is "
             "looked through each time; set CYCLEMLP_HOME to a folder that can be written",

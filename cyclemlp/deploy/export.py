@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -20,9 +19,10 @@ from paddle import nn
 
 from cyclemlp._version import __version__
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata, Output
-from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, paddle_to_onnx
+from cyclemlp.deploy.onnx_files import NEWEST_OPSET, annotate_onnx, disk_errors, paddle_to_onnx
 from cyclemlp.deploy.runtimes import FILES, PADDLE_INFERENCE, openvino_core, require
 from cyclemlp.errors import ModelError
+from cyclemlp.files import replacing_folder
 from cyclemlp.kernels import export_form
 from cyclemlp.network import CycleMLP, CycleMLPFeatures
 from cyclemlp.network.variants import VARIANTS
@@ -229,18 +229,5 @@ def new_folder(path: Path, *, force: bool, ours: Set[str] = _OURS) -> Iterator[P
             )
         if there and not force:
             raise ExportError(f"{path} holds an exported model; --force (force=True) replaces it")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.mkdir(parents=True)
+    with disk_errors(path), replacing_folder(path) as part:
         yield part
-        if path.exists():
-            old = part.with_suffix(".old")
-            path.rename(old)
-            part.rename(path)
-            shutil.rmtree(old)
-        else:
-            part.rename(path)
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -6,7 +6,6 @@ Nothing here knows the network: any exported Paddle model is taken, the dense on
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata
 from cyclemlp.deploy.runtimes import require
+from cyclemlp.files import replacing
 
 #: The newest operator set that is written.
 NEWEST_OPSET = 17
@@ -41,7 +41,7 @@ def paddle_to_onnx(
     require("paddle2onnx")
     require("onnx")
     program, weights = _model_files(Path(model_prefix))
-    with replacing(Path(path)) as part:
+    with disk_errors(Path(path)), replacing(Path(path)) as part:
         _translate(program, weights, part, opset)
         check_onnx(part)
 
@@ -198,17 +198,9 @@ def _translate(program: Path, weights: Path, path: Path, opset: int) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """The name of a file or folder to write, which takes the place of `path` once it is whole.
-
-    Raises:
-        ExportError: the folder cannot be written to.
-    """
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+def disk_errors(path: Path) -> Iterator[None]:
+    """Within it, an error of the disk is an ExportError that says what cannot be written."""
     try:
-        yield part
-        part.replace(path)
+        yield
     except OSError as error:
         raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from cyclemlp.data import Loader
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation.metrics import cross_entropy, label_ranks
 from cyclemlp.evaluation.run import Classifier, checked_labels, checked_logits, read_ahead
-from cyclemlp.evaluation.tables import write_text
+from cyclemlp.files import write_text
 from cyclemlp.report import JsonLines, Progress, format_table, markdown_table, read_json_lines
 
 TABLE = (
@@ -203,7 +203,7 @@ def write_reproduction(folder: Path, rows: Sequence[Row], facts: Mapping[str, An
             only.
     """
     report = {**facts, "rows": [row.to_dict() for row in rows]}
-    write_text(folder / "reproduce.json", json.dumps(report, indent=2) + "\n")
+    write_text(folder / "reproduce.json", json.dumps(report, indent=2) + "\n", errors="replace")
     shown = {name: value for name, value in facts.items() if name != "data_sha256"}
     lines = [
         "# CycleMLP on ImageNet: published figures, measured again",
@@ -215,7 +215,7 @@ def write_reproduction(folder: Path, rows: Sequence[Row], facts: Mapping[str, An
         SOURCES,
         "",
     ]
-    write_text(folder / "reproduce.md", "\n".join(lines))
+    write_text(folder / "reproduce.md", "\n".join(lines), errors="replace")
     return report
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from cyclemlp.data import Failure, Source
 from cyclemlp.evaluation.analysis.measures import image_outcomes
 from cyclemlp.evaluation.run import EvaluationResult, Prediction
+from cyclemlp.files import replacing
 
 # A file name that is not UTF-8 keeps its bytes.
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
@@ -142,21 +142,7 @@ def write_evaluation_csv(
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A CSV file, written whole or not at all."""
-    with _whole(path, **TEXT) as file:
+    with replacing(path) as part, part.open("w", **TEXT) as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, written whole or not at all; bytes of a file name that are not UTF-8 are question marks."""
-    with _whole(path, encoding="utf-8", errors="replace") as file:
-        file.write(text)
-
-
-@contextmanager
-def _whole(path: Path, **options: Any) -> Iterator[TextIO]:
-    partial = path.with_suffix(f".partial{path.suffix}")
-    with partial.open("w", **options) as file:
-        yield file
-    partial.replace(path)

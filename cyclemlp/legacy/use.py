@@ -10,9 +10,9 @@ from typing import Any
 
 from cyclemlp.cli import eval as eval_command
 from cyclemlp.cli import predict as predict_command
-from cyclemlp.cli.common import write_text
 from cyclemlp.cli.main import answer, build_parser
 from cyclemlp.errors import ConfigError
+from cyclemlp.files import write_text
 from cyclemlp.legacy.flags import (
     check_exists,
     evaluation_parser,

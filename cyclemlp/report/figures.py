@@ -11,7 +11,6 @@ Blue and orange (Okabe and Ito's) carry all meaning, together with a form or a w
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.errors import MissingDependencyError
+from cyclemlp.files import replacing
 
 PathLike = str | os.PathLike[str]
 
@@ -80,10 +80,8 @@ def saved_figure(
         yield figure
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-            written = Path(folder) / path.name
-            figure.savefig(written)
-            written.replace(path)
+        with replacing(path) as part:
+            figure.savefig(part)
 
 
 def require_matplotlib() -> Any:

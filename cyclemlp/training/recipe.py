@@ -16,6 +16,7 @@ from pydantic import model_validator
 
 from cyclemlp.config import MAX_COUNT, Config, Field, assigned, build, flatten, plain_values
 from cyclemlp.errors import ConfigError
+from cyclemlp.files import write_text
 from cyclemlp.teachers.distillation import DistillationConfig
 from cyclemlp.training.amp import AmpConfig
 from cyclemlp.training.augmentation import AugmentConfig
@@ -127,10 +128,7 @@ class Recipe(Config):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as YAML, whole or not at all."""
-        path = Path(path)
-        written = path.with_name(f".{path.name}.partial")
-        written.write_text(self.to_yaml(), encoding="utf-8")
-        written.replace(path)
+        write_text(Path(path), self.to_yaml())
 
     def to_yaml(self) -> str:
         """The YAML text, with every key."""

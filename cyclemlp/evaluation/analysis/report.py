@@ -28,7 +28,8 @@ from cyclemlp.evaluation.analysis.measures import (
     worst_mistakes,
 )
 from cyclemlp.evaluation.run import EvaluationResult
-from cyclemlp.evaluation.tables import write_csv, write_text
+from cyclemlp.evaluation.tables import write_csv
+from cyclemlp.files import write_text
 from cyclemlp.preprocessing import size_words
 from cyclemlp.report import markdown_table
 from cyclemlp.report.sheet import square_thumbnail
@@ -64,7 +65,7 @@ def write_report(
     """
     report = _Report(folder, result, analysis, source, classes, facts)
     written = [*report.tables(), *report.figures(), folder / "report.md"]
-    write_text(written[-1], report.page())
+    write_text(written[-1], report.page(), errors="replace")
     return written
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from cyclemlp.evaluation.robustness.corruptions import CORRUPTIONS, COUNTED, EXTRA, SEVERITIES
 from cyclemlp.evaluation.robustness.figure import plot_severities
 from cyclemlp.evaluation.run import EvaluationResult
-from cyclemlp.evaluation.tables import write_text
+from cyclemlp.files import write_text
 from cyclemlp.report import format_table, markdown_table
 
 #: AlexNet's top-1 errors in percent, means over the five severities, which normalise the corruption error of Hendrycks
@@ -228,7 +228,7 @@ class Results:
         """
         written = [folder / "robustness.json", folder / "robustness.md"]
         values = {**facts, "complete": complete, **self.to_dict()}
-        write_text(written[0], json.dumps(values, indent=2) + "\n")
+        write_text(written[0], json.dumps(values, indent=2) + "\n", errors="replace")
         lines = [f"# Robustness of {facts['model']}", "", f"Weights: {facts['weights']}."]
         if not complete:
             lines += ["", "Not complete yet."]
@@ -236,7 +236,7 @@ class Results:
             lines += ["", f"## {title}", "", table]
         if notes := self.notes():
             lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
-        write_text(written[1], "\n".join(lines) + "\n")
+        write_text(written[1], "\n".join(lines) + "\n", errors="replace")
         if complete:
             clean = next((100 - result.top1 for result in self.sets if result.title == "clean"), None)
             written += [
