@@ -8,7 +8,7 @@ import sys
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from cyclemlp.run_lock import RunLock
+from cyclemlp.run import RunLock
 lock = RunLock()
 lock.take(Path(sys.argv[1]))
 if len(sys.argv) > 2 and os.fork() == 0:  # a data worker, which lives on for a while

@@ -26,7 +26,7 @@ def test_one_epoch_is_drawn_and_judged_too_little(tmp_path):
     assert done.returncode == 1  # an epoch does not reach 97 %
     for name in ("curves.png", "confusion.png", "predictions.png"):
         assert Image.open(output / name).width > 500
-    for name in ("log.jsonl", "recipe.yaml", "README.md", "best.safetensors", "checkpoint_0001"):
+    for name in ("log.jsonl", "recipe.yaml", "README.md", "best.safetensors", "checkpoints"):
         assert (output / name).exists()
         assert name.split("_")[0] in done.stdout
     assert cyclemlp.load_model(output).metadata.classes == [str(i) for i in range(10)]

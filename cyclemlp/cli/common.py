@@ -579,11 +579,11 @@ def provenance(
     """What a result was made with, as JSON values."""
     from cyclemlp._version import __version__
     from cyclemlp.deploy import ExportedModel
-    from cyclemlp.weights.files import find_weight_file
+    from cyclemlp.run import find_weights
 
     weights = str(args.weights or ("published" if args.pretrained else args.model_or_file))
     if Path(weights).is_dir() and not isinstance(model, ExportedModel):
-        weights = str(find_weight_file(Path(weights)))
+        weights = str(find_weights(Path(weights)))
     return {
         "model": model.metadata.model,
         "weights": weights,

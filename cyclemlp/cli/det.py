@@ -5,23 +5,30 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cyclemlp.cli import dense
 from cyclemlp.cli.common import (
     add_subcommands,
     choose_device,
     finite_number,
+    message,
     output_folder,
     plain_warnings,
     print_json,
     whole_number,
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker
-from cyclemlp.errors import ConfigError
+from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import Progress, format_table, progress
 from cyclemlp.text import printable
+
+if TYPE_CHECKING:
+    from cyclemlp.dense.det.configuration import Configuration
+    from cyclemlp.dense.det.train import Result
 
 #: Of the errors of one file, so many are shown unless all are asked for.
 MOST_SHOWN = 20
@@ -29,10 +36,10 @@ MOST_SHOWN = 20
 EPILOG = """examples:
   cyclemlp det check   --config configs/det/bccd.yaml
   cyclemlp det train   --config configs/det/bccd.yaml --output runs/bccd
-  cyclemlp det train   --config configs/det/bccd.yaml --output runs/bccd --resume
-  cyclemlp det eval    --weights runs/bccd
-  cyclemlp det predict --weights runs/bccd IMAGE_OR_FOLDER… --output runs/bccd/predictions
-  cyclemlp det export  --weights runs/bccd --output exported/bccd
+  cyclemlp det train   --resume runs/bccd
+  cyclemlp det eval    runs/bccd
+  cyclemlp det predict runs/bccd IMAGE|FOLDER … --output found
+  cyclemlp det export  runs/bccd --output exported/bccd
 """
 TRAIN_EPILOG = """examples:
   cyclemlp det train --config configs/det/bccd.yaml --output runs/bccd
@@ -62,107 +69,20 @@ def run(args: argparse.Namespace) -> int:
 # ---- arguments
 
 
-def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument(
-        "--config",
-        type=Path,
-        required=required,
-        metavar="FILE",
-        help="configuration of PaddleDetection, such as configs/det/bccd.yaml"
-        + ("" if required else " (default: config.yaml of the run folder in --weights)"),
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of it, such as TrainReader.batch_size=2; may be repeated",
-    )
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder of the data set: dataset_dir of TrainDataset, EvalDataset and TestDataset",
-    )
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        required=True,
-        metavar="FILE|RUN",
-        help="a .pdparams file, or a folder of `cyclemlp det train` (its best model)",
-    )
-    _add_config(parser, required=False)
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device",
-        metavar="cpu|gpu|gpu:N",
-        help="where to compute (default: the GPU if Paddle was built for one, else the CPU)",
-    )
-
-
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.epilog = TRAIN_EPILOG
-    _add_config(parser, required=True)
-    _add_data(parser)
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME OF THE CONFIG)"
-    )
-    parser.add_argument(
+    dense.add_train_arguments(parser).add_argument(
         "--epochs",
         type=whole_number(1),
         metavar="N",
         help="passes over the images; the learning-rate schedule is stretched to them",
     )
-    parser.add_argument(
-        "--max-minutes",
-        type=finite_number,
-        metavar="M",
-        help="stop after so many minutes of training, evaluations apart; then evaluate and save",
-    )
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the newest checkpoint in --output; begin if there is none",
-    )
-    again.add_argument("--force", action="store_true", help="replace the run that is in --output")
-    parser.add_argument(
-        "--no-eval", action="store_true", help="do not evaluate; the last model is kept as the best"
-    )
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N", help="of everything random (default: 0)"
-    )
-    _add_device(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="print the final figures as JSON, all else on stderr"
-    )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
-
-
-def _add_eval(parser: argparse.ArgumentParser) -> None:
-    _add_weights(parser)
-    _add_data(parser)
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="for bbox.json, mask.json (default: beside the weights)"
-    )
-    _add_device(parser)
-    _add_reporting(parser)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE|FOLDER", help="image files of any size, and folders"
+    dense.add_predict_arguments(
+        parser, what="images with objects drawn in, predictions.json and predictions.csv"
     )
-    _add_weights(parser)
-    parser.set_defaults(data=None)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: predictions/ beside the weights")
     parser.add_argument(
         "--threshold",
         type=finite_number,
@@ -171,13 +91,10 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         help="objects of a lower score are left out (default: %(default)s)",
     )
     parser.add_argument("--no-images", action="store_true", help="write predictions.json and .csv only")
-    _add_device(parser)
-    _add_reporting(parser)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser, required=True)
-    _add_data(parser)
+    dense.add_config_arguments(parser)
     parser.add_argument("--all", action="store_true", help=f"show every error, not {MOST_SHOWN} of a file")
     parser.add_argument(
         "--quick", action="store_true", help="do not decode the images, see only whether they are there"
@@ -191,52 +108,38 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for these (default: runs/NAME OF THE CONFIG_samples)"
     )
-    _add_reporting(parser)
+    dense.add_report_arguments(parser)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    _add_weights(parser)
-    parser.set_defaults(data=None)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    parser.add_argument(
-        "--format",
-        choices=("paddle", "onnx"),
-        default="paddle",
-        help="for Paddle Inference, or for ONNX Runtime and others, of RetinaNet (default: %(default)s)",
-    )
+    # ONNX is written of RetinaNet only.
+    dense.add_export_arguments(parser, formats=("paddle", "onnx"), default="paddle")
     parser.add_argument(
         "--no-nms",
         action="store_true",
         help="of onnx: all candidates with their scores, without non-maximum suppression",
     )
-    parser.add_argument("--force", action="store_true", help="replace an exported detector that is there")
-
-
-def _add_reporting(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout, all else on stderr")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 # ---- commands
 
+#: Flag → key of the configuration that it overrides.
+_KEYS = {"batch_size": "TrainReader.batch_size", "lr": "LearningRate.base_lr", "workers": "worker_num"}
+
 
 def _train(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.engine import engine
-    from cyclemlp.dense.det.train import Result, in_words, train
-    from cyclemlp.run_lock import locked
-    from cyclemlp.training.distributed import faults_told_apart, join
+    from cyclemlp.dense.det.train import in_words, train
+    from cyclemlp.training.distributed import join
 
-    if args.max_minutes is not None and not args.max_minutes > 0:
-        raise ConfigError(f"--max-minutes is {args.max_minutes}; give a number above 0")
-    config = _config(args, epochs=args.epochs)
-    output = args.output or Path("runs") / args.config.stem
+    path, output = dense.training_places(args)
+    config = _config(args, path, keys=_KEYS, epochs=args.epochs)
     world = join(args.device)
     device = choose_device(args.device)
-
     say = speaker(args.json, is_first=world.is_first)
 
     def work() -> Result:
-        with faults_told_apart(), locked(output, world.is_first), engine(say):
+        with engine(say):
             return train(
                 config,
                 output,
@@ -245,31 +148,22 @@ def _train(args: argparse.Namespace) -> int:
                 evaluate=not args.no_eval,
                 max_minutes=args.max_minutes,
                 device=device,
-                seed=args.seed,
+                seed=args.seed or 0,
                 show_progress=not args.no_progress,
                 world=world,
                 command=shlex.join(["cyclemlp", *sys.argv[1:]]),
                 say=say,
             )
 
-    result = result_or_exit_code(
-        "cyclemlp det train", work, output, go_on="go on with the same command and --resume"
-    )
+    result = result_or_exit_code("cyclemlp det train", work, output)
     if isinstance(result, int):
         return result
-    if not world.is_first:
-        return 0
-    figures: dict[str, Any] = {
-        "output": str(output),
-        "epochs": result.epochs,
-        "seconds": result.seconds,
-        "best_epoch": result.best_epoch,
-        **(result.best or {}),
-    }
-    if args.json:
-        print_json(figures)
-    elif result.best:
-        say(f"best: {in_words(result.best)} after epoch {result.best_epoch}; everything is in {output}")
+    best = result.best or {}
+    if world.is_first and args.json:
+        facts = {key: value for key, value in vars(result).items() if key != "best"}
+        print_json({**facts, "output": str(output), **best})
+    elif best:
+        say(f"best: {in_words(best)} after epoch {result.best_epoch}; everything is in {output}")
     else:
         say(f"done; everything is in {output}")
     return 0
@@ -277,57 +171,57 @@ def _train(args: argparse.Namespace) -> int:
 
 def _eval(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.check import require_usable
-    from cyclemlp.dense.det.engine import Evaluation, engine, find_weights
+    from cyclemlp.dense.det.engine import Evaluation, engine
     from cyclemlp.dense.det.predict import Detector
+    from cyclemlp.run import find_weights
 
-    config, weights = _config(args), find_weights(args.weights)
-    device = choose_device(args.device)
+    config, weights = _config(args, keys={"workers": "worker_num"}), find_weights(args.model)
+    device, output = choose_device(args.device), output_folder(args.output)
     require_usable(config, ["EvalDataset"], say=_say())
-    output = output_folder(args.output or weights.parent)
-    assert output is not None
-    with engine(_say()):
+    with engine(_say()), tempfile.TemporaryDirectory(prefix="cyclemlp_eval_") as scratch:
         detector = Detector(config, weights, device=device)
-        evaluation = Evaluation(config, output)
+        evaluation = Evaluation(config, output or Path(scratch))
         with _bar(args, "evaluation", len(evaluation), "batch") as bar:
-            figures = evaluation(detector.trainer, on_batch=lambda: bar.update(1))
+            found = evaluation(detector.trainer, on_batch=lambda: bar.update(1))
+    figures = {
+        "weights": str(weights),
+        "images": found.images,
+        **found.values,
+        "per_class": found.per_class,
+    }
+    dense.write_figures(args, figures)
     if args.json:
-        content = {
-            "weights": str(weights),
-            "images": figures.images,
-            **figures.values,
-            "per_class": figures.per_class,
-        }
-        print_json(content)
+        print_json(figures)
         return 0
-    kinds = [kind for kind in ("bbox", "mask") if f"{kind}_ap" in figures.values]
+    kinds = [kind for kind in ("bbox", "mask") if f"{kind}_ap" in found.values]
     columns = [f"{kind}_{name}" for kind in kinds for name in ("ap", "ap50")]
-    rows = [[name, *(row[c] for c in ("objects", *columns))] for name, row in figures.per_class.items()]
-    rows.append(["all", figures.objects, *(figures.values[c] for c in columns)])
+    rows = [[name, *(row[c] for c in ("objects", *columns))] for name, row in found.per_class.items()]
+    rows.append(["all", found.objects, *(found.values[c] for c in columns)])
     print(format_table(["class", "objects", *(c.replace("_", " ") for c in columns)], rows))
-    others = [(k.replace("_", " "), v) for k, v in figures.values.items() if k not in columns]
+    others = [(k.replace("_", " "), v) for k, v in found.values.items() if k not in columns]
     print("\n" + format_table(["figure", "value"], others))
-    print(
-        f"\n{figures.images} images; every find is in {output}/bbox.json"
-        + (" and mask.json" if "mask" in kinds else "")
-    )
+    print(f"\n{found.images} images" + ("" if output is None else f"; every find is in {output}"))
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
     from cyclemlp.data import ImageFiles
-    from cyclemlp.dense.det.engine import engine, find_categories, find_weights
+    from cyclemlp.dense.det.engine import engine, find_categories
     from cyclemlp.dense.det.predict import Detector, predict_files
 
     if not 0 <= args.threshold <= 1:
         raise ConfigError(f"--threshold is {args.threshold}; give a score from 0 to 1")
-    config, weights = _config(args), find_weights(args.weights)
-    categories = find_categories(config, weights)
+    config, bad = _config(args), list[DataError]()
+    categories = find_categories(config, args.model)
     images = ImageFiles(args.images)
-    device = choose_device(args.device)
-    output = output_folder(args.output or weights.parent / "predictions")
-    assert output is not None
+    device, output = choose_device(args.device), dense.predictions_folder(args)
+
+    def skip(error: DataError) -> None:
+        bad.append(error)
+        message(f"cyclemlp det predict: skipped {error}")
+
     with engine(_say()):
-        detector = Detector(config, weights, device=device)
+        detector = Detector(config, args.model, device=device)
         with _bar(args, "predict", len(images), "image") as bar:
             counts = predict_files(
                 detector,
@@ -337,19 +231,21 @@ def _predict(args: argparse.Namespace) -> int:
                 threshold=args.threshold,
                 draw=not args.no_images,
                 on_file=lambda: bar.update(1),
+                on_failure=skip if args.skip_bad else None,
             )
+    count = len(images) - len(bad)
     if args.json:
-        print_json({"output": str(output), "images": len(images), "objects": counts})
+        print_json({"output": str(output), "images": count, "objects": counts})
     else:
         print(format_table(["class", "objects"], list(counts.items())))
-        print(f"\n{len(images)} images, {sum(counts.values())} objects; everything is in {output}")
-    return 0
+        print(f"\n{count} images, {sum(counts.values())} objects; everything is in {output}")
+    return 1 if bad else 0
 
 
 def _check(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.check import check, count_images, draw_samples
 
-    config = _config(args)
+    config = _config(args, args.config)
     with _bar(args, "check", count_images(config), "image") as bar:
         reports = check(config, pixels=not args.quick, on_image=lambda: bar.update(1))
     faults = [fault for report in reports for fault in report.faults]
@@ -388,16 +284,17 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from cyclemlp.dense.det.engine import engine, find_categories, find_weights
+    from cyclemlp.dense.det.engine import engine, find_categories
     from cyclemlp.dense.det.export import export
 
-    config, weights = _config(args), find_weights(args.weights)
-    categories = find_categories(config, weights)
+    config, output = _config(args), args.output
+    categories = find_categories(config, args.model)
     with engine(_say()):
-        export(config, weights, categories, args.output, args.format, nms=not args.no_nms, force=args.force)
-    print(
-        f"{config.architecture} in {args.output}: " + ", ".join(sorted(p.name for p in args.output.iterdir()))
-    )
+        export(config, args.model, categories, output, args.format, nms=not args.no_nms, force=args.force)
+    if args.json:
+        print_json({"output": str(output), "format": args.format})
+    else:
+        print(f"{config.architecture} in {output}: " + ", ".join(sorted(p.name for p in output.iterdir())))
     return 0
 
 
@@ -410,21 +307,21 @@ def _say() -> Callable[[str], None]:
     return lambda text: print(text, file=sys.stderr, flush=True)
 
 
-def _config(args: argparse.Namespace, *, epochs: int | None = None) -> Any:
-    """The configuration that was named, or that lies beside the weights, with `--set`."""
+def _config(
+    args: argparse.Namespace,
+    path: Path | None = None,
+    *,
+    keys: Mapping[str, str] | None = None,
+    epochs: int | None = None,
+) -> Configuration:
+    """A configuration with flags, `--data` and `--set`; by default the one of `args.model`."""
     from cyclemlp.config import parse_assignments
-    from cyclemlp.dense.det.configuration import CONFIG, Configuration
+    from cyclemlp.dense.det.configuration import Configuration
 
-    path = args.config
-    if path is None:
-        folder = args.weights if args.weights.is_dir() else args.weights.parent
-        path = folder / CONFIG
-        if not path.is_file():
-            raise ConfigError(f"{args.weights} has no {CONFIG} beside it; say by --config what it is")
-    overrides = parse_assignments(args.set)
+    overrides = {**dense.flags(args, keys or {}), **parse_assignments(args.set)}
     if args.data is not None:
         overrides = {f"{key}Dataset.dataset_dir": args.data for key in ("Train", "Eval", "Test")} | overrides
-    return Configuration.load(path, overrides, epochs=epochs)
+    return Configuration.load(path or dense.config_of_model(args), overrides, epochs=epochs)
 
 
 COMMANDS: dict[
@@ -436,7 +333,7 @@ COMMANDS: dict[
         _add_train,
         _train,
     ),
-    "eval": ("measure COCO's average precision of a trained detector", _add_eval, _eval),
+    "eval": ("measure COCO's average precision of a trained detector", dense.add_eval_arguments, _eval),
     "predict": ("find objects in images, and draw them", _add_predict, _predict),
     "export": ("write a trained detector for Paddle Inference or ONNX Runtime", _add_export, _export),
 }

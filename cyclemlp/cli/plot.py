@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.report import plot_curves, plot_runs, read_epochs
+from cyclemlp.run import CURVES, LOG, draw_runs
 
-LOG = "log.jsonl"
 FORMS = (".png", ".svg", ".pdf")
 
 EXAMPLES = """examples:
   cyclemlp plot runs/digits                        loss, accuracy and learning rate; writes runs/digits/curves.png
+  cyclemlp plot runs/scenes                        of segmentation or detection: losses, mean IoU or average precision
   cyclemlp plot runs/b1 runs/b2 --output both.pdf  two runs in one figure, a colour a run
   cyclemlp plot runs/*                             all of them, to curves.png in this folder
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="a folder that `cyclemlp train` made, or its log.jsonl",
+        help="a run's folder (of `cyclemlp train`, `seg train` or `det train`), or its log.jsonl",
     )
     parser.add_argument(
         "--output",
@@ -45,14 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw; returns the exit code."""
     logs = [_log(path) for path in args.runs]
-    epochs = [_epochs(log) for log in logs]
-    output: Path = args.output or (logs[0].parent / "curves.png" if len(logs) == 1 else Path("curves.png"))
+    output: Path = args.output or (logs[0].parent / CURVES if len(logs) == 1 else Path(CURVES))
     if output.suffix.lower() not in FORMS:
         raise ConfigError(f"--output {output}: its suffix decides the form; give one of {', '.join(FORMS)}")
-    if len(logs) == 1:
-        plot_curves(epochs[0], output, title=args.title or _name(logs[0], 1))
-    else:
-        plot_runs(dict(zip(_names(logs), epochs, strict=True)), output, title=args.title)
+    names = _names(logs)
+    draw_runs(
+        dict(zip(names, logs, strict=True)),
+        output,
+        title=args.title or (names[0] if len(logs) == 1 else None),
+    )
     print(f"written   {output}")
     return 0
 
@@ -60,20 +60,9 @@ def run(args: argparse.Namespace) -> int:
 def _log(path: Path) -> Path:
     log = path / LOG if path.is_dir() else path
     if not log.exists():
-        hint = (
-            f"it holds no {LOG}, so it is no run of `cyclemlp train`"
-            if path.is_dir()
-            else "there is no such folder"
-        )
+        hint = f"it holds no {LOG}, so it is no run's folder" if path.is_dir() else "there is no such folder"
         raise DataError(f"{path}: {hint}; give a run's folder")
     return log
-
-
-def _epochs(log: Path) -> list[dict[str, Any]]:
-    epochs = read_epochs(log)
-    if not epochs:
-        raise DataError(f"{log}: no epoch is finished yet, so there is nothing to draw")
-    return epochs
 
 
 def _names(logs: list[Path]) -> list[str]:

@@ -90,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="DIR", help="write DIR/predictions.csv and DIR/predictions.json"
     )
     group.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
+    group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -132,7 +133,7 @@ def _predict(args: argparse.Namespace) -> int:
     complete = False
     try:
         with files or nullcontext():
-            for prediction in predict(classify, loader, topk=topk):
+            for prediction in predict(classify, loader, topk=topk, progress=not args.no_progress):
                 if files is not None:
                     files.write(prediction)
                 if args.json or files is None or count < MOST_SHOWN:

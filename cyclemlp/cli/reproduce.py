@@ -170,8 +170,8 @@ def _measure(
 ) -> Row:
     from cyclemlp.data import evaluation_transform
     from cyclemlp.evaluation.reproduction import Figures, ImageLog, Row, evaluate_logged
+    from cyclemlp.files import file_sha256
     from cyclemlp.models import model_info
-    from cyclemlp.weights import file_sha256
 
     try:
         weights = file_sha256(case.path)

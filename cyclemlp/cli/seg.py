@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclemlp.cli import dense
 from cyclemlp.cli.common import (
     add_subcommands,
     choose_device,
     finite_number,
     message,
-    output_folder,
     plain_warnings,
     print_json,
     whole_number,
-    write_text,
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.config import parse_assignments
@@ -30,14 +28,13 @@ if TYPE_CHECKING:
     from cyclemlp.dense.seg.check import PartReport
     from cyclemlp.dense.seg.config import SegConfig
     from cyclemlp.dense.seg.inference import Inference, Predictor
-    from cyclemlp.training.distributed import World
 
 EPILOG = """
 a configuration is PaddleSeg's own YAML, with two keys of ours beside its own: `classes` (names) and `run` (how often
 to save, to log, …); configs/seg/ has those of the paper and one to copy for your own data. --set overrides any key.
 
-the output folder holds config.yaml (resolved), log.jsonl, iter_…/ (checkpoints to go on from), best_model/ and
-curves.png.
+the output folder holds recipe.yaml (the resolved configuration), log.jsonl, checkpoints/ (to go on from),
+best.pdparams, curves.png and a README.md.
 
 examples:
   are the data as the configuration says?
@@ -46,12 +43,12 @@ examples:
     cyclemlp seg train --config configs/seg/own_data.yaml --output runs/mine
     cyclemlp seg train --resume runs/mine
   how good is its best model, and what does it see?
-    cyclemlp seg eval --weights runs/mine
-    cyclemlp seg predict photos/ --weights runs/mine --output seen
+    cyclemlp seg eval runs/mine
+    cyclemlp seg predict runs/mine photos/ --output seen
   images much larger than in training, by a sliding window:
-    cyclemlp seg predict map.png --weights runs/mine --window 512
+    cyclemlp seg predict runs/mine map.png --window 512
   for another program, with ONNX Runtime:
-    cyclemlp seg export --weights runs/mine --output exported/
+    cyclemlp seg export runs/mine --output exported/
   for at most 20 minutes, with other values:
     cyclemlp seg train --config configs/seg/own_data.yaml --max-minutes 20 --set lr_scheduler.learning_rate=5e-4
   on 8 GPUs:
@@ -86,34 +83,9 @@ def run(args: argparse.Namespace) -> int:
 # ---- arguments
 
 
-def _add_config(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    parser.add_argument(
-        "--config",
-        type=Path,
-        required=required,
-        metavar="FILE",
-        help="configuration of PaddleSeg, a YAML file",
-    )
-    parser.add_argument(
-        "--data", metavar="DIR", help="the data's folder, in place of the configuration's dataset_root"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the configuration, dots between its parts: --set optimizer.weight_decay=0.01",
-    )
-
-
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser, required=False)
-    group = parser.add_argument_group("training")
+    group = dense.add_train_arguments(parser)
     group.add_argument("--iters", type=whole_number(1), metavar="N", help="steps, and of the schedule")
-    group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step on each device")
-    group.add_argument("--lr", type=finite_number, metavar="RATE", help="highest learning rate")
-    group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random")
-    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read images")
     group.add_argument(
         "--save-interval",
         type=whole_number(1),
@@ -123,49 +95,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--log-iters", type=whole_number(1), metavar="N", help="steps between lines of the log"
     )
-    group.add_argument(
-        "--max-minutes",
-        type=_minutes,
-        metavar="M",
-        help="stop after so many minutes of training, evaluation not counted; then evaluate and save",
-    )
-    group.add_argument("--no-eval", action="store_true", help="do not evaluate; no best model is kept then")
-    group.add_argument("--device", metavar="cpu|gpu|gpu:N", help="where to compute")
-    group = parser.add_argument_group("run")
-    group.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="the run's folder (default: runs/ and the configuration's name)",
-    )
-    group.add_argument(
-        "--resume",
-        nargs="?",
-        const="auto",
-        metavar="DIR",
-        help="go on from the newest checkpoint in --output, or begin anew if there is none; with DIR, from that: a "
-        "run's folder or an iter_… in it",
-    )
-    group.add_argument("--force", action="store_true", help="replace the run that is in --output")
-    group.add_argument("--json", action="store_true", help="print the result as JSON, all else on stderr")
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, with every finding")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        required=True,
-        metavar="RUN|FILE",
-        help="a run's folder (its best model) or a .pdparams",
-    )
-    _add_config(parser, required=False)
+    dense.add_config_arguments(parser)
+    dense.add_report_arguments(parser)
 
 
 def _add_inference(parser: argparse.ArgumentParser) -> None:
@@ -188,42 +122,20 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
         "--scales", type=finite_number, nargs="+", metavar="S", help="look at the image at these scales"
     )
     group.add_argument("--flip", action="store_true", help="look at the mirrored image too")
-    group.add_argument("--device", metavar="cpu|gpu|gpu:N", help="where to compute")
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
-    _add_weights(parser)
+    dense.add_eval_arguments(parser)
     _add_inference(parser)
-    parser.add_argument("--workers", type=whole_number(0), default=0, metavar="N", help="processes that read")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON, all else on stderr")
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="what to segment")
-    _add_weights(parser)
+    dense.add_predict_arguments(parser, what="masks/ and overlays/")
     _add_inference(parser)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="where masks/ and overlays/ go (default: predictions in the run's folder)",
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
-    parser.add_argument(
-        "--json", action="store_true", help="print each image's class shares as JSON, all else on stderr"
-    )
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    _add_weights(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument(
-        "--format",
-        choices=("onnx", "openvino", "paddle"),
-        default="onnx",
-        help="for ONNX Runtime, OpenVINO or Paddle Inference (default: %(default)s)",
-    )
+    dense.add_export_arguments(parser, formats=("onnx", "openvino", "paddle"), default="onnx")
     parser.add_argument(
         "--result",
         choices=("logits", "softmax", "argmax"),
@@ -237,18 +149,6 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help="for images of this size only (default: any size)",
     )
-    parser.add_argument("--force", action="store_true", help="replace an exported model that is there")
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
-
-
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of minutes above 0")
-    return value
 
 
 # ---- train
@@ -266,64 +166,42 @@ _TRAIN_KEYS = {
 
 
 def _train(args: argparse.Namespace) -> int:
-    from cyclemlp.run_lock import locked
     from cyclemlp.training.distributed import join
 
     world = join(args.device)
     choose_device(args.device)
     from cyclemlp.dense.seg.config import open_config
-
-    config_path, output = _train_paths(args)
-    flags = {key: getattr(args, flag) for flag, key in _TRAIN_KEYS.items() if getattr(args, flag) is not None}
-    config = open_config(config_path, {**flags, **parse_assignments(args.set)}, data=args.data)
-    with locked(output, world.is_first):
-        return _train_into(output, config, world, args)
-
-
-def _train_into(output: Path, config: SegConfig, world: World, args: argparse.Namespace) -> int:
-    from cyclemlp.dense.seg import run_folder
     from cyclemlp.dense.seg.training import train
 
-    say = speaker(args.json, is_first=world.is_first)
-    checkpoint, here = None, False
-    if world.is_first:
-        checkpoint = run_folder.find_checkpoint(args.resume, output) if args.resume else None
-        here = checkpoint is not None and checkpoint.parent.resolve() == output.resolve()
-        run_folder.require_free(output, resumes=here, auto=args.resume == "auto", force=args.force)
-
-    def prepare() -> None:
-        run_folder.prepare(output, resumes=here)
-        write_text(output / run_folder.CONFIG, config.to_yaml())
-
-    checkpoint = world.from_first(checkpoint)
-    if checkpoint is not None:
-        say(f"going on from {checkpoint}")
+    path, output = dense.training_places(args)
+    overrides = {**dense.flags(args, _TRAIN_KEYS), **parse_assignments(args.set)}
+    config, say = (
+        open_config(path, overrides, data=args.data),
+        speaker(args.json, is_first=world.is_first),
+    )
+    words = ("config", "data", *_TRAIN_KEYS, "set", "max_minutes", "no_eval", "device", "output", "resume")
     # What a backbone prints of its weights must not stand beside the JSON.
-    out = contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
-    with out:
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         result = result_or_exit_code(
             "cyclemlp seg train",
             lambda: train(
                 config,
                 output,
                 world,
-                prepare=prepare,
-                checkpoint=checkpoint,
+                resume=args.resume,
+                force=args.force,
                 max_minutes=args.max_minutes,
                 evaluate=not args.no_eval,
-                show_progress=world.is_first and not args.no_progress,
-                command=_command(args),
+                show_progress=not args.no_progress,
+                command=typed_command(["cyclemlp", "seg", "train"], args, words),
                 say=say,
             ),
             output,
-            go_on=f"go on with: cyclemlp seg train --resume {shlex.quote(str(output))}",
         )
     if isinstance(result, int):
         return result
     if world.is_first and args.json:
-        figures = {"step": result.step, "reason": result.reason, "train_seconds": result.train_seconds}
-        best = {"mean_iou": result.mean_iou, "best_step": result.best_step}
-        print_json({"output": str(output), **figures, **best})
+        print_json({**vars(result), "output": str(output)})
     elif result.mean_iou is not None:
         say(
             f"best mean IoU: {100 * result.mean_iou:.2f} % at step {result.best_step}; everything is in {output}"
@@ -331,29 +209,6 @@ def _train_into(output: Path, config: SegConfig, world: World, args: argparse.Na
     else:
         say(f"done; everything is in {output}")
     return 0
-
-
-def _train_paths(args: argparse.Namespace) -> tuple[Path, Path]:
-    """Configuration and output folder: typed, or those of the run to go on with."""
-    from cyclemlp.dense.seg import run_folder
-
-    of_run = None
-    if args.resume == "auto":
-        of_run = args.output
-    elif args.resume is not None:
-        of_run = run_folder.run_of(Path(args.resume))
-    config = args.config
-    if config is None and of_run is not None and (of_run / run_folder.CONFIG).is_file():
-        config = of_run / run_folder.CONFIG
-    if config is None:
-        raise ConfigError("no configuration is named: give --config FILE, or --resume a run's folder")
-    output = args.output or (of_run if args.resume not in (None, "auto") else None)
-    return config, output or Path("runs") / config.stem
-
-
-def _command(args: argparse.Namespace) -> str:
-    last = ("set", "max_minutes", "no_eval", "device", "output", "resume")
-    return typed_command(["cyclemlp", "seg", args.action], args, ("config", "data", *_TRAIN_KEYS, *last))
 
 
 # ---- check
@@ -403,7 +258,7 @@ def _open(args: argparse.Namespace) -> tuple[SegConfig, Inference]:
     choose_device(args.device)
     from cyclemlp.dense.seg.inference import Inference
 
-    config = _config_of_weights(args)
+    config = _config(args)
     how = Inference.from_config(config)
     if args.window is not None or args.stride is not None:
         how = replace(how, window=_pair("--window", args.window), stride=_pair("--stride", args.stride))
@@ -412,16 +267,10 @@ def _open(args: argparse.Namespace) -> tuple[SegConfig, Inference]:
     return config, replace(how, flip=how.flip or args.flip)
 
 
-def _config_of_weights(args: argparse.Namespace) -> SegConfig:
-    from cyclemlp.dense.seg import run_folder
+def _config(args: argparse.Namespace) -> SegConfig:
     from cyclemlp.dense.seg.config import open_config
 
-    path, run = args.config, run_folder.run_of(args.weights)
-    if path is None:
-        if run is None:
-            raise ConfigError(f"{args.weights} does not lie in a run's folder: give --config FILE too")
-        path = run / run_folder.CONFIG
-    return open_config(path, parse_assignments(args.set), data=args.data)
+    return open_config(dense.config_of_model(args), parse_assignments(args.set), data=args.data)
 
 
 def _pair(option: str, values: list[int] | None) -> tuple[int, int] | None:
@@ -435,13 +284,15 @@ def _pair(option: str, values: list[int] | None) -> tuple[int, int] | None:
 def _eval(args: argparse.Namespace) -> int:
     config, how = _open(args)
     from cyclemlp.dense.seg.inference import evaluate
+    from cyclemlp.run import find_weights
 
-    say = speaker(args.json)
+    say, weights = speaker(args.json), find_weights(args.model)
     result = evaluate(
-        config, args.weights, how, workers=args.workers, show_progress=not args.no_progress, say=say
+        config, weights, how, workers=args.workers or 0, show_progress=not args.no_progress, say=say
     )
     classes = config.class_names()
-    figures = result.to_dict(classes)
+    figures = {**result.to_dict(classes), "inference": str(how), "weights": str(weights)}
+    dense.write_figures(args, figures)
     if result.absent:
         present = result.class_iou[result.class_pixels > 0].mean()
         absent = ", ".join(classes[k] for k in result.absent)
@@ -450,7 +301,7 @@ def _eval(args: argparse.Namespace) -> int:
             f"{100 * present:.2f} %"
         )
     if args.json:
-        print_json({**figures, "inference": str(how), "weights": str(args.weights)})
+        print_json(figures)
         return 0
     rows = [
         [row["name"], *(f"{100 * row[key]:.2f}" for key in ("iou", "precision", "recall")), row["pixels"]]
@@ -467,17 +318,14 @@ def _eval(args: argparse.Namespace) -> int:
 def _predict(args: argparse.Namespace) -> int:
     config, how = _open(args)
     from cyclemlp.data import ImageFiles
-    from cyclemlp.dense.seg import run_folder
     from cyclemlp.dense.seg.inference import Predictor
     from cyclemlp.report import progress
 
-    say, run = speaker(args.json), run_folder.run_of(args.weights)
-    output = output_folder(args.output or (run or Path()) / run_folder.PREDICTIONS)
-    assert output is not None
+    say, output = speaker(args.json), dense.predictions_folder(args)
     files = ImageFiles(args.images)
     paths = [Path(files.name(index)) for index in range(len(files))]
     names = _output_names(paths, args.images)
-    predict = Predictor(config, args.weights, how, say=say)
+    predict = Predictor(config, args.model, how, say=say)
     results, bad = [], 0
     for path, name in zip(
         progress(paths, desc="predict", unit="img", disable=args.no_progress), names, strict=True
@@ -541,8 +389,8 @@ def _export(args: argparse.Namespace) -> int:
     choose_device("cpu")  # where the results are compared
     say = speaker(args.json)
     difference = export(
-        _config_of_weights(args),
-        args.weights,
+        _config(args),
+        args.model,
         args.output,
         args.format,
         result=args.result,

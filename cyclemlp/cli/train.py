@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,9 @@ from cyclemlp.cli.common import (
     print_json,
     whole_number,
 )
-from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
+from cyclemlp.cli.training import add_run_arguments, result_or_exit_code, speaker, typed_command
 from cyclemlp.report.writers import WRITERS
+from cyclemlp.run import places_of_resume
 
 if TYPE_CHECKING:
     from cyclemlp.training import Recipe
@@ -35,7 +35,7 @@ outcome, with every key that --set knows, and does nothing.
 without a file it is the paper's recipe for ImageNet, whole. For fewer images or from published weights begin with
 one of configs/finetune/.
 
-the output folder holds recipe.yaml, log.jsonl (a line an epoch), checkpoint_…/ (to go on from), best.safetensors
+the output folder holds recipe.yaml, log.jsonl (a line an epoch), checkpoints/ (to go on from), best.safetensors
 (the best model, for `cyclemlp eval` and `predict`; best_ema.safetensors is the weights' average), curves.png and a
 README.md. Ctrl-C saves before it stops.
 
@@ -177,22 +177,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     group = parser.add_argument_group("results")
-    group.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/NAME OF THE MODEL)")
-    group.add_argument(
-        "--resume",
-        metavar="auto|DIR",
-        help="go on: from the newest checkpoint of that run's folder, from a checkpoint_… folder, or `auto`: from "
-        "the newest in --output, or anew if there is none",
-    )
-    group.add_argument("--force", action="store_true", help="replace the run that is in --output")
+    add_run_arguments(group, default="runs/NAME OF THE MODEL")
     group.add_argument(
         "--writer", choices=tuple(WRITERS), help="write the curves for this viewer too, while it trains"
     )
     group.add_argument("--show-recipe", action="store_true", help="print the whole recipe as YAML and stop")
-    group.add_argument(
-        "--json", action="store_true", help="print the final figures as JSON, all else on stderr"
-    )
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -203,9 +192,10 @@ def run(args: argparse.Namespace) -> int:
     if args.show_recipe:
         print(commented_yaml(recipe))
         return 0
+    output = places_of_resume(args.resume, args.output)[1] or Path("runs") / recipe.model.name.lower()
     return run_recipe(
         recipe,
-        _output(args, recipe),
+        output,
         command=_command(args),
         device=args.device,
         resume=args.resume,
@@ -227,7 +217,7 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     from cyclemlp.config import parse_assignments
     from cyclemlp.training import Recipe
 
-    path = args.config or _recipe_to_resume(args)
+    path = args.config or places_of_resume(args.resume, args.output)[0]
     recipe = Recipe.load(path) if path else Recipe()
     flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
     if args.amp == "none":
@@ -239,24 +229,6 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
         flags = {**dict.fromkeys(("data.train", "data.train_list", "data.val", "data.val_list")), **flags}
     flags |= {f"model.overrides.{key}": value for key, value in model_overrides(args.override).items()}
     return recipe.updated(flags, where="command line").updated(parse_assignments(args.set), where="--set")
-
-
-def _recipe_to_resume(args: argparse.Namespace) -> Path | None:
-    if args.resume is None:
-        return None
-    place = Path(args.output or "") if args.resume == "auto" else Path(args.resume)
-    run_folder = place.parent if place.name.startswith("checkpoint_") else place
-    path = run_folder / "recipe.yaml"
-    return path if path.exists() and (args.resume != "auto" or args.output) else None
-
-
-def _output(args: argparse.Namespace, recipe: Recipe) -> Path:
-    if args.output is not None:
-        return Path(args.output)
-    if args.resume not in (None, "auto"):
-        place = Path(args.resume)
-        return place.parent if place.name.startswith("checkpoint_") else place
-    return Path("runs") / recipe.model.name.lower()
 
 
 def run_recipe(
@@ -309,7 +281,6 @@ def run_recipe(
                 **options,
             ),
             output,
-            go_on=f"go on with: cyclemlp train --resume {shlex.quote(str(output))}",
         )
     if isinstance(result, int):
         return result

@@ -1,4 +1,4 @@
-"""What the commands that train have in common: who speaks and where, the command as it was typed, exit codes."""
+"""What the commands that train have in common: arguments of the run, who speaks and where, exit codes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,32 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from cyclemlp.run import AUTO
 from cyclemlp.text import line_of
 
 T = TypeVar("T")
+
+
+def add_run_arguments(group: argparse._ArgumentGroup, *, default: str) -> None:
+    """`--output`, `--resume`, `--force`: where a run lies and how it goes on; `--json`, `--no-progress`.
+
+    Args:
+        default: of `--output`, in words.
+    """
+    group.add_argument("--output", type=Path, metavar="DIR", help=f"the run's folder (default: {default})")
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const=AUTO,
+        metavar="RUN|CHECKPOINT",
+        help="go on from the newest checkpoint of that run's folder, or from that checkpoint; without a value from the "
+        "newest in --output, or begin if it has none",
+    )
+    group.add_argument("--force", action="store_true", help="replace the run that is in --output")
+    group.add_argument(
+        "--json", action="store_true", help="print the final figures as JSON, all else on stderr"
+    )
+    group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def speaker(json: bool, *, is_first: bool = True) -> Callable[[str], None]:
@@ -46,14 +69,13 @@ def typed_command(words: Sequence[str], args: argparse.Namespace, flags: Iterabl
     return shlex.join(typed)
 
 
-def result_or_exit_code(program: str, train: Callable[[], T], output: Path, *, go_on: str) -> T | int:
+def result_or_exit_code(program: str, train: Callable[[], T], output: Path) -> T | int:
     """Train; where that fails or is stopped, say so on stderr.
 
     Args:
         program: for the message, such as "cyclemlp train".
         train: the work.
         output: the run's folder.
-        go_on: how a stopped run is gone on with, a line.
 
     Returns:
         The result of the work; or 1 if it failed, 128 and the signal's number if it was stopped.
@@ -70,5 +92,6 @@ def result_or_exit_code(program: str, train: Callable[[], T], output: Path, *, g
         print(f"{program}: failed: {line_of(error)}{kept}", file=sys.stderr)
         return 1
     except TrainingStoppedError as stopped:
-        print(f"{program}: {stopped}\n{go_on}", file=sys.stderr)
+        again = f"go on with: {program} --resume {shlex.quote(str(output))}"
+        print(f"{program}: {stopped}\n{again}", file=sys.stderr)
         return 128 + stopped.signal

@@ -28,12 +28,9 @@ from cyclemlp.training import Recipe
 
 #: What a training run of Paddle-CycleMLP or of ours leaves in its folder.
 RUN_FILES = re.compile(
-    r"checkpoint_\d+(_step\d+)?|train_log\.txt|recipe\.yaml|log\.jsonl|README\.md|curves\.png|"
+    r"checkpoint_\d+|checkpoints|train_log\.txt|recipe\.yaml|log\.jsonl|README\.md|curves\.png|"
     r"best(_ema)?\.(safetensors|json)|tensorboard|visualdl"
 )
-#: Beyond it, Paddle-CycleMLP's `checkpoint_1000` (after 1001 epochs) would be our folder after 1000.
-MOST_EPOCHS = 1000
-
 PURPOSE = {"train": "training", "val": "validation"}
 
 
@@ -137,11 +134,6 @@ def check_training(args: argparse.Namespace) -> None:
         )
     if not args.output_dir:
         raise ConfigError("--output_dir is empty; a run needs a folder for its checkpoints")
-    if args.epochs > MOST_EPOCHS:
-        raise ConfigError(
-            f"--epochs is {args.epochs}; Paddle-CycleMLP's checkpoint_N folders are kept for {MOST_EPOCHS} epochs at "
-            "most. `cyclemlp train` has no such limit"
-        )
     processes = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
     if processes > 1 and not args.is_distributed:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from cyclemlp.report.curves import plot_curves, plot_runs
 from cyclemlp.report.dense_curves import plot_dense_curves
 from cyclemlp.report.figures import require_matplotlib, saved_figure
-from cyclemlp.report.jsonlines import JsonLines, read_epochs, read_json_lines
+from cyclemlp.report.jsonlines import JsonLines, in_order, read_json_lines
 from cyclemlp.report.overlays import draw_detections, image_sheet, overlay_masks
 from cyclemlp.report.palette import class_colour
 from cyclemlp.report.progress import Progress, progress
@@ -21,6 +21,7 @@ __all__ = [
     "format_duration",
     "format_table",
     "image_sheet",
+    "in_order",
     "markdown_table",
     "open_writer",
     "overlay_masks",
@@ -30,7 +31,6 @@ __all__ = [
     "plot_runs",
     "plot_samples",
     "progress",
-    "read_epochs",
     "read_json_lines",
     "require_matplotlib",
     "saved_figure",

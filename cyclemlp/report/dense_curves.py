@@ -11,6 +11,7 @@ import numpy as np
 
 from cyclemlp.errors import DataError
 from cyclemlp.report.figures import GREY, INK, line_style, saved_figure
+from cyclemlp.report.jsonlines import in_order
 
 Record = Mapping[str, Any]
 
@@ -55,8 +56,8 @@ def plot_dense_curves(
         DataError: a run without a figure to draw, or no run.
         MissingDependencyError: matplotlib is not installed.
     """
-    steps = {name: _in_order(records, "step") for name, records in runs.items()}
-    evaluations = {name: _in_order(records, "evaluation") for name, records in runs.items()}
+    steps = {name: in_order(records, "step", "step") for name, records in runs.items()}
+    evaluations = {name: in_order(records, "evaluation", "step") for name, records in runs.items()}
     for name in runs:
         if not _keys(steps[name], ["loss"]) and not _keys(evaluations[name], metrics):
             raise DataError(
@@ -114,11 +115,6 @@ def plot_dense_curves(
             ]
             figure.legend(handles=handles, loc="outside lower left", ncols=min(3, len(runs)))
     return Path(path)
-
-
-def _in_order(records: Iterable[Record], event: str) -> list[Record]:
-    found = {record["step"]: record for record in records if record.get("event") == event}
-    return [found[step] for step in sorted(found)]
 
 
 def _all(records_by_name: Mapping[str, Sequence[Record]]) -> list[Record]:

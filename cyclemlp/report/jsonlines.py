@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cyclemlp.errors import DataError
+
+T = TypeVar("T", bound="JsonLines")
 
 
 class JsonLines:
@@ -33,7 +35,7 @@ class JsonLines:
     def close(self) -> None:
         self._file.close()
 
-    def __enter__(self) -> JsonLines:
+    def __enter__(self: T) -> T:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -63,15 +65,13 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return records
 
 
-def read_epochs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The epochs of a run's log in order (its records whose `event` is "epoch"); of one that was run twice, as after
-    a crash, the later.
+def in_order(records: Iterable[Mapping[str, Any]], event: str, key: str) -> list[dict[str, Any]]:
+    """The records of a log whose `event` is this, in the order of `key`.
 
-    Raises:
-        DataError: as `read_json_lines`.
+    Of an epoch or step that was run twice, as after a crash, the later record counts.
     """
-    records = {r["epoch"]: r for r in read_json_lines(path) if r.get("event") == "epoch"}
-    return [records[epoch] for epoch in sorted(records)]
+    found = {record[key]: dict(record) for record in records if record.get("event") == event}
+    return [found[place] for place in sorted(found)]
 
 
 def _cut_half_line(path: Path) -> None:

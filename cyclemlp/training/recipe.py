@@ -7,14 +7,14 @@ ImageNet; what makes no sense for little data, a file under `configs/` switches 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import model_validator
 
-from cyclemlp.config import MAX_COUNT, Config, Field, assigned, build, flatten, plain_values
+from cyclemlp.config import MAX_COUNT, Config, Field, assigned, build, plain_values
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 from cyclemlp.teachers.distillation import DistillationConfig
@@ -144,11 +144,3 @@ class Recipe(Config):
             ConfigError: as `from_dict`.
         """
         return assigned(type(self), self.to_dict(), assignments, where=where)
-
-
-def differences(old: Recipe, new: Recipe) -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) of every key that differs."""
-    before, after = flatten(old.to_dict()), flatten(new.to_dict())
-    for key in dict.fromkeys([*before, *after]):
-        if before.get(key) != after.get(key):
-            yield key, before.get(key), after.get(key)

@@ -25,6 +25,8 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.report.writers import require_writer
+from cyclemlp.run import BEST, BEST_EMA, CHECKPOINTS, RunFolder
+from cyclemlp.run.log import now
 from cyclemlp.training.augmentation import build_transform
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_model
 from cyclemlp.training.data import build_loaders, check_images, pair_sources
@@ -32,7 +34,6 @@ from cyclemlp.training.distributed import World, faults_told_apart, join
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.model import build_model
 from cyclemlp.training.recipe import Recipe
-from cyclemlp.training.run_folder import BEST, BEST_EMA, OthersFolder, RunFolder, now, versions
 from cyclemlp.training.schedule import Schedule
 from cyclemlp.training.step import Stepper
 
@@ -107,7 +108,7 @@ def train(
     force: bool = False,
     **options: Any,
 ) -> TrainingResult:
-    """Train a model and leave a run's folder (see `run_folder.py`).
+    """Train a model and leave a run's folder (see `cyclemlp/run/folder.py`).
 
     Args:
         recipe: everything that decides the result.
@@ -129,18 +130,12 @@ def train(
     if chosen.writer is not None:
         require_writer(chosen.writer)
     world = join()
-    if world.is_first:
-        folder = RunFolder(Path(output), resume=resume, force=force)
-        world.from_first(folder.checkpoint)
-    else:
-        folder = OthersFolder(Path(output), world.from_first(None))
+    if not world.is_first:
         chosen = replace(chosen, say=lambda text: None, show_progress=False, on_epoch=None)
-    try:
+    with RunFolder(Path(output), resume=resume, force=force, world=world) as folder:
         decoder = choose_decoder(world.from_first(choose_decoder(recipe.data.decoder)))
         recipe = recipe.updated({"data.decoder": decoder})
         return Trainer(recipe, train_source, val_source, folder, world, classes, chosen).fit()
-    finally:
-        folder.release()
 
 
 class Trainer:
@@ -148,7 +143,7 @@ class Trainer:
 
     Args:
         recipe, train_source, val_source, classes: as for `train`.
-        folder: what the run leaves; the processes besides the first have one that writes nothing.
+        folder: what the run leaves.
         world: the processes.
         options: how it is done.
 
@@ -201,13 +196,12 @@ class Trainer:
     def fit(self) -> TrainingResult:
         """Train to the recipe's last epoch."""
         self.folder.prepare()
-        self.folder.save_recipe(self.recipe)
+        self.folder.save_recipe(self.recipe.to_yaml())
         self.options.say("\n".join(f"{name:<14} {value}" for name, value in self.facts.items()))
         self.curves = self.folder.open_writer(self.options.writer)
         with self.interruption, self.folder.open_log() as self.log, contextlib.closing(self.curves):
-            start = {"time": now(), "command": self.options.command, "from": self.folder.checkpoint}
-            self.log.write({"event": "start", **start, **self.facts, **versions()})
-            self.folder.write_readme(self.facts)
+            self.log.start(self.facts, command=self.options.command, checkpoint=self.folder.checkpoint)
+            self.folder.write_readme()
             while self.state.epoch < self.recipe.run.epochs:
                 began = time.perf_counter()
                 with self._kept_when_it_fails():
@@ -215,6 +209,7 @@ class Trainer:
                 if self.world.any(self.interruption.signal is not None):
                     self._stop()
                 self._finish_epoch(figures, seconds=time.perf_counter() - began)
+            self._log_end("finished")
         self.folder.draw_curves()
         epochs = self.world.from_first(self.folder.epochs() if self.world.is_first else [])
         return TrainingResult(self.folder.path, self.state.best, self.state.best_epoch, epochs)
@@ -254,6 +249,7 @@ class Trainer:
                     break
             bar.update(self._read(unread))
         seconds = time.perf_counter() - began
+        state.seconds += seconds
         figures = {"train_loss": state.loss_sum / max(state.images, 1), "lr": lr}
         if stepper.amp.dtype == "float16":
             figures |= {"skipped_steps": state.skipped, "loss_scale": stepper.amp.scale}
@@ -366,7 +362,7 @@ class Trainer:
         """Write a checkpoint of `state`, in the first process; all but the newest `keep` are removed."""
         self.state.scaler = self.stepper.amp.state_dict()
         if not self.world.is_first:
-            return self.folder.path / self.state.name
+            return self.folder.path / CHECKPOINTS / self.state.name
         return save_checkpoint(
             self.folder.path,
             self.stepper.model,
@@ -382,7 +378,7 @@ class Trainer:
             self.state, epoch=self.state.epoch + 1, step=0, loss_sum=0.0, images=0, skipped=0
         )
         record: dict[str, Any] = {"event": "epoch", "epoch": state.epoch, **figures}
-        record |= {"seconds": seconds, "time": now()}
+        record |= {"time": now(), "seconds": state.seconds, "epoch_seconds": seconds}
         record["best"] = _is_best(record, "val_top1", state.best)
         if record["best"]:
             state.best, state.best_epoch = record.get("val_top1"), state.epoch
@@ -397,7 +393,7 @@ class Trainer:
         if self.options.on_epoch is not None:
             self.options.on_epoch(record, self.stepper.model)
         self.options.say(_epoch_line(record, run.epochs))
-        self.folder.write_readme(self.facts)
+        self.folder.write_readme()
 
     def _keep_best(self, model: nn.Layer, name: str, record: dict[str, Any], part: str) -> None:
         if self.world.is_first:
@@ -407,8 +403,12 @@ class Trainer:
 
     def _stop(self) -> None:
         checkpoint = self.save()
+        self._log_end("signal")
         self.folder.draw_curves()
         raise TrainingStoppedError(checkpoint, self.interruption.signal or signal.SIGTERM)
+
+    def _log_end(self, reason: str) -> None:
+        self.log.event("end", epoch=self.state.epoch, seconds=self.state.seconds, reason=reason)
 
     @contextlib.contextmanager
     def _kept_when_it_fails(self) -> Iterator[None]:
@@ -438,6 +438,10 @@ class Trainer:
             checkpoint, self.stepper.model, self.stepper.optimizer, self.average
         )
         self.stepper.amp.load_state_dict(state.scaler)
+        if not self.folder.continues:  # the best model stays in the other run's folder
+            self.state = state = replace(
+                state, best=None, best_epoch=None, best_ema=None, best_ema_epoch=None
+            )
         per_step = self.train_loader.images * self.world.size // len(self.train_loader)
         if state.images != state.step * per_step:
             # A place in the middle of an epoch is a number of steps: with others, images would be missed or come twice.
@@ -450,7 +454,8 @@ class Trainer:
         if state.epoch >= epochs:
             say(f"nothing is left to do of {epochs} epochs (--epochs gives it more)")
             return
-        before = self.folder.recipe_before()
+        path = self.folder.recipe_before()
+        before = None if path is None else Recipe.load(path)
         old = self.schedule if before is None else Schedule.from_recipe(before, self.world.size)
         if before is not None and (old != self.schedule or before.run.epochs != epochs):
             was, now = (
@@ -533,7 +538,7 @@ def _epoch_line(record: dict[str, Any], epochs: int) -> str:
     if record.get("skipped_steps"):
         words += [f"{record['skipped_steps']} steps skipped, loss scale {record['loss_scale']:g}"]
     words += [f"lr {record['lr']:.2e}", f"{record['train_images_per_second']:.0f} images/s"]
-    words += [format_duration(record["seconds"])]
+    words += [format_duration(record["epoch_seconds"])]
     return "  ".join(words) + ("  best" if record["best"] and "val_top1" in record else "")
 
 

@@ -2,7 +2,7 @@
 
 from cyclemlp.weights.architecture import architecture_differences, read_architecture
 from cyclemlp.weights.download import fetch_pretrained
-from cyclemlp.weights.files import WeightFile, file_sha256, read_weights, write_weights
+from cyclemlp.weights.files import WeightFile, read_weights, write_weights
 from cyclemlp.weights.layout import LAYOUTS
 from cyclemlp.weights.match import MatchReport, match_weights
 
@@ -12,7 +12,6 @@ __all__ = [
     "WeightFile",
     "architecture_differences",
     "fetch_pretrained",
-    "file_sha256",
     "match_weights",
     "read_architecture",
     "read_weights",

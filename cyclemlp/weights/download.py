@@ -27,8 +27,9 @@ from tqdm import tqdm
 from cyclemlp._cache import cache_folder
 from cyclemlp._version import __version__
 from cyclemlp.errors import WeightsError
+from cyclemlp.files import file_sha256, write_text
 from cyclemlp.text import printable, raw_stream, shortened, shown
-from cyclemlp.weights.files import file_sha256, read_weights
+from cyclemlp.weights.files import read_weights
 
 try:
     import fcntl
@@ -139,9 +140,7 @@ def _record_digest(target: Path, say: Callable[[str], None]) -> None:
     record = _record(target)
     if not record.exists():
         read_weights(target)  # somebody may have put it there
-        part = record.with_name(f"{record.name}.part")
-        part.write_text(f"{file_sha256(target)}  {target.name}\n")
-        part.replace(record)
+        write_text(record, f"{file_sha256(target)}  {target.name}\n")
         say(f"recorded its SHA-256 in {record}")
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from cyclemlp.errors import ConfigError, WeightsError
+from cyclemlp.files import replacing, write_text
 from cyclemlp.metadata import LAYOUTS, MAX_TEXT, NotOursError, read_model_metadata
+from cyclemlp.run import find_weights
 from cyclemlp.weights.layout import (
     StepSizes,
     published_names,
@@ -34,7 +33,6 @@ from cyclemlp.weights.torch_files import LEGACY_MAGIC, read_torch_legacy, read_t
 from cyclemlp.weights.unpickle import printable
 
 _METADATA_KEY = "cyclemlp"
-_CHECKPOINT = re.compile(r"checkpoint_(\d+)(?:_step(\d+))?")
 _SUFFIXES = (".safetensors", ".pdparams")
 
 
@@ -60,15 +58,6 @@ class WeightFile:
     step_sizes: StepSizes = field(default_factory=dict)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size, in hexadecimal. Raises OSError if it cannot be read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 # ---- reading
 
 
@@ -77,8 +66,8 @@ def read_weights(path: str | os.PathLike[str], *, layout: str | None = None) -> 
 
     Args:
         path: PyTorch's `.pth` (zip or older; a state dict or a training checkpoint), Paddle's `.pdparams`, or
-            `.safetensors` in either layout; the content decides, not the name. Or a run folder of ours (its
-            `best.safetensors`, else its newest checkpoint) or a checkpoint folder.
+            `.safetensors` in either layout; the content decides, not the name. Or a run's folder or a checkpoint of
+            ours, see `cyclemlp.run.find_weights`.
         layout: "authors" or "paddle"; needed only where no tensor tells.
 
     Raises:
@@ -86,7 +75,7 @@ def read_weights(path: str | os.PathLike[str], *, layout: str | None = None) -> 
     """
     if layout not in (None, *LAYOUTS):
         raise WeightsError(f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}")
-    real = find_weight_file(Path(path))
+    real = find_weights(Path(path))
     try:
         return _read(real, layout)
     except WeightsError as error:
@@ -126,25 +115,6 @@ def _read(path: Path, layout: str | None) -> WeightFile:
     if found == "authors":
         tensors = swap(tensors)
     return WeightFile(path, tensors, found, metadata, tuple(notes), steps)
-
-
-def find_weight_file(path: Path) -> Path:
-    """The weight file that a path means: itself, or in a folder of ours the best or newest."""
-    if not path.is_dir():
-        if not path.exists():
-            raise WeightsError(f"{path}: there is no such file or folder")
-        return path
-    found = [(_CHECKPOINT.fullmatch(p.parent.name), p) for p in path.glob("checkpoint_*/model.safetensors")]
-    # In the middle of an epoch there is a step behind the epoch's number.
-    places = [((int(m[1]), int(m[2] or 0)), p) for m, p in found if m]
-    newest = [p for _, p in sorted(places, reverse=True)]
-    for candidate in (path / "best.safetensors", *newest, path / "model.safetensors"):
-        if candidate.is_file():
-            return candidate
-    raise WeightsError(
-        f"{path}: is a folder without weights; expected best.safetensors, checkpoint_*/model.safetensors (a run of "
-        "`cyclemlp train`) or model.safetensors (a checkpoint); or give the weight file itself"
-    )
 
 
 #: How files begin that people give by mistake, and what to do then.
@@ -268,14 +238,13 @@ def write_weights(
     try:
         if path.suffix == ".safetensors":
             header = {_METADATA_KEY: json.dumps(described, ensure_ascii=False)}
-            with _replacing(path) as file:
+            with replacing(path, durable=True) as part, part.open("xb") as file:
                 write_safetensors(file, arrays, header)
             return
-        with _replacing(path) as file:
+        with replacing(path, durable=True) as part, part.open("xb") as file:
             write_paddle(file, arrays.items())
         if metadata:
-            with _replacing(beside) as file:
-                file.write((json.dumps(described, ensure_ascii=False, indent=2) + "\n").encode())
+            write_text(beside, json.dumps(described, ensure_ascii=False, indent=2) + "\n")
         elif _read_beside(beside):
             beside.unlink()  # it describes the file that was just replaced
     except OSError as error:
@@ -283,17 +252,3 @@ def write_weights(
 
 
 _step_sizes = step_sizes  # the argument above has the name
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the place of `path` once it is whole and on the disk; left out on any error."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,18 +51,25 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_then_eval_and_predict_from_the_run_alone(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["det", "eval", "--weights", str(run), "--json", "--no-progress"]) == 0
+    words = ["--json", "--no-progress", "--output", str(tmp_path / "figures")]
+    assert main(["det", "eval", str(run), *words]) == 0
     figures = json.loads(capsys.readouterr().out)
+    assert figures == json.loads((tmp_path / "figures/eval.json").read_text())
+    assert (tmp_path / "figures/bbox.json").exists()
     logged = [r for r in read_json_lines(run / "log.jsonl") if r["event"] == "evaluation"]
     assert figures["bbox_ap50"] == pytest.approx(logged[-1]["bbox_ap50"], abs=1e-6)
     assert set(figures["per_class"]) == {"red", "green", "blue"}
 
-    assert main(["det", "eval", "--weights", str(run), "--no-progress"]) == 0
+    assert main(["det", "eval", str(run / "checkpoints/checkpoint_0001"), "--no-progress"]) == 0
     assert "bbox ap50" in capsys.readouterr().out
 
     output = tmp_path / "found"
-    words = ["det", "predict", str(data / "images"), "--weights", str(run), "--output", str(output), "--json"]
-    assert main([*words, "--threshold", "0", "--no-progress"]) == 0
+    images = Path(shutil.copytree(data / "images", tmp_path / "images"))
+    (images / "bad.png").write_text("no image")
+    words = ["det", "predict", str(run), str(images), "--output", str(output), "--json"]
+    assert main([*words, "--no-progress"]) == 2
+    assert "bad.png' is not an image that can be read" in capsys.readouterr().err
+    assert main([*words, "--threshold", "0", "--no-progress", "--skip-bad"]) == 1
     assert json.loads(capsys.readouterr().out)["images"] == 6
     assert len(list(output.glob("*.png"))) == 6
     assert len(json.loads((output / "predictions.json").read_text())["images"]) == 6
@@ -83,10 +91,10 @@ def test_mistakes_are_told_in_words(run: Path, tmp_path: Path, capsys: pytest.Ca
     none = tmp_path / "none"
     for words, says in (
         (["det", "train", "--config", str(CONFIG), "--data", str(none)], "dataset_dir is"),
-        (["det", "train", "--config", str(CONFIG), "--max-minutes", "0"], "give a number above 0"),
-        (["det", "eval", "--weights", str(none)], "has no config.yaml beside it"),
-        (["det", "predict", str(none), "--weights", str(run)], "there is no such image or folder"),
-        (["det", "predict", "x", "--weights", str(run), "--threshold", "2"], "give a score from 0 to 1"),
+        (["det", "train"], "no configuration is named"),
+        (["det", "eval", str(none)], "does not lie in a run's folder"),
+        (["det", "predict", str(run), str(none)], "there is no such image or folder"),
+        (["det", "predict", str(run), "x", "--threshold", "2"], "give a score from 0 to 1"),
     ):
         assert main(words) == 2
         assert says in capsys.readouterr().err
@@ -126,7 +134,7 @@ def test_two_processes_train_as_one_run(data: Path, tmp_path: Path) -> None:
     assert [r["event"] for r in records].count("evaluation") == 1
     assert records[-1]["event"] == "end"
     assert records[-1]["step"] == 3  # 5 images with objects, 2 a step in total, the last ones filled up
-    assert (output / "best_model.pdparams").exists()
+    assert (output / "best.pdparams").exists()
 
 
 def test_a_folder_that_is_trained_into_is_refused(

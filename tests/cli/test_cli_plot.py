@@ -81,7 +81,7 @@ def test_what_is_no_run_is_said(tmp_path, capsys):
     for words, message in (
         ([empty], f"{empty}: it holds no log.jsonl, so it is no run"),
         ([tmp_path / "none"], "there is no such folder"),
-        ([run, fresh], f"{fresh / 'log.jsonl'}: no epoch is finished yet"),
+        ([run, fresh], f"{fresh / 'log.jsonl'}: no epoch, step or evaluation is logged yet"),
         ([run, tmp_path / "empty" / ".." / "a"], "is named twice"),
         ([run, "--output", tmp_path / "a.doc"], "give one of .png, .svg, .pdf"),
     ):

@@ -53,7 +53,7 @@ def test_train_says_what_it_does(run: Run, config: Path, tmp_path: Path) -> None
     assert "PaddleSeg with 7 compatibility patches: paddleseg.core.train.loss_computation, " in out
     assert "4 images to train on, 4 to evaluate on; 1 steps of 2" in out
     assert "best mean IoU" in out
-    written = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    written = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
     assert (written["iters"], written["batch_size"], written["lr_scheduler"]["learning_rate"]) == (
         1,
         2,
@@ -70,7 +70,8 @@ def test_resume_goes_on_by_the_run_s_own_configuration(run: Run, trained: Path) 
     assert code == 0
     result = json.loads(out)  # nothing else on stdout
     assert (result["step"], result["reason"], result["output"]) == (3, "finished", str(trained))
-    assert f"going on from {trained / 'iter_2'}" in err
+    assert f"resuming from {trained / 'checkpoints/checkpoint_000002'}: 2 steps done" in err
+    assert "warning: the recipe differs from that of the run being resumed: iters 2 → 3" in err
     code, out, _ = run("train", "--resume", trained, "--iters", 3, "--no-progress")
     assert code == 0
     assert "nothing is left to do" in out
@@ -113,15 +114,18 @@ def test_a_run_that_diverges_exits_with_1(run: Run, config: Path, tmp_path: Path
     assert "cyclemlp seg train: failed: step" in err
 
 
-def test_eval_prints_a_table_and_json(run: Run, trained: Path) -> None:
-    code, out, _ = run("eval", "--weights", trained, "--no-progress")
+def test_eval_prints_a_table_and_json(run: Run, trained: Path, tmp_path: Path) -> None:
+    code, out, _ = run("eval", trained, "--no-progress")
     assert code == 0
     for word in (*CLASSES, "IoU %", "mean IoU", "of 4 images; the whole image at once"):
         assert word in out
     words = ["--window", 48, "--stride", 16, 48, "--scales", 1, 0.75, "--flip"]
-    code, out, err = run("eval", "--weights", trained, "--json", "--no-progress", *words)
+    words += ["--output", tmp_path / "figures"]
+    code, out, err = run("eval", trained, "--json", "--no-progress", *words)
     assert code == 0
     figures = json.loads(out)
+    assert figures == json.loads((tmp_path / "figures/eval.json").read_text())
+    assert figures["weights"] == str(trained / "best.pdparams")
     assert figures["inference"] == "window 48×48, stride 16×48, scales 1, 0.75, mirrored too"
     assert figures["mean_iou"] == pytest.approx(np.mean([c["iou"] for c in figures["classes"]]))
     assert "tensors loaded from" in err
@@ -134,7 +138,7 @@ def test_predict_writes_masks_and_overlays(run: Run, trained: Path, config: Path
     for name, size in (("a/x.png", (50, 70, 3)), ("a/x.jpg", (33, 41, 3)), ("y.png", (64, 48, 3))):
         Image.fromarray(draw.integers(0, 255, size, dtype=np.uint8)).save(images / name)
     (images / "bad.png").write_text("no image")
-    words = ["predict", images, "--weights", trained, "--output", tmp_path / "out", "--no-progress"]
+    words = ["predict", trained, images, "--output", tmp_path / "out", "--no-progress"]
     code, _, err = run(*words)
     assert code == 2
     assert "bad.png' is not an image that can be read" in err
@@ -161,11 +165,11 @@ def test_predict_writes_masks_and_overlays(run: Run, trained: Path, config: Path
 
 def test_weights_outside_a_run_need_a_configuration(run: Run, trained: Path, tmp_path: Path) -> None:
     lone = tmp_path / "model.pdparams"
-    lone.write_bytes((trained / "best_model/model.pdparams").read_bytes())
-    code, _, err = run("eval", "--weights", lone)
+    lone.write_bytes((trained / "best.pdparams").read_bytes())
+    code, _, err = run("eval", lone)
     assert code == 2
     assert "does not lie in a run's folder: give --config FILE too" in err
-    code, out, _ = run("eval", "--weights", lone, "--config", trained / "config.yaml", "--no-progress")
+    code, out, _ = run("eval", lone, "--config", trained / "recipe.yaml", "--no-progress")
     assert (code, "mean IoU" in out) == (0, True)
 
 
@@ -190,7 +194,7 @@ def test_check_tells_good_from_bad(run: Run, config: Path, tmp_path: Path) -> No
 
 @pytest.mark.heavy
 def test_export(run: Run, trained: Path, tmp_path: Path) -> None:
-    words = ["export", "--weights", trained, "--output", tmp_path / "exported", "--format", "paddle"]
+    words = ["export", trained, "--output", tmp_path / "exported", "--format", "paddle"]
     code, out, err = run(*words, "--json")
     assert code == 0
     assert json.loads(out)["difference"] < 1e-4

@@ -163,7 +163,7 @@ def test_folders_train_and_the_result_is_usable_by_the_other_commands(photos, ca
     assert (output / "curves.png").exists()
     assert "--val-data val --batch-size 4" in (output / "README.md").read_text()
 
-    top1 = read_json_lines(output / "log.jsonl")[-1]["val_top1"]
+    top1 = read_json_lines(output / "log.jsonl")[-2]["val_top1"]
     assert main(["eval", str(output), "--data", "val", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["top1"] == top1
     assert main(["predict", str(output), "val/cat/0.png"]) == 0
@@ -265,7 +265,7 @@ def test_a_run_is_not_overwritten_but_resumed_or_forced(photos, capsys, monkeypa
     assert "epoch 2/2" in said.out
     assert "warning: the recipe differs from that of the run being resumed: run.epochs 1 → 2" in said.err
     assert main([*words, "--force"]) == 0
-    assert [p.name for p in Path("run").glob("checkpoint_*")] == ["checkpoint_0001"]
+    assert [p.name for p in Path("run").glob("checkpoints/checkpoint_*")] == ["checkpoint_0001"]
 
 
 def test_a_diverging_run_exits_with_1(photos, capsys, monkeypatch):
@@ -316,7 +316,7 @@ def test_ctrl_c_saves_exits_with_130_and_the_run_goes_on(tmp_path, workers):
     assert err.count("stopping after this step") <= 1
     assert "Traceback" not in err
     assert f"go on with: cyclemlp train --resume {tmp_path / 'run'}" in err
-    (newest,) = sorted((tmp_path / "run").glob("checkpoint_*"))[-1:]
+    (newest,) = sorted((tmp_path / "run").glob("checkpoints/checkpoint_*"))[-1:]
 
     done = subprocess.run(
         [*command, "--resume", str(tmp_path / "run"), "--epochs", "3", "--no-progress"],
@@ -370,7 +370,7 @@ def test_classes_of_lists_and_folders_are_paired_by_name(photos, capsys):
     ):
         words = [*SMALL, *lists, *validation, f"--output={photos / 'run'}", "--force"]
         assert main(["train", *words]) == 0, capsys.readouterr().err
-        figures.append(read_json_lines(photos / "run" / "log.jsonl")[-1]["val_loss"])
+        figures.append(read_json_lines(photos / "run" / "log.jsonl")[-2]["val_loss"])
     assert figures[0] == figures[1]
 
 
@@ -397,7 +397,8 @@ def test_an_unreadable_validation_image_loses_no_epoch(photos, capsys):
     assert main(["train", *words, "--no-check"]) == 2
     assert "what was trained is kept in" in capsys.readouterr().err
     assert main(["train", "--resume", str(photos / "run"), "--skip-bad", "--no-progress"]) == 0
-    assert [r["event"] for r in read_json_lines(photos / "run" / "log.jsonl")] == ["start", "start", "epoch"]
+    events = [r["event"] for r in read_json_lines(photos / "run" / "log.jsonl")]
+    assert events == ["start", "start", "epoch", "end"]
 
 
 def test_a_run_goes_on_with_its_classes_only(photos, capsys):

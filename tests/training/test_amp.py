@@ -16,6 +16,7 @@ from cyclemlp.errors import ConfigError
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import TrainingFailedError, amp, trainer
 from cyclemlp.training.amp import BLACK, WHITE, AmpConfig, MixedPrecision
+from cyclemlp.training.checkpoint import training_state
 from cyclemlp.training.optimizer import OptimizerConfig, build_optimizer
 
 
@@ -264,7 +265,7 @@ def test_a_run_skips_counts_and_goes_on_bit_for_bit(gpu, monkeypatch, tmp_path):
     epochs = [r for r in read_json_lines(tmp_path / "whole" / "log.jsonl") if r["event"] == "epoch"]
     assert [r["skipped_steps"] for r in epochs] == [1, 1, 0]
     assert [r["loss_scale"] for r in epochs] == [128.0, 128.0, 256.0]
-    state = trainer.load_checkpoint(whole.output / "checkpoint_0003", _model(whole))
+    state = trainer.load_checkpoint(whole.output / "checkpoints/checkpoint_0003", _model(whole))
     assert (state.updates, state.skipped) == (10, 0)
     assert state.scaler["scale"] == 256.0
 
@@ -274,7 +275,7 @@ def test_a_run_skips_counts_and_goes_on_bit_for_bit(gpu, monkeypatch, tmp_path):
         tiny_train(tmp_path / "cut", float16(), train_source=cut)
     resumed = tiny_train(tmp_path / "cut", float16(), resume="auto")
     for name in ("model", "ema", "optimizer"):
-        file = f"checkpoint_0003/{name}.safetensors"
+        file = f"checkpoints/checkpoint_0003/{name}.safetensors"
         assert (resumed.output / file).read_bytes() == (whole.output / file).read_bytes()
     assert [r["skipped_steps"] for r in resumed.epochs] == [1, 1, 0]
 
@@ -282,7 +283,7 @@ def test_a_run_skips_counts_and_goes_on_bit_for_bit(gpu, monkeypatch, tmp_path):
 def test_a_skipped_step_leaves_the_average_alone(gpu, monkeypatch, tmp_path):
     Spoiler(monkeypatch, set(range(4)))  # all of them
     result = tiny_train(tmp_path / "run", float16(run__epochs=1))
-    folder = result.output / "checkpoint_0001"
+    folder = result.output / "checkpoints/checkpoint_0001"
     import safetensors.numpy
 
     model, average = (
@@ -301,14 +302,8 @@ def test_a_bad_gradient_in_float32_stops_the_run_and_keeps_the_good_weights(monk
     ) as failed:
         tiny_train(tmp_path / "run", recipe)
     assert "checkpoint_0000_step000002" in str(failed.value)
-    state = amp_free_state(tmp_path / "run" / "checkpoint_0000_step000002")
+    state = training_state(tmp_path / "run" / "checkpoints/checkpoint_0000_step000002")
     assert (state.epoch, state.step, state.updates) == (0, 2, 2)
-
-
-def amp_free_state(path):
-    from cyclemlp.training.checkpoint import check_checkpoint
-
-    return check_checkpoint(path)
 
 
 def _interrupt():

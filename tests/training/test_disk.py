@@ -15,7 +15,7 @@ from tiny_run import Some, same_weights, tiny_recipe, tiny_train
 
 from cyclemlp.cli.main import main
 from cyclemlp.data import Digits
-from cyclemlp.training.checkpoint import newest_checkpoint
+from cyclemlp.run import newest_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ def recipe(tmp_path_factory) -> Path:
 def test_a_full_disk_ends_the_run_and_it_goes_on_where_it_was(tmp_path, recipe, largest_file, names):
     output = tmp_path / "run"
     assert main(["train", *words("--config", recipe, "--epochs", 1, "--output", output)]) == 0
-    before = {path.name: path.read_bytes() for path in (output / "checkpoint_0001").iterdir()}
+    before = {path.name: path.read_bytes() for path in (output / "checkpoints/checkpoint_0001").iterdir()}
     assert len(before["optimizer.safetensors"]) > 90_000 > len(before["model.safetensors"]) > 30_000
 
     full = cli("--resume", output, "--epochs", 2, largest_file=largest_file)
@@ -67,12 +67,14 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_where_it_was(tmp_path, recipe, 
     assert "cyclemlp train: failed: [Errno 27] File too large: " in full.stderr
     assert names in full.stderr
     assert "checkpoints so far are kept" in full.stderr
-    assert newest_checkpoint(output) == output / "checkpoint_0001"
-    assert {path.name: path.read_bytes() for path in (output / "checkpoint_0001").iterdir()} == before
+    assert newest_checkpoint(output) == output / "checkpoints/checkpoint_0001"
+    assert {
+        path.name: path.read_bytes() for path in (output / "checkpoints/checkpoint_0001").iterdir()
+    } == before
     assert [path.name for path in output.iterdir() if path.name.startswith(".")] == []
 
     assert main(["train", *words("--resume", output, "--epochs", 2)]) == 0
-    assert newest_checkpoint(output) == output / "checkpoint_0002"
+    assert newest_checkpoint(output) == output / "checkpoints/checkpoint_0002"
 
 
 class Locked:
@@ -109,13 +111,13 @@ def test_a_folder_that_becomes_read_only(locked, tmp_path):
     # 32 images are read an epoch: the 50th is read in the second.
     with pytest.raises(PermissionError, match=rf"{output}/\S+"):
         tiny_train(output, train_source=Some("train", 34, {50: locked.lock}))
-    assert newest_checkpoint(output) == output / "checkpoint_0001"
+    assert newest_checkpoint(output) == output / "checkpoints/checkpoint_0001"
     with pytest.raises(PermissionError, match=rf"{output}/\S+"):
         tiny_train(output, resume="auto")
     locked.unlock()
     tiny_train(output, resume="auto")
     whole = tiny_train(tmp_path / "whole")
-    assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert same_weights(output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003")
 
 
 def test_a_folder_that_is_read_only_from_the_start(locked):

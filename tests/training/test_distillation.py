@@ -26,7 +26,9 @@ def test_a_run_learns_from_its_teacher(teacher_run, tmp_path, kind):
     said = []
     result = tiny_train(tmp_path / "run", distilled(teacher_run, kind=kind), say=said.append)
     assert result.epochs[-1]["train_loss"] < result.epochs[0]["train_loss"]
-    assert not same_weights(result.output / "checkpoint_0003", teacher_run / "checkpoint_0003")
+    assert not same_weights(
+        result.output / "checkpoints/checkpoint_0003", teacher_run / "checkpoints/checkpoint_0003"
+    )
     assert f"teacher cyclemlp_nano: 88 tensors loaded from {teacher_run}" in "\n".join(said)
     readme = (result.output / "README.md").read_text()
     assert f"| teacher | {teacher_run}, {kind}, α 0.5, τ 1 |" in readme
@@ -34,9 +36,9 @@ def test_a_run_learns_from_its_teacher(teacher_run, tmp_path, kind):
 
 def test_the_students_start_does_not_depend_on_the_teacher(teacher_run, tmp_path):
     """With the teacher's share 0 a run is, bit for bit, one without a teacher."""
-    alone = teacher_run / "checkpoint_0003"  # the same recipe, without one
+    alone = teacher_run / "checkpoints/checkpoint_0003"  # the same recipe, without one
     result = tiny_train(tmp_path / "run", distilled(teacher_run, alpha=0.0))
-    assert same_weights(result.output / "checkpoint_0003", alone)
+    assert same_weights(result.output / "checkpoints/checkpoint_0003", alone)
 
 
 @pytest.mark.heavy
@@ -47,7 +49,9 @@ def test_a_distilled_run_that_is_stopped_and_resumed_ends_the_same(teacher_run, 
     with pytest.raises(TrainingStoppedError):
         tiny_train(tmp_path / "run", recipe, train_source=stop)
     tiny_train(tmp_path / "run", recipe, resume="auto")
-    assert same_weights(tmp_path / "run" / "checkpoint_0003", whole / "checkpoint_0003")
+    assert same_weights(
+        tmp_path / "run" / "checkpoints/checkpoint_0003", whole / "checkpoints/checkpoint_0003"
+    )
 
 
 def test_a_run_without_its_teachers_file_does_not_start(tmp_path):

@@ -22,8 +22,8 @@ import cyclemlp
 from cyclemlp.data import build_loader, evaluation_transform
 from cyclemlp.errors import ConfigError
 from cyclemlp.evaluation import as_callable, evaluate
-from cyclemlp.training import distributed, run_folder
-from cyclemlp.training.checkpoint import list_checkpoints, newest_checkpoint
+from cyclemlp.run import list_checkpoints, newest_checkpoint
+from cyclemlp.training import distributed
 from cyclemlp.training.distributed import ALONE, World, faults_told_apart, join
 from cyclemlp.training.schedule import Schedule
 
@@ -131,7 +131,7 @@ def check_evaluation(output: Path, ranks: int, images: int) -> None:
     assert sorted(i for part in read for i in part) == sorted(
         [*range(images)] * 2
     )  # the weights, their average
-    model = cyclemlp.load_model(output / "checkpoint_0001")
+    model = cyclemlp.load_model(output / "checkpoints/checkpoint_0001")
     transform = evaluation_transform(model.metadata.preprocessing)
     loader = build_loader(Some("val", images), transform, batch_size=images)
     expected = evaluate(as_callable(model), loader, progress=False)
@@ -288,19 +288,6 @@ def test_the_rate_counts_devices():
     recipe = tiny_recipe(optimizer__lr=5e-4, optimizer__lr_for_batch=512, data__batch_size=128)
     assert Schedule.from_recipe(recipe, 8).base_lr == 1e-3
     assert Schedule.from_recipe(recipe).base_lr == 5e-4 / 4
-
-
-def test_a_machine_that_does_not_see_the_checkpoint_says_so(tmp_path):
-    with pytest.raises(ConfigError, match="all machines must share the run's folder"):
-        run_folder.OthersFolder(tmp_path, tmp_path / "checkpoint_0001")
-    folder = run_folder.OthersFolder(tmp_path / "run", None)
-    folder.prepare()
-    folder.save_recipe(tiny_recipe())
-    with folder.open_log() as log:
-        log.write({"event": "start"})
-    folder.write_readme({})
-    folder.draw_curves()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lost_connection_is_told_from_a_fault(monkeypatch):

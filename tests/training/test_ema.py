@@ -87,7 +87,7 @@ def test_a_recipe_without_it_has_none(tmp_path):
     assert Ema.from_config(constant(0.0), EmaConfig(decay=None)) is None
     result = tiny_train(tmp_path / "run", tiny_recipe(ema__decay=None, run__epochs=1))
     assert not (result.output / "best_ema.safetensors").exists()
-    assert not (result.output / "checkpoint_0001" / "ema.safetensors").exists()
+    assert not (result.output / "checkpoints/checkpoint_0001" / "ema.safetensors").exists()
     assert "ema_top1" not in result.epochs[0]
 
 
@@ -107,7 +107,7 @@ def test_a_runs_average_is_that_of_its_steps(tmp_path, monkeypatch):
     for count, _, weights in seen:
         d = min(0.9, (1 + count) / (10 + count))
         average = {name: d * average[name] + (1 - d) * weights[name] for name in weights}
-    saved = safetensors.numpy.load_file(result.output / "checkpoint_0002" / "ema.safetensors")
+    saved = safetensors.numpy.load_file(result.output / "checkpoints/checkpoint_0002" / "ema.safetensors")
     for name in saved:
         np.testing.assert_allclose(saved[name], average[name], atol=1e-6, err_msg=name)
 

@@ -53,16 +53,16 @@ def kill_while_writing(process: subprocess.Popen[str], output: Path, draw: rando
     until = time.monotonic() + SECONDS
     begun = draw.randint(1, 3)  # which of the checkpoints that come
     while begun and process.poll() is None and time.monotonic() < until:
-        if list(output.glob(".checkpoint_*.partial")):
+        if list(output.glob("checkpoints/.checkpoint_*.partial")):
             begun -= 1
             if begun == 0:
                 time.sleep(draw.uniform(0, 0.004))
                 break
-            while list(output.glob(".checkpoint_*.partial")):
+            while list(output.glob("checkpoints/.checkpoint_*.partial")):
                 pass
     process.kill()
     process.wait()
-    return bool(list(output.glob(".checkpoint_*.partial")))
+    return bool(list(output.glob("checkpoints/.checkpoint_*.partial")))
 
 
 def kill_any_time(process: subprocess.Popen[str], output: Path, draw: random.Random) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from recipe_keys import differences
 
 from cyclemlp.config import commented_yaml, flatten, parse_assignments
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.training.recipe import Recipe, differences
+from cyclemlp.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 

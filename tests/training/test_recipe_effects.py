@@ -132,7 +132,7 @@ def outcome(outcomes: dict[str, Any], folder: Path, recipe: Recipe) -> list[dict
 
 def run(folder: Path, recipe: Recipe) -> list[dict[str, Any]]:
     result = tiny_train(folder, recipe, train_source=Some("train", 16), val_source=Some("val", 4), say=str)
-    last = max(result.output.glob("checkpoint_*"))
+    last = max(result.output.glob("checkpoints/checkpoint_*"))
     return [safetensors.numpy.load_file(last / name) for name in ("model.safetensors", "ema.safetensors")]
 
 

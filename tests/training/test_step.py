@@ -112,7 +112,7 @@ def test_a_whole_run_in_parts_is_that_of_the_whole_batch(tmp_path):
             **{k: v for k, v in plain.items() if k != "augment__mixup"},
         )
         result = tiny_train(tmp_path / str(parts), recipe)
-        models.append(cyclemlp.load_model(result.output / "checkpoint_0001").state_dict())
+        models.append(cyclemlp.load_model(result.output / "checkpoints/checkpoint_0001").state_dict())
     for name, tensor in models[0].items():
         # Adam turns a rounding of the smallest gradients into a part of a step of 5e-3.
         np.testing.assert_allclose(models[1][name].numpy(), tensor.numpy(), atol=5e-4, err_msg=name)
@@ -152,7 +152,9 @@ def test_frozen_stages_do_not_move_not_even_by_decay(count, tmp_path):
     cyclemlp.save_model(create_model("cyclemlp_nano", **overrides), start)
     recipe = recipe.updated({"model.weights": str(start)})
     before = cyclemlp.load_model(start).state_dict()
-    after = cyclemlp.load_model(tiny_train(tmp_path / "run", recipe).output / "checkpoint_0001").state_dict()
+    after = cyclemlp.load_model(
+        tiny_train(tmp_path / "run", recipe).output / "checkpoints/checkpoint_0001"
+    ).state_dict()
     frozen = () if not count else ("patch_embed.", *(f"network.{i}." for i in range(2 * count - 1)))
     assert {4: 8, 2: 4, 1: 2, 0: 0}[count] == len(frozen)
     for name in before:
@@ -212,7 +214,7 @@ def test_recomputing_activations_changes_no_bit(tmp_path, frozen, monkeypatch):
     for recompute in (False, True):
         recipe = tiny_recipe(run__epochs=1, model__freeze_stages=frozen)
         recipe.model.overrides["recompute"] = recompute
-        outputs.append(tiny_train(tmp_path / str(recompute), recipe).output / "checkpoint_0001")
+        outputs.append(tiny_train(tmp_path / str(recompute), recipe).output / "checkpoints/checkpoint_0001")
     a, b = (cyclemlp.load_model(output).state_dict() for output in outputs)
     for name in a:
         np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)

@@ -10,6 +10,7 @@ import sys
 import warnings
 
 import numpy as np
+import paddle
 import pytest
 from tiny_run import PLAIN, Some, same_weights, tiny_recipe, tiny_train
 
@@ -34,8 +35,7 @@ def test_the_folder_holds_what_it_promises(whole):
         "README.md",
         "best.safetensors",
         "best_ema.safetensors",
-        "checkpoint_0002",
-        "checkpoint_0003",
+        "checkpoints",
         "curves.png",
         "log.jsonl",
         "recipe.yaml",
@@ -47,9 +47,11 @@ def test_the_folder_holds_what_it_promises(whole):
 
 
 def test_the_log_tells_each_epoch(whole):
-    start, *epochs = read_json_lines(whole.output / "log.jsonl")
+    start, *epochs, end = read_json_lines(whole.output / "log.jsonl")
     assert start["event"] == "start"
-    assert start["paddle-cyclemlp"] == cyclemlp.__version__
+    assert start["versions"]["paddle-cyclemlp"] == cyclemlp.__version__
+    assert start["versions"]["paddle"].startswith(paddle.__version__)
+    assert (end["event"], end["reason"], end["seconds"]) == ("end", "finished", epochs[-1]["seconds"])
     assert [r["epoch"] for r in epochs] == [1, 2, 3]
     for record in epochs:
         assert record["train_loss"] > 0
@@ -57,7 +59,10 @@ def test_the_log_tells_each_epoch(whole):
         assert record["ema_loss"] > 0
         assert 0 <= record["ema_top1"] <= record["ema_top5"] <= 100
         assert 0 <= record["val_top1"] <= record["val_top5"] <= 100
-        assert record["seconds"] > 0
+        assert record["epoch_seconds"] > 0
+    seconds = [0.0, *(r["seconds"] for r in epochs)]
+    assert seconds == sorted(set(seconds))
+    assert seconds[-1] < sum(r["epoch_seconds"] for r in epochs)  # evaluation is not counted
     assert epochs == whole.epochs
     assert whole.best == max(r["val_top1"] for r in epochs)
 
@@ -87,9 +92,13 @@ def test_the_best_model_is_whole_by_itself(whole):
 @pytest.mark.heavy
 def test_one_seed_one_result_and_another_seed_another(whole, tmp_path):
     again = tiny_train(tmp_path / "again", workers=2)  # worker processes change nothing
-    assert same_weights(again.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert same_weights(
+        again.output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003"
+    )
     other = tiny_train(tmp_path / "other", tiny_recipe(run__seed=1))
-    assert not same_weights(other.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert not same_weights(
+        other.output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003"
+    )
 
 
 def interrupt(number=signal.SIGINT):
@@ -118,7 +127,7 @@ def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoi
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(TrainingStoppedError) as stopped:
         tiny_train(output, **sources)
-    assert stopped.value.checkpoint == output / checkpoint
+    assert stopped.value.checkpoint == output / "checkpoints" / checkpoint
     assert stopped.value.signal == number
     assert signal.getsignal(signal.SIGINT) is before
     assert cyclemlp.load_model(output).head.weight.shape  # it can be used
@@ -126,8 +135,8 @@ def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoi
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resumed = tiny_train(output, resume="auto")
-    assert f"resuming from {output / checkpoint}" in capsys.readouterr().out
-    assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert f"resuming from {stopped.value.checkpoint}" in capsys.readouterr().out
+    assert same_weights(output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003")
     figures = [
         {k: r[k] for k in ("epoch", "train_loss", "val_loss", "val_top1", "ema_loss", "best")}
         for r in resumed.epochs
@@ -150,9 +159,10 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     source = Some("train", 34, {44: interrupt, 45: interrupt})
     with pytest.raises(KeyboardInterrupt):
         tiny_train(tmp_path / "run", train_source=source)
-    assert [p.name for p in trainer.RunFolder(tmp_path / "run", resume="auto").path.glob("checkpoint_*")] == [
-        "checkpoint_0001"
-    ]
+    assert [
+        p.name
+        for p in trainer.RunFolder(tmp_path / "run", resume="auto").path.glob("checkpoints/checkpoint_*")
+    ] == ["checkpoint_0001"]
 
 
 def test_a_truncated_checkpoint_is_passed_over_loudly(whole, tmp_path):
@@ -160,17 +170,17 @@ def test_a_truncated_checkpoint_is_passed_over_loudly(whole, tmp_path):
     source = Some("train", 34, {70: interrupt})  # in the third epoch
     with pytest.raises(TrainingStoppedError):
         tiny_train(output, train_source=source)
-    assert sorted(p.name for p in output.glob("checkpoint_*")) == [
+    assert sorted(p.name for p in output.glob("checkpoints/checkpoint_*")) == [
         "checkpoint_0002",
         "checkpoint_0002_step000001",
     ]
-    broken = output / "checkpoint_0002_step000001" / "optimizer.safetensors"
+    broken = output / "checkpoints/checkpoint_0002_step000001" / "optimizer.safetensors"
     broken.write_bytes(broken.read_bytes()[:1000])
     with pytest.warns(
         UserWarning, match=r"optimizer.safetensors was truncated.*trying the checkpoint before it"
     ):
         tiny_train(output, resume=str(output))
-    assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert same_weights(output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003")
 
 
 def test_resuming_a_finished_run_with_more_epochs_says_what_changed(tmp_path, capsys):
@@ -184,9 +194,13 @@ def test_resuming_a_finished_run_with_more_epochs_says_what_changed(tmp_path, ca
 
 
 def test_a_run_may_branch_off_another(whole, tmp_path):
-    result = tiny_train(tmp_path / "branch", resume=whole.output / "checkpoint_0002")
-    assert same_weights(result.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    result = tiny_train(tmp_path / "branch", resume=whole.output / "checkpoints/checkpoint_0002")
+    assert same_weights(
+        result.output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003"
+    )
     assert [r["epoch"] for r in result.epochs] == [3]
+    assert result.best_epoch == 3
+    assert (result.output / "best.safetensors").exists()
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_step(tmp_path):
@@ -215,19 +229,19 @@ def test_the_weights_before_a_bad_loss_are_kept_and_lead_to_the_very_end(whole, 
         tiny_train(output, recipe)
     monkeypatch.undo()
     # Beside the earlier one, which a user may rather go on from.
-    found = sorted(p.name for p in output.glob("checkpoint_*"))
+    found = sorted(p.name for p in output.glob("checkpoints/checkpoint_*"))
     assert found == ["checkpoint_0001", "checkpoint_0001_step000002"]
     tiny_train(output, recipe, resume="auto")
-    assert same_weights(output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert same_weights(output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003")
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 0), pytest.param(0, 2, marks=pytest.mark.heavy)])
 def test_a_resumed_run_may_freeze_other_stages(tmp_path, before, after):
     tiny_train(tmp_path / "run", tiny_recipe(run__epochs=1, model__freeze_stages=before))
-    start = cyclemlp.load_model(tmp_path / "run" / "checkpoint_0001").state_dict()
+    start = cyclemlp.load_model(tmp_path / "run" / "checkpoints/checkpoint_0001").state_dict()
     with pytest.warns(UserWarning, match=f"model.freeze_stages {before} → {after}"):
         tiny_train(tmp_path / "run", tiny_recipe(run__epochs=2, model__freeze_stages=after), resume="auto")
-    end = cyclemlp.load_model(tmp_path / "run" / "checkpoint_0002").state_dict()
+    end = cyclemlp.load_model(tmp_path / "run" / "checkpoints/checkpoint_0002").state_dict()
     name = "network.0.0.mlp.fc1.weight"
     assert np.array_equal(start[name].numpy(), end[name].numpy()) == (after > 0)
 
@@ -241,7 +255,7 @@ def test_without_validation_images_the_last_model_is_the_best(tmp_path):
     assert result.best_epoch == 2
     best, last = (
         cyclemlp.load_model(tmp_path / "run" / name).state_dict()
-        for name in ("best.safetensors", "checkpoint_0002")
+        for name in ("best.safetensors", "checkpoints/checkpoint_0002")
     )
     for name in last:
         np.testing.assert_array_equal(best[name].numpy(), last[name].numpy())
@@ -251,7 +265,7 @@ def test_checkpoints_every_few_epochs_and_after_the_last(tmp_path):
     tiny_train(
         tmp_path / "run", tiny_recipe(run__epochs=5, run__checkpoint_epochs=2, run__keep_checkpoints=9)
     )
-    assert sorted(p.name for p in (tmp_path / "run").glob("checkpoint_*")) == [
+    assert sorted(p.name for p in (tmp_path / "run").glob("checkpoints/checkpoint_*")) == [
         "checkpoint_0002",
         "checkpoint_0004",
         "checkpoint_0005",

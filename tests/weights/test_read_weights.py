@@ -281,13 +281,13 @@ def test_all_numbers_of_safetensors(tmp_path):
 
 def test_folders_of_a_run(tmp_path):
     for folder, value in (("checkpoint_0009", 9), ("checkpoint_0010", 10), ("checkpoint_tmp", 99)):
-        (tmp_path / folder).mkdir()
-        write_weights(tmp_path / folder / "model.safetensors", {"w": np.float32([value])})
-    (tmp_path / "checkpoint_0011").mkdir()  # no model in it
+        (tmp_path / "checkpoints" / folder).mkdir(parents=True)
+        write_weights(tmp_path / "checkpoints" / folder / "model.safetensors", {"w": np.float32([value])})
+    (tmp_path / "checkpoints/checkpoint_0011").mkdir()  # no model in it
     file = read_weights(tmp_path)
-    assert file.path == tmp_path / "checkpoint_0010" / "model.safetensors"
+    assert file.path == tmp_path / "checkpoints/checkpoint_0010" / "model.safetensors"
     assert file.tensors["w"] == 10
-    assert read_weights(tmp_path / "checkpoint_0009").tensors["w"] == 9
+    assert read_weights(tmp_path / "checkpoints/checkpoint_0009").tensors["w"] == 9
     write_weights(tmp_path / "best.safetensors", {"w": np.float32([1])})
     assert read_weights(str(tmp_path)).path == tmp_path / "best.safetensors"
 

@@ -23,7 +23,6 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network.config import did_you_mean
 from cyclemlp.text import printable, shortened, shown
 
-CONFIG = "config.yaml"
 #: The largest published COCO files, of millions of objects with their outlines, have one and a half GB.
 MAX_BYTES = 4 << 30
 #: Keys beside the modules' names that the engine or our commands read.
@@ -142,10 +141,10 @@ class Configuration:
             global_config.setdefault(device, False)
         return global_config
 
-    def save(self, path: Path) -> None:
-        """Write what `load` reads again, in one file."""
+    def to_yaml(self) -> str:
+        """The whole configuration, which `load` and PaddleDetection's own tools read."""
         values = {key: value for key, value in self.values.items() if key != "filename"}
-        path.write_text(yaml.dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return str(yaml.dump(values, sort_keys=False, allow_unicode=True))
 
     def has_masks(self) -> bool:
         """Whether the architecture gives a mask an object."""

@@ -23,11 +23,12 @@ from cyclemlp.dense.det.configuration import Category, Configuration, read_categ
 from cyclemlp.dense.det.quiet import no_prints, warnings_only
 from cyclemlp.dense.loading import checked_loading
 from cyclemlp.errors import ConfigError, CycleMLPError, WeightsError
+from cyclemlp.files import write_text
 from cyclemlp.models import fill
+from cyclemlp.run import run_folder
 from cyclemlp.text import printable, shortened
 from cyclemlp.weights import read_weights
 
-BEST = "best_model.pdparams"
 CATEGORIES = "categories.json"
 #: What the engine raises for values that it did not expect; not those of the system, of memory and of connections.
 ENGINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
@@ -111,7 +112,7 @@ def load_all(model: nn.Layer, path: Path) -> None:
     """Give the model all its weights, strictly.
 
     Args:
-        path: a .pdparams file.
+        path: a .pdparams file, or a run's folder or checkpoint, see `cyclemlp.run.find_weights`.
 
     Raises:
         WeightsError: it cannot be read, or any tensor is missing, unexpected or of another shape.
@@ -149,36 +150,15 @@ def load_start(model: nn.Layer, path: Path) -> str:
     return "\n".join(lines)
 
 
-def find_weights(path: Path) -> Path:
-    """What `--weights` means: a .pdparams file, or a run folder's best model, else its newest checkpoint.
-
-    Raises:
-        WeightsError: there is none.
-    """
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise WeightsError(f"{path}: there is no such file or run folder")
-    candidates = [path / BEST, *sorted(path.glob("epoch_*.pdparams"), reverse=True)]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise WeightsError(
-        f"{path}: holds neither {BEST} nor epoch_*.pdparams; is it a folder of `cyclemlp det train`?"
-    )
-
-
 def write_categories(categories: Sequence[Category], folder: Path) -> None:
     """Keep the classes' names with a run, so that prediction needs no data set."""
     content = {"categories": [{"id": c.id, "name": c.name} for c in categories]}
-    (folder / CATEGORIES).write_text(
-        json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-    )
+    write_text(folder / CATEGORIES, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def find_categories(config: Configuration, weights: Path) -> list[Category]:
-    """The classes' ids and names: those beside the weights, else of the configuration's data set, else numbers."""
-    beside = weights.parent / CATEGORIES
+    """The classes' ids and names: those of the weights' run, else of the configuration's data set, else numbers."""
+    beside = run_folder(weights) / CATEGORIES
     if beside.is_file():
         found = read_categories(beside)
         if len(found) != config.num_classes:
@@ -257,8 +237,7 @@ class CocoFigures(COCOMetric):
             for category in self._truth.dataset["categories"]
         }
         for kind, style in (("bbox", "bbox"), ("mask", "segm"))[: 2 if self._masks else 1]:
-            path = self._folder / f"{kind}.json"
-            path.write_text(json.dumps(self.results[kind]), encoding="utf-8")
+            write_text(self._folder / f"{kind}.json", json.dumps(self.results[kind]))
             self._measure(kind, style, values, per_class)
         self.figures = Figures(
             values, per_class, len(self._truth.getImgIds()), len(self._truth.getAnnIds(iscrowd=False))

@@ -20,6 +20,8 @@ from ppdet.core.workspace import create
 from cyclemlp.dense.det.configuration import Category, Configuration
 from cyclemlp.dense.det.engine import load_all, make_trainer, refusals
 from cyclemlp.dense.images import read_image
+from cyclemlp.errors import DataError
+from cyclemlp.files import write_text
 from cyclemlp.report import draw_detections
 
 
@@ -76,7 +78,7 @@ class Detector:
 
     Args:
         config: its configuration, which is made the active one.
-        weights: a .pdparams file with all its tensors.
+        weights: a .pdparams file with all its tensors, or a run's folder or checkpoint.
         device: what Paddle computes on.
 
     Raises:
@@ -125,6 +127,7 @@ def predict_files(
     threshold: float,
     draw: bool = True,
     on_file: Callable[[], object] = lambda: None,
+    on_failure: Callable[[DataError], object] | None = None,
 ) -> dict[str, int]:
     """Find the objects in images; write the images with them drawn in, predictions.json and predictions.csv.
 
@@ -138,6 +141,7 @@ def predict_files(
         output: an existing folder.
         threshold: objects of a lower score are left out.
         on_file: called after each image.
+        on_failure: takes the error of an image that cannot be read, which is left out; None raises it.
 
     Returns:
         Class name → number of objects.
@@ -149,7 +153,14 @@ def predict_files(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (path, drawn) in enumerate(zip(paths, _names_for(paths), strict=True), start=1):
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except DataError as error:
+            if on_failure is None:
+                raise
+            on_failure(error)
+            on_file()
+            continue
         found = detector(np.asarray(image)).above(threshold)
         width, height = image.size
         images.append({"id": number, "file_name": str(path), "width": width, "height": height})
@@ -166,8 +177,8 @@ def predict_files(
         "categories": [{"id": c.id, "name": c.name} for c in categories],
         "annotations": annotations,
     }
-    _write(output / "predictions.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-    _write(output / "predictions.csv", _table(images, annotations, categories))
+    write_text(output / "predictions.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_text(output / "predictions.csv", _table(images, annotations, categories))
     names_by_id = {c.id: c.name for c in categories}
     counts = dict.fromkeys(names, 0)
     for annotation in annotations:
@@ -220,9 +231,3 @@ def _names_for(paths: Sequence[Path]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -20,7 +20,6 @@ from paddleseg.transforms import Compose
 from paddleseg.utils import metrics
 
 from cyclemlp.dense.seg.config import Builder, SegConfig
-from cyclemlp.dense.seg.run_folder import find_weights
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.models import fill
 from cyclemlp.report import Progress
@@ -102,7 +101,7 @@ def trained_model(config: SegConfig, weights: Path, say: Callable[[str], None]) 
 
     Args:
         config: from `open_config`.
-        weights: a .pdparams of PaddleSeg, or a run's folder (its best model, else its newest checkpoint).
+        weights: a .pdparams of PaddleSeg, or a run's folder or checkpoint, see `cyclemlp.run.find_weights`.
         say: takes the report of what was loaded.
 
     Returns:
@@ -112,7 +111,7 @@ def trained_model(config: SegConfig, weights: Path, say: Callable[[str], None]) 
         ConfigError: the model cannot be built.
         WeightsError: there are no weights, or they do not fit.
     """
-    file = read_weights(find_weights(weights), layout="paddle")
+    file = read_weights(weights, layout="paddle")
     with contextlib.redirect_stdout(io.StringIO()):  # a backbone tells that it starts from random weights
         model = Builder(config.for_trained_weights()).model
     say(f"model: {fill(model, file)}")

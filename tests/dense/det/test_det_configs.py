@@ -137,8 +137,8 @@ def test_epochs_stretch_the_schedule() -> None:
 
 def test_saved_config_is_loaded_the_same(tmp_path: Path) -> None:
     config = Configuration.load(CONFIGS / "scenes_mask_rcnn.yaml", {"TrainReader.batch_size": 3})
-    config.save(tmp_path / "config.yaml")
-    again = Configuration.load(tmp_path / "config.yaml").values
+    (tmp_path / "recipe.yaml").write_text(config.to_yaml())
+    again = Configuration.load(tmp_path / "recipe.yaml").values
     assert {k: v for k, v in again.items() if k != "filename"} == {
         k: v for k, v in config.values.items() if k != "filename"
     }

@@ -20,12 +20,13 @@ from dense.det.tiny_coco import make_tiny_coco
 
 from cyclemlp.dense.det.check import check
 from cyclemlp.dense.det.configuration import Configuration
-from cyclemlp.dense.det.engine import Evaluation, engine, find_weights, load_start
+from cyclemlp.dense.det.engine import Evaluation, engine, load_start
 from cyclemlp.dense.det.predict import Detector
 from cyclemlp.dense.det.train import Result, train
 from cyclemlp.dense.loading import ReaderError
 from cyclemlp.errors import ConfigError, DataError, WeightsError
 from cyclemlp.report import read_json_lines
+from cyclemlp.run import find_weights, list_checkpoints, read_state
 from cyclemlp.training import TrainingFailedError
 
 
@@ -58,9 +59,15 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
 
 def test_run_folder_holds_all_that_a_run_is(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
-        *("config.yaml", "log.jsonl", "categories.json", "curves.png", "best_model.pdparams", "bbox.json"),
-        *(f"epoch_000{epoch}.{kind}" for epoch in (1, 2) for kind in ("pdparams", "pdopt")),
+        *("recipe.yaml", "log.jsonl", "README.md", "curves.png", "best.pdparams", "checkpoints"),
+        *("categories.json", "bbox.json"),
     }
+    assert [path.name for path in list_checkpoints(run)] == ["checkpoint_0001", "checkpoint_0002"]
+    state = read_state(run / "checkpoints/checkpoint_0002")
+    assert (state["epoch"], state["classes"]) == (2, ["red", "green", "blue"])
+    readme = (run / "README.md").read_text()
+    for words in ("| model | RetinaNet, ", "| paddledet | 2.6", "| box AP (%) | box AP50 (%) |", "4 (last)"):
+        assert words in readme
     records = read_json_lines(run / "log.jsonl")
     assert [r["event"] for r in records] == [
         "start",
@@ -72,11 +79,12 @@ def test_run_folder_holds_all_that_a_run_is(run: Path) -> None:
         "evaluation",
         "end",
     ]
-    assert [r["step"] for r in records] == [0, 1, 2, 2, 3, 4, 4, 4]
+    assert [r["step"] for r in records[1:]] == [1, 2, 2, 3, 4, 4, 4]
+    assert [r["epoch"] for r in records[1:]] == [0, 0, 1, 1, 1, 2, 2]
     assert {"loss", "loss_cls", "loss_reg", "lr", "seconds", "epoch"} <= set(records[1])
     assert 0 <= records[3]["bbox_ap"] <= records[3]["bbox_ap50"] <= 1
     assert set(records[3]["per_class"]) == {"red", "green", "blue"}
-    assert records[-1]["stopped_by"] is None
+    assert records[-1]["reason"] == "finished"
 
 
 def test_resumed_run_goes_on_as_if_it_had_not_stopped(tiny: Path, run: Path, tmp_path: Path) -> None:
@@ -86,9 +94,11 @@ def test_resumed_run_goes_on_as_if_it_had_not_stopped(tiny: Path, run: Path, tmp
     start(config, whole, evaluate=False)
     start(boxes_config(tiny, epoch=1, log_iter=1), parts, evaluate=False)
     said: list[str] = []
-    start(config, parts, said, evaluate=False, resume=True)
-    assert "going on from epoch_0001, after 1 epochs" in said
-    one, other = (weights_of(folder / "epoch_0002.pdparams") for folder in (whole, parts))
+    with pytest.warns(UserWarning, match="the recipe differs .* epoch 1 → 2"):
+        start(config, parts, said, evaluate=False, resume="auto")
+    assert f"resuming from {parts / 'checkpoints/checkpoint_0001'}: 1 epochs done" in said
+    last = "checkpoints/checkpoint_0002/model.pdparams"
+    one, other = (weights_of(folder / last) for folder in (whole, parts))
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-6, err_msg=name)
     rates = [
@@ -97,13 +107,9 @@ def test_resumed_run_goes_on_as_if_it_had_not_stopped(tiny: Path, run: Path, tmp
     assert rates[0] == rates[1]
 
 
-def test_a_run_that_is_there_is_not_overwritten(tiny: Path, run: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_there_is_not_overwritten(tiny: Path, run: Path) -> None:
     with pytest.raises(ConfigError, match=r"is not empty.*--resume.*--force"):
         start(boxes_config(tiny), run)
-    (tmp_path / "else").mkdir()
-    (tmp_path / "else/letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="not a run of"):
-        start(boxes_config(tiny), tmp_path / "else", resume=True)
 
 
 def test_time_limit_ends_with_an_evaluation_and_a_checkpoint(tiny: Path, tmp_path: Path) -> None:
@@ -111,10 +117,10 @@ def test_time_limit_ends_with_an_evaluation_and_a_checkpoint(tiny: Path, tmp_pat
     result = start(boxes_config(tiny, epoch=500), tmp_path / "run", said, max_minutes=1e-4)
     records = read_json_lines(tmp_path / "run/log.jsonl")
     assert [r["event"] for r in records] == ["start", "step", "evaluation", "end"]
-    assert records[-1]["stopped_by"] == "time"
+    assert records[-1]["reason"] == result.reason == "time"
     assert result.best is not None
-    assert (tmp_path / "run/best_model.pdparams").exists()
-    assert (tmp_path / "run/epoch_0000.pdopt").exists()
+    assert (tmp_path / "run/best.pdparams").exists()
+    assert (tmp_path / "run/checkpoints/checkpoint_0000/model.pdopt").exists()
     assert any("of training are up" in text for text in said)
 
 
@@ -138,13 +144,13 @@ def test_masks_from_polygons_and_from_run_lengths_train_alike(tiny: Path, tmp_pa
 
 
 def test_weights_of_another_detector_start_what_fits(tiny: Path, run: Path, tmp_path: Path) -> None:
-    config = boxes_config(tiny, pretrain_weights=str(run / "best_model.pdparams"), epoch=1)
+    config = boxes_config(tiny, pretrain_weights=str(run / "best.pdparams"), epoch=1)
     said: list[str] = []
     start(config, tmp_path / "run", said, evaluate=False)
     assert any(text.startswith(f"{len(weights_of(find_weights(run)))} of ") for text in said)
     with engine(lambda text: None):
         model = Detector(masks_config(tiny), _random_weights(masks_config(tiny), tmp_path)).trainer.model
-        told = load_start(model, run / "best_model.pdparams")
+        told = load_start(model, run / "best.pdparams")
     *_, missing, unused = told.splitlines()
     assert missing.startswith("  not in the file, left as initialised: ")
     assert "rpn_head." in missing
@@ -245,18 +251,16 @@ def test_parts_that_do_not_fit_together_fail_in_a_line(tiny: Path, tmp_path: Pat
 
 def test_a_run_is_not_resumed_as_another(tiny: Path, run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     wider = {"CycleMLP_Micro.embed_dims": [8, 12, 16, 32], "epoch": 5}
     with pytest.raises(WeightsError, match=r"backbone\."):
-        start(boxes_config(tiny, **wider), copy, resume=True, evaluate=False)
+        start(boxes_config(tiny, **wider), copy, resume="auto", evaluate=False)
     data = Path(shutil.copytree(tiny, tmp_path / "data"))
     for path in (data / "annotations").iterdir():
         path.write_text(path.read_text().replace('"red"', '"violet"'))
-    with pytest.raises(
-        ConfigError, match=r"classes are \['violet', 'green', 'blue'\], and the run .* has \['red'"
-    ):
-        start(boxes_config(data, epoch=5), copy, resume=True)
-    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    with pytest.raises(DataError, match=r"checkpoint_0002 was trained on .*differ in 'red', 'violet'"):
+        start(boxes_config(data, epoch=5), copy, resume="auto")
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
 def test_bad_data_leave_nothing_behind(tiny: Path, tmp_path: Path) -> None:
@@ -271,7 +275,8 @@ def test_bad_data_leave_nothing_behind(tiny: Path, tmp_path: Path) -> None:
 def test_sigterm_to_the_group_saves_a_checkpoint(tiny: Path, tmp_path: Path) -> None:
     """As Paddle's launcher, `timeout` and a terminal's Ctrl-C send signals: to the reader's processes too."""
     path = tmp_path / "c.yaml"
-    boxes_config(tiny, epoch=500, snapshot_epoch=500, worker_num=2, log_iter=1).save(path)
+    config = boxes_config(tiny, epoch=500, snapshot_epoch=500, worker_num=2, log_iter=1)
+    path.write_text(config.to_yaml())
     output = tmp_path / "run"
     command = [
         sys.executable,
@@ -297,17 +302,15 @@ def test_sigterm_to_the_group_saves_a_checkpoint(tiny: Path, tmp_path: Path) -> 
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGTERM)
     assert run.wait(timeout=30) == 128 + signal.SIGTERM, (tmp_path / "out.txt").read_text()
-    assert list(output.glob("epoch_*.pdopt"))
+    assert list(output.glob("checkpoints/checkpoint_*/model.pdopt"))
     assert "Traceback" not in (tmp_path / "out.txt").read_text()
 
 
 def test_two_checkpoints_and_the_best_stay(tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     start(boxes_config(tiny, epoch=4, snapshot_epoch=1), output, evaluate=False)
-    assert sorted(p.name for p in output.glob("*.pd*")) == [
-        "best_model.pdparams",
-        *(f"epoch_000{epoch}.{kind}" for epoch in (3, 4) for kind in ("pdopt", "pdparams")),
-    ]
+    assert [p.name for p in output.glob("*.pd*")] == ["best.pdparams"]
+    assert [p.name for p in list_checkpoints(output)] == ["checkpoint_0003", "checkpoint_0004"]
 
 
 def test_fewer_images_than_a_step_takes_is_an_error(tiny: Path, tmp_path: Path) -> None:
@@ -351,7 +354,7 @@ def test_perfect_finds_have_ap_one_and_half_of_them_half(tiny: Path, tmp_path: P
 
 
 def test_evaluation_of_the_best_model_gives_the_logged_figures(tiny: Path, run: Path, tmp_path: Path) -> None:
-    config = Configuration.load(run / "config.yaml")
+    config = Configuration.load(run / "recipe.yaml")
     with engine(lambda text: None):
         detector = Detector(config, find_weights(run))
         figures = Evaluation(config, tmp_path)(detector.trainer, on_batch=lambda: None)

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -78,33 +77,6 @@ class RunLock:
             self._path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
-
-
-@contextlib.contextmanager
-def locked(folder: Path, wanted: bool = True) -> Iterator[None]:
-    """Within it, no other process trains into the folder, which is made, and removed afterwards if it is still empty.
-
-    Args:
-        folder: of a run; where it is a file, nothing is done, for whoever writes says so.
-        wanted: without it nothing is done: of a run of several processes only the first writes.
-
-    Raises:
-        ConfigError: another process trains into it.
-        OSError: the folder cannot be made or written.
-    """
-    if not wanted or (folder.exists() and not folder.is_dir()):
-        yield
-        return
-    made, lock = not folder.exists(), RunLock()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.take(folder)
-        yield
-    finally:
-        lock.release()
-        if made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _holder(file: IO[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from lock_fixtures import holder
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.run_lock import LOCK, RunLock, locked
+from cyclemlp.run import LOCK, RunLock
 
 
 def test_another_process_is_refused_until_the_first_has_ended(tmp_path):
@@ -47,15 +47,3 @@ def test_a_file_of_nonsense_is_no_lock(tmp_path):
     lock = RunLock()
     lock.take(tmp_path)
     lock.release()
-
-
-def test_a_folder_that_stays_empty_is_removed(tmp_path):
-    with locked(tmp_path / "a" / "run"):
-        assert (tmp_path / "a" / "run" / LOCK).exists()
-    assert not (tmp_path / "a" / "run").exists()
-    with locked(tmp_path / "run"):
-        (tmp_path / "run" / "log.jsonl").touch()
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]
-    (tmp_path / "file").touch()
-    with locked(tmp_path / "file"), locked(tmp_path / "other", wanted=False):
-        assert not (tmp_path / "other").exists()
