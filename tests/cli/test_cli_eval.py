@@ -383,6 +383,6 @@ def test_two_processes_share_the_images_and_count_each_once(models, images, tmp_
 
 def test_other_commands_run_in_one_process(monkeypatch, capsys):
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
-    for words in (["predict", "x", "y.png"], ["seg", "eval", "--weights", "x"]):
+    for words in (["predict", "x", "y.png"], ["seg", "eval", "x"]):
         assert main(words) == 2
         assert "runs in one process; start it without paddle.distributed.launch" in capsys.readouterr().err

@@ -312,7 +312,9 @@ def test_channels_of_model_and_preprocessing_must_agree(tmp_path):
 def test_the_loss_does_not_depend_on_when_it_is_read(whole, tmp_path):
     every = tiny_train(tmp_path / "run", tiny_recipe(run__log_steps=1))
     assert [r["train_loss"] for r in every.epochs] == [r["train_loss"] for r in whole.epochs]
-    assert same_weights(every.output / "checkpoint_0003", whole.output / "checkpoint_0003")
+    assert same_weights(
+        every.output / "checkpoints/checkpoint_0003", whole.output / "checkpoints/checkpoint_0003"
+    )
 
 
 def test_a_run_records_its_decoder_and_goes_on_with_no_other(whole):

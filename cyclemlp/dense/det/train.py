@@ -108,13 +108,13 @@ def train(
         TrainingFailedError: a loss or gradient is not finite.
         TrainingStoppedError: by a signal; a checkpoint was saved.
     """
-    keys = ("TrainDataset", "EvalDataset") if evaluate else ("TrainDataset",)
-    categories = require_usable(config, keys, say=say)["TrainDataset"]
     # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
     with (
         RunFolder(output, resume=resume, force=force, world=world, program="cyclemlp det") as folder,
         paddle.utils.unique_name.guard(),
     ):
+        keys = ("TrainDataset", "EvalDataset") if evaluate else ("TrainDataset",)
+        categories = require_usable(config, keys, say=say)["TrainDataset"]
         checkpoint, classes = folder.checkpoint, [category.name for category in categories]
         state: dict[str, Any] = {"epoch": 0, "seconds": 0.0}
         if checkpoint is not None:
@@ -286,7 +286,8 @@ class _Run(Callback):
 
     def _after_stop(self) -> None:
         trainer = self._trainer
-        if trainer.use_ema:  # as the engine does at the end of an epoch
+        if trainer.use_ema:  # as the engine does after a step, and at the end of an epoch
+            trainer.ema.update()
             trainer.status["weight"] = copy.deepcopy(trainer.model.state_dict())
             trainer.model.set_dict(trainer.ema.apply())
         if self._reason == "time":

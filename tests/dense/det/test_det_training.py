@@ -124,6 +124,16 @@ def test_time_limit_ends_with_an_evaluation_and_a_checkpoint(tiny: Path, tmp_pat
     assert any("of training are up" in text for text in said)
 
 
+def test_a_run_with_an_average_stops_and_goes_on(tiny: Path, tmp_path: Path) -> None:
+    config, output = boxes_config(tiny, epoch=500, use_ema=True), tmp_path / "run"
+    start(config, output, max_minutes=1e-9, evaluate=False)  # after the first step
+    files = {path.name for path in (output / "checkpoints/checkpoint_0000").iterdir()}
+    assert files == {"model.pdparams", "model.pdema", "model.pdopt", "state.json"}
+    result = start(config, output, resume="auto", max_minutes=1e-9, evaluate=False)
+    assert result.reason == "time"
+    assert result.seconds > read_json_lines(output / "log.jsonl")[2]["seconds"]
+
+
 def test_loss_that_is_no_number_stops_with_its_tensor(tiny: Path, tmp_path: Path) -> None:
     config = boxes_config(tiny, **{"LearningRate.base_lr": float("inf"), "epoch": 3})
     with pytest.raises(TrainingFailedError, match=r"step 2: loss_cls is nan.*[Tt]he parameter"):
