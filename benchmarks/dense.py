@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from cyclemlp.report import format_table, plot_dense_curves, read_json_lines
 
@@ -67,7 +66,7 @@ def train(task: str, config: Path, data: str, minutes: float, run: Path) -> None
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *limit], env=environment, check=True)
     end = read_json_lines(trial / "log.jsonl")[-1]
-    steps = math.floor(end["step"] / training_minutes(end) * minutes)
+    steps = math.floor(end["step"] / end["seconds"] * 60 * minutes)
     length = ["--iters", str(steps), "--save-interval", str(math.ceil(steps / EVALUATIONS))]
     if task == "det":  # its schedule counts epochs
         begin = read_json_lines(trial / "log.jsonl")[0]
@@ -78,24 +77,19 @@ def train(task: str, config: Path, data: str, minutes: float, run: Path) -> None
     )
 
 
-def training_minutes(record: dict[str, Any]) -> float:
-    """Minutes of training up to a record of either engine's log, evaluations apart."""
-    return float(record.get("train_seconds", record["seconds"])) / 60
-
-
 def compare(task: str, minutes: float, runs: dict[str, Path]) -> None:
     """Print and write the table, and draw the curves."""
     metrics, rows, curves = METRICS[task], [], {}
     for side, run in runs.items():
         records = read_json_lines(run / "log.jsonl")
-        curves[side] = [{**r, "seconds": 60 * training_minutes(r)} for r in records]
+        curves[side] = records
         evaluations = [r for r in records if r["event"] == "evaluation"]
         best = max(evaluations, key=lambda r: r[metrics[0]])
         at_end = [f"{evaluations[-1][m]:.3f}" for m in metrics]
         rows.append(
             [
                 side,
-                f"{training_minutes(records[-1]):.1f}",
+                f"{records[-1]['seconds'] / 60:.1f}",
                 str(records[-1]["step"]),
                 f"{best[metrics[0]]:.3f}",
                 *at_end,

@@ -27,6 +27,7 @@ from cyclemlp.network import (
 )
 from cyclemlp.network.config import did_you_mean
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.run import BEST_PADDLE, MODEL_PADDLE, RECIPE, run_folder
 from cyclemlp.weights import (
     MatchReport,
     WeightFile,
@@ -268,7 +269,7 @@ def load_model(path: str | os.PathLike[str] | WeightFile) -> CycleMLP:
     """Make the model that a file or run folder of ours describes, with its weights and metadata, in evaluation mode.
 
     Args:
-        path: the file or folder, or what `read_weights` returned.
+        path: the file, the run's folder or a checkpoint in it, or what `read_weights` returned.
 
     Raises:
         WeightsError: if it cannot be read, or says nothing of its model (a published file, say: use
@@ -277,6 +278,11 @@ def load_model(path: str | os.PathLike[str] | WeightFile) -> CycleMLP:
     file = path if isinstance(path, WeightFile) else read_weights(Path(path))
     facts = file.metadata
     if "model" not in facts:
+        if file.path.name in (BEST_PADDLE, MODEL_PADDLE) and (run_folder(file.path) / RECIPE).is_file():
+            raise WeightsError(
+                f"{file.path} is of a run of segmentation or detection: use `cyclemlp seg` or `cyclemlp det` with it, "
+                "or export it by them for other programs"
+            )
         raise WeightsError(
             f"{file.path} holds weights but not the model's name; use create_model(name, pretrained=path) "
             "or, on the command line, --model NAME --weights FILE"

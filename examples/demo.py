@@ -75,7 +75,7 @@ def tell(output: Path, config: str, result: EvaluationResult, seconds: float) ->
     """Where everything is, and what to try next."""
     files = [
         ("best.safetensors", "the best model, with its preprocessing and class names"),
-        ("checkpoint_…/", "the last ones, to go on from"),
+        ("checkpoints/", "the last ones, to go on from"),
         ("curves.png", "loss, accuracy and learning rate by epoch"),
         ("confusion.png", "which digits are taken for which"),
         ("predictions.png", "images, what the network said, and the truth"),

@@ -26,6 +26,7 @@ import cyclemlp
 from cyclemlp.cli.main import main as command_line
 from cyclemlp.data.scenes import Scene, SceneOptions, Scenes
 from cyclemlp.report import draw_detections, format_duration, format_table, image_sheet, overlay_masks
+from cyclemlp.run import RECIPE
 
 ROOT = Path(__file__).resolve().parents[1]
 #: A quarter of the area of the scenes that `cyclemlp data scenes` composes by itself.
@@ -78,12 +79,12 @@ DEMOS = {
         "mean IoU",
         40.0,
         (
-            ("best_model/", "the best model"),
-            ("iter_…/", "the last checkpoints, to go on from"),
+            ("best.pdparams", "the best model"),
+            ("checkpoints/", "the last ones, to go on from"),
             ("curves.png", "loss and mean IoU by step and by time"),
             ("predictions.png", "scenes, their true masks and those found"),
             ("log.jsonl", "figures of steps and evaluations"),
-            ("config.yaml", "the whole configuration"),
+            ("recipe.yaml, README.md", "how to make this again"),
         ),
     ),
     "det": Demo(
@@ -100,13 +101,13 @@ DEMOS = {
         "mask AP50",
         40.0,
         (
-            ("best_model.pdparams", "the best model"),
-            ("epoch_….pdparams", "the last checkpoints, to go on from"),
+            ("best.pdparams", "the best model"),
+            ("checkpoints/", "the last ones, to go on from"),
             ("curves.png", "losses and average precision by step and by time"),
             ("predictions.png", "scenes, their true objects and those found"),
             ("bbox.json, mask.json", "all that was found, in COCO's form"),
             ("log.jsonl", "figures of steps and evaluations"),
-            ("config.yaml", "the whole configuration"),
+            ("recipe.yaml, README.md", "how to make this again"),
         ),
     ),
 }
@@ -185,7 +186,7 @@ def segmentation(output: Path, classes: list[str]) -> tuple[float, Drawing]:
     from cyclemlp.dense.seg.config import open_config
     from cyclemlp.dense.seg.inference import Inference, Predictor, evaluate
 
-    config, how = open_config(output / "config.yaml", {}), Inference()
+    config, how = open_config(output / RECIPE, {}), Inference()
     result = evaluate(config, output, how, show_progress=False, say=quiet)
     predict = Predictor(config, output, how, say=quiet)
     return result.mean_iou, Drawing(
@@ -197,12 +198,12 @@ def segmentation(output: Path, classes: list[str]) -> tuple[float, Drawing]:
 def detection(output: Path, classes: list[str]) -> tuple[float, Drawing]:
     """Mask AP50 of the run's best model, as `cyclemlp det eval` measures it, and what draws scenes as it sees them."""
     from cyclemlp.dense.det.configuration import Configuration
-    from cyclemlp.dense.det.engine import Evaluation, engine, find_weights
+    from cyclemlp.dense.det.engine import Evaluation, engine
     from cyclemlp.dense.det.predict import Detector
 
-    config = Configuration.load(output / "config.yaml")
+    config = Configuration.load(output / RECIPE)
     with engine(quiet):
-        detector = Detector(config, find_weights(output))
+        detector = Detector(config, output)
         figures = Evaluation(config, output)(detector.trainer, on_batch=lambda: None)
 
     names = classes[1:]
@@ -251,8 +252,8 @@ def tell(demo: Demo, output: Path, scenes: Path, config: str, figure: float, sec
     print(format_table([f"in {output}/", ""], demo.files))
     print(f"""
 try next:
-  {command} eval --weights {output}                      # class by class
-  {command} predict {scenes / "images" / "val_0001.jpg"} --weights {output} --output {output / "seen"}
+  {command} eval {output}                                # class by class
+  {command} predict {output} {scenes / "images" / "val_0001.jpg"} --output {output / "seen"}
   {command} train --config {config} --data YOUR/SCENES   # larger ones, of: cyclemlp data scenes --output YOUR/SCENES
   {command} train --config configs/{demo.name}/own_data.yaml   # your own images: see its head
 """)

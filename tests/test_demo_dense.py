@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-RUN = ("config.yaml", "log.jsonl", "curves.png", "predictions.png")
+RUN = ("recipe.yaml", "log.jsonl", "curves.png", "predictions.png")
 
 
 def demo(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -23,9 +23,9 @@ def demo(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ("name", "least", "figure", "best"),
     [
         pytest.param(
-            *("seg", ("--iters", "2", "--workers", "0"), "mean IoU", "best_model"), marks=pytest.mark.heavy
+            *("seg", ("--iters", "2", "--workers", "0"), "mean IoU", "best.pdparams"), marks=pytest.mark.heavy
         ),
-        pytest.param("det", ("--epochs", "1"), "mask AP50", "best_model.pdparams", marks=pytest.mark.heavy),
+        pytest.param("det", ("--epochs", "1"), "mask AP50", "best.pdparams", marks=pytest.mark.heavy),
     ],
 )
 def test_a_few_steps_are_drawn_and_judged_too_little(tmp_path, name, least, figure, best):

@@ -223,8 +223,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         group,
         "model_or_file",
         metavar="MODEL",
-        help="a run folder of `cyclemlp train`, or a weight file that it wrote: they know their architecture, "
-        "preprocessing and classes",
+        help="a run's folder of `cyclemlp train` (its best model, else its newest checkpoint), a checkpoint_… in it, "
+        "or a weight file that it wrote: they know their architecture, preprocessing and classes",
     )
     group.add_argument(
         "--model", metavar="NAME", help="a variant by its name, e.g. cyclemlp_b1 (see `cyclemlp info`)"

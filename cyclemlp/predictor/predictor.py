@@ -115,8 +115,8 @@ class Predictor:
     """A model with its preprocessing and class names.
 
     Args:
-        source: a run folder of `cyclemlp train` or a weight file of ours, or what `cyclemlp export`, `cyclemlp seg
-            export` or `cyclemlp det export` wrote.
+        source: a run's folder of `cyclemlp train`, a checkpoint in it or a weight file of ours, or what `cyclemlp
+            export`, `cyclemlp seg export` or `cyclemlp det export` wrote.
         top: classes that a classifier gives for each image.
         batch_size: images in one step.
         classes: class names in place of the model's own.

@@ -17,16 +17,15 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from cyclemlp.errors import ConfigError, DataError, MissingDependencyError
 from cyclemlp.files import is_partial, write_text
-from cyclemlp.report import format_duration, in_order, read_json_lines
+from cyclemlp.report import in_order, read_json_lines
 from cyclemlp.report.writers import WRITERS, Writer, open_writer
 from cyclemlp.run.checkpoints import (
     CHECKPOINTS,
@@ -37,7 +36,8 @@ from cyclemlp.run.checkpoints import (
 )
 from cyclemlp.run.curves import draw_runs
 from cyclemlp.run.lock import LOCK, RunLock
-from cyclemlp.run.log import RunLog, best_record, facts_of
+from cyclemlp.run.log import RunLog, best_record
+from cyclemlp.run.readme import readme
 from cyclemlp.run.resume import (
     AUTO,
     BEST,
@@ -60,21 +60,6 @@ _OURS = (
 )
 #: Of a changed recipe, so many keys are named.
 MOST_DIFFERENCES = 10
-#: Figures of the README's table: title → key in the log, factor.
-_FIGURES = {
-    "training loss": ("train_loss", 1),
-    "validation loss": ("val_loss", 1),
-    "top-1 (%)": ("val_top1", 1),
-    "top-5 (%)": ("val_top5", 1),
-    "top-1 of the average (%)": ("ema_top1", 1),
-    "steps skipped": ("skipped_steps", 1),
-    "mean IoU (%)": ("mean_iou", 100),
-    "pixel accuracy (%)": ("pixel_accuracy", 100),
-    "box AP (%)": ("bbox_ap", 100),
-    "box AP50 (%)": ("bbox_ap50", 100),
-    "mask AP (%)": ("mask_ap", 100),
-    "mask AP50 (%)": ("mask_ap50", 100),
-}
 
 
 class Processes(Protocol):
@@ -216,7 +201,7 @@ class RunFolder:
         if not self._writes:
             return
         before = self.recipe_before()
-        told = "" if before is None else _differences(before, before.read_text(encoding="utf-8"), text)
+        told = "" if before is None else _differences(before, before.read_text("utf-8", "replace"), text)
         write_text(self.path / RECIPE, text)
         if told:
             warnings.warn(f"the recipe differs from that of the run being resumed: {told}", stacklevel=2)
@@ -269,7 +254,7 @@ class RunFolder:
     def write_readme(self) -> None:
         """Write `README.md` from the log."""
         if self._writes:
-            write_text(self.path / README, "\n".join(_readme(self.path, self.records(), self._program)))
+            write_text(self.path / README, readme(self.path, self.records(), self._program))
 
 
 class _NoWriter:
@@ -278,57 +263,6 @@ class _NoWriter:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def _readme(run: Path, records: list[dict[str, Any]], program: str) -> Iterator[str]:
-    starts = [record for record in records if record["event"] == "start"]
-    commands = [start["command"] for start in starts if start.get("command")]
-    yield from (f"# {run.name}", "", "A training run of paddle-cyclemlp.", "")
-    if commands:
-        yield from ("```sh", *commands, "```", "")
-    for title, row in (
-        (("Run", facts_of(starts[-1])), ("Made with", starts[-1]["versions"])) if starts else ()
-    ):
-        yield from (f"| {title} | |", "|---|---|", *(f"| {k} | {v} |" for k, v in row.items()), "")
-    key = "epoch" if any(record["event"] == "epoch" for record in records) else "step"
-    evaluations = in_order(records, "epoch" if key == "epoch" else "evaluation", key)
-    if evaluations:
-        last = evaluations[-1]
-        rows = {"best": best_record(records) or last, "last": last}
-        columns = {
-            title: column
-            for title, column in _FIGURES.items()
-            if any(column[0] in record for record in evaluations)
-        }
-        yield from (
-            f"{last[key]} {key}s, {format_duration(last['seconds'])} of training.",
-            "",
-            f"| {key} | {' | '.join(columns)} |",
-            "|---" * (len(columns) + 1) + "|",
-            *(
-                f"| {record[key]} ({name}) | "
-                + " | ".join(_number(record.get(column), factor) for column, factor in columns.values())
-                + " |"
-                for name, record in rows.items()
-            ),
-            "",
-        )
-    folder = shlex.quote(str(run))
-    yield from (
-        "`recipe.yaml` is the whole recipe, `log.jsonl` has a line an epoch or evaluation, `best.…` is the best model",
-        "(`best_ema.…`, if there is one, the best average of the weights), and each `checkpoints/checkpoint_…/` can be",
-        "resumed from.",
-        "",
-        "```sh",
-        f"{program} predict {folder} IMAGE…   # what is on an image",
-        f"{program} train --resume {folder}   # go on",
-        "```",
-        "",
-    )
-
-
-def _number(value: float | None, factor: int) -> str:
-    return "–" if value is None else f"{factor * value:.4g}"
 
 
 def _differences(path: Path, old: str, new: str) -> str:

@@ -146,8 +146,8 @@ def test_commands_are_found_in_texts(text: str, command: str | None) -> None:
     [
         ("trian --data DIR", "no command trian"),
         ("seg chekc --config c.yaml", "cyclemlp seg has no chekc"),
-        ("det export --weights RUN --format tensorrt", "cyclemlp det export --format: no 'tensorrt'"),
-        ("det export --weights RUN --with-nms", "cyclemlp det export has no --with-nms"),
+        ("det export RUN --format tensorrt", "cyclemlp det export --format: no 'tensorrt'"),
+        ("det export RUN --with-nms", "cyclemlp det export has no --with-nms"),
         ("train --dat DIR", "cyclemlp train has no --dat"),
         ("export RUN --format=tflite", "cyclemlp export --format: no 'tflite'"),
     ],

@@ -106,7 +106,7 @@ TUTORIALS = [
         ("batch.png", "runs/cyclemlp_b1/best.safetensors", "results/report.md", "curves.png"),
         {
             "--devices 0,1,2,3,4,5,6,7": "--nproc_per_node 2",
-            "--resume auto": f"--resume auto {NANO} --batch-size 100 --device cpu",
+            "--resume\n": f"--resume {NANO} --batch-size 100 --device cpu\n",
         },
         imagenet,
     ),
@@ -119,7 +119,7 @@ TUTORIALS = [
         "tutorials/segment.md",
         (
             "data/three/preview.png",
-            "runs/three/best_model",
+            "runs/three/best.pdparams",
             "runs/three/curves.png",
             "predictions/overlays",
             "exported/three/model.onnx",
@@ -134,7 +134,7 @@ TUTORIALS = [
         "tutorials/detect.md",
         (
             "data/small/preview.png",
-            "runs/small/best_model.pdparams",
+            "runs/small/best.pdparams",
             "predictions/predictions.csv",
             "exported/small/metadata.json",
         ),
