@@ -101,7 +101,7 @@ def test_what_cannot_be_used_is_named(config: SegConfig, weights: Path, tmp_path
     other = open_config(config.path, {"model.channels": 8})
     with pytest.raises(WeightsError, match="does not fit the model"):
         predictor(other, weights)
-    with pytest.raises(WeightsError, match="does not exist"):
+    with pytest.raises(WeightsError, match="there is no such file or folder"):
         predictor(config, tmp_path / "none.pdparams")
     with pytest.raises(WeightsError, match="is a folder without weights"):
         predictor(config, tmp_path)
