@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp._version import __version__
 from cyclemlp.bench.figure import plot_speed
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.files import write_text
 from cyclemlp.report import format_table
@@ -65,29 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="variants by name, run folders, weight files, exported models (default: cyclemlp_b1)",
     )
-    common.add_override_argument(parser)
-    parser.add_argument(
-        "--size", nargs="+", default=["224"], metavar="PIXELS", help="224, or height×width as 512x1024"
+    options.add_override_argument(parser)
+    add(parser, "--size", "224, or height×width as 512x1024", default=["224"])
+    add(parser, "--batch", default=[1, 8])
+    add(
+        parser,
+        "--runtime",
+        f"(default: all; {NETWORK}: as trained, in Paddle)",
+        nargs="+",
+        choices=tuple(WAYS),
     )
-    parser.add_argument("--batch", nargs="+", type=common.whole_number(1), default=[1, 8], metavar="N")
-    parser.add_argument(
-        "--runtime", nargs="+", choices=tuple(WAYS), help=f"(default: all; {NETWORK}: as trained, in Paddle)"
-    )
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32"])
-    parser.add_argument(
-        "--threads", type=common.whole_number(1), metavar="N", help="default: one a core that may be used"
-    )
-    parser.add_argument(
-        "--seconds",
-        type=common.finite_number,
-        default=5.0,
-        metavar="S",
-        help="for each case (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="write DIR/bench.csv, bench.json and bench.png"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
+    add(parser, "--precision", nargs="+", choices=PRECISIONS, default=["float32"])
+    add(parser, "--threads", "default: one a core that may be used")
+    add(parser, "--seconds", "for each case (default: %(default)g)", default=5.0)
+    add(parser, "--output", "write DIR/bench.csv, bench.json and bench.png")
+    add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 
@@ -40,18 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="a folder that `cyclemlp eval … --output` wrote with --predictions or --report",
         )
     group = parser.add_argument_group("results")
-    group.add_argument(
-        "--output", type=Path, metavar="DIR", help="write compare.json and differences.csv there"
-    )
-    group.add_argument(
+    add(group, "--output", "write compare.json and differences.csv there")
+    add(
+        group,
         "--sheet",
-        action="store_true",
-        help="also draw at most 32 images each that only A and only B gets right: only_a.png, only_b.png",
+        "also draw at most 32 images each that only A and only B gets right: only_a.png, only_b.png",
     )
-    group.add_argument(
-        "--json", action="store_true", help="print the figures as JSON on stdout, and nothing else there"
-    )
-    common.add_data_arguments(parser)
+    add(group, "--json")
+    options.add_data_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclemlp.cli.common import print_json
+from cyclemlp.cli.options import add
 from cyclemlp.errors import WeightsError
 from cyclemlp.weights import LAYOUTS, WeightFile, read_weights, write_weights
 
@@ -33,19 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".pth (state dict or training checkpoint, new or old form), .pdparams, .safetensors, or a run folder",
     )
     parser.add_argument("output", metavar="OUT", type=Path, help=".pdparams or .safetensors")
-    parser.add_argument(
+    add(
+        parser,
         "--layout",
+        "layout of IN's linear weights, [out, in] or [in, out]; needed only if a message asks for it",
         choices=LAYOUTS,
-        help="layout of IN's linear weights, [out, in] or [in, out]; needed only if a message asks for it",
     )
-    parser.add_argument(
+    add(
+        parser,
         "--to-layout",
+        "layout of OUT (default: %(default)s); authors: as their PyTorch code loads it, with offset buffers",
         choices=LAYOUTS,
         default="paddle",
-        help="layout of OUT (default: %(default)s); authors: as their PyTorch code loads it, with offset buffers",
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    add(parser, "--force", "replace OUT if it exists")
+    add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

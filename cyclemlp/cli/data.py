@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclemlp.cli.common import (
-    add_class_map_argument,
-    add_classes_argument,
-    image_size,
-    output_folder,
-    plain_warnings,
-    print_json,
-    whole_number,
-)
+from cyclemlp.cli.common import output_folder, plain_warnings, print_json
+from cyclemlp.cli.options import add, add_class_map_argument, add_classes_argument, image_size, whole_number
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 from cyclemlp.report import Progress, draw_detections, format_table, image_sheet, overlay_masks, progress
@@ -97,17 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "data", nargs="?", metavar="DIR|TAR", help="a folder a class, or train/ and val/ of such folders"
     )
-    check.add_argument(
-        "--list", type=Path, metavar="FILE", help="text or CSV file that names the training images"
-    )
-    check.add_argument(
-        "--val-data", metavar="DIR|TAR", help="the validation images (default: the val/ of DIR)"
-    )
-    check.add_argument("--val-list", type=Path, metavar="FILE", help="their list")
+    add(check, "--list", "text or CSV file that names the training images")
+    add(check, "--val-data", "the validation images (default: the val/ of DIR)")
+    add(check, "--val-list", "their list")
     add_class_map_argument(check)
     add_classes_argument(check)
-    check.add_argument("--json", action="store_true", help="print the findings as JSON")
-    check.add_argument("--no-progress", action="store_true", help="no progress bar")
+    add(check, "--json")
+    add(check, "--no-progress")
     imagenet = kinds.add_parser(
         "imagenet",
         help=KINDS["imagenet"],
@@ -115,9 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         epilog=IMAGENET_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    imagenet.add_argument("--imagenet", type=Path, required=True, metavar="DIR|TAR", help="where ImageNet is")
-    imagenet.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the lists go")
-    imagenet.add_argument("--force", action="store_true", help="replace lists that are there")
+    add(imagenet, "--imagenet", "where ImageNet is", required=True)
+    add(imagenet, "--output", "where the lists go", required=True)
+    add(imagenet, "--force", "replace lists that are there")
     scenes = kinds.add_parser(
         "scenes",
         help=KINDS["scenes"],
@@ -125,19 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         epilog=SCENES_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    scenes.add_argument(
-        "--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="default: %(default)s"
-    )
-    scenes.add_argument("--force", action="store_true", help="replace scenes that are there")
-    scenes.add_argument(
-        "--preview", action="store_true", help="draw some scenes with their truth: DIR/preview.png"
-    )
+    add(scenes, "--output", "default: %(default)s", default=DEFAULT_OUTPUT)
+    add(scenes, "--force", "replace scenes that are there")
+    add(scenes, "--preview", "draw some scenes with their truth: DIR/preview.png")
     group = scenes.add_argument_group("scenes")
     count = whole_number(1)
-    group.add_argument(
-        "--train", type=count, default=400, metavar="N", help="how many (default: %(default)s)"
-    )
-    group.add_argument("--val", type=count, default=100, metavar="N", help="how many (default: %(default)s)")
+    add(group, "--train", "how many (default: %(default)s)", type=count, metavar="N", default=400)
+    add(group, "--val", "how many (default: %(default)s)", type=count, metavar="N", default=100)
     group.add_argument(
         "--size",
         type=image_size,
@@ -145,41 +128,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS|HxW",
         help="of a scene, height x width (default: 240x320)",
     )
-    group.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
+    add(group, "--seed", "default: %(default)s", default=0)
     group = scenes.add_argument_group("digits")
-    group.add_argument(
+    add(
+        group,
         "--digits",
+        "which, e.g. 0,1,2 (default: all); the first of them is class 1 of the masks",
         type=_digits,
-        default=tuple(range(10)),
         metavar="LIST",
-        help="which, e.g. 0,1,2 (default: all); the first of them is class 1 of the masks",
+        default=tuple(range(10)),
     )
-    group.add_argument(
+    add(
+        group,
         "--objects",
+        "how many in a scene (default: 3-8)",
         type=_objects,
+        metavar="MIN-MAX",
         default=(3, 8),
-        metavar="MIN-MAX",
-        help="how many in a scene (default: 3-8)",
     )
-    group.add_argument(
+    add(
+        group,
         "--train-objects",
+        "how many in a scene for training, if others: more teach more in the same time (default: as --objects)",
         type=_objects,
         metavar="MIN-MAX",
-        help="how many in a scene for training, if others: more teach more in the same time (default: as --objects)",
     )
-    group.add_argument(
+    add(
+        group,
         "--min-size",
+        "of the longer side (default: %(default)s)",
         type=count,
+        metavar="PIXELS",
         default=12,
-        metavar="PIXELS",
-        help="of the longer side (default: %(default)s)",
     )
-    group.add_argument(
+    add(
+        group,
         "--max-size",
+        "of the longer side (default: %(default)s)",
         type=count,
-        default=120,
         metavar="PIXELS",
-        help="of the longer side (default: %(default)s)",
+        default=120,
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.cli.common import finite_number, output_folder, whole_number
-from cyclemlp.cli.training import add_run_arguments
+from cyclemlp.cli.common import output_folder
+from cyclemlp.cli.options import add, add_run_arguments
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 from cyclemlp.run import PREDICTIONS, RECIPE, places_of_resume, run_folder
@@ -21,22 +21,18 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, default: str | None
     Args:
         default: of the first, in words; without one it is required.
     """
-    parser.add_argument(
+    add(
+        parser,
         "--config",
+        "configuration of the engine, a YAML file" + (f" (default: {default})" if default else ""),
         type=Path,
         required=default is None,
-        metavar="FILE",
-        help="configuration of the engine, a YAML file" + (f" (default: {default})" if default else ""),
     )
-    parser.add_argument(
-        "--data", metavar="DIR", help="the folder of the data, in place of the configuration's"
-    )
-    parser.add_argument(
+    add(parser, "--data", "the folder of the data, in place of the configuration's", metavar="DIR")
+    add(
+        parser,
         "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the configuration, dots between its parts, numbers for places in a list; repeatable",
+        "override a key of the configuration, dots between its parts, numbers for places in a list; repeatable",
     )
 
 
@@ -55,44 +51,30 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     """Arguments of both trainings; returns the group of what is trained, for more."""
     add_config_arguments(parser, default="the recipe of the run to resume")
     group = parser.add_argument_group("training")
-    group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step on each device")
-    group.add_argument("--lr", type=finite_number, metavar="RATE", help="highest learning rate")
-    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read images")
-    group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random (default: 0)")
-    group.add_argument(
+    add(group, "--batch-size", "images a step on each device")
+    add(group, "--lr", "highest learning rate")
+    add(group, "--workers", "processes that read images")
+    add(group, "--seed", "of everything random (default: 0)")
+    add(
+        group,
         "--max-minutes",
-        type=_minutes,
+        "stop after so many minutes of training, evaluation not counted; then evaluate and save",
         metavar="M",
-        help="stop after so many minutes of training, evaluation not counted; then evaluate and save",
     )
-    group.add_argument("--no-eval", action="store_true", help="do not evaluate while it trains")
-    add_device_argument(group)
+    add(group, "--no-eval", "do not evaluate while it trains")
+    add(group, "--device")
     add_run_arguments(parser.add_argument_group("run"), default="runs/NAME OF THE CONFIGURATION")
     return group
-
-
-def add_device_argument(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    """`--device`."""
-    group.add_argument(
-        "--device",
-        metavar="cpu|gpu|gpu:N",
-        help="where to compute (default: the GPU if Paddle was built for one, else the CPU)",
-    )
-
-
-def add_report_arguments(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    """`--json`, `--no-progress`."""
-    group.add_argument("--json", action="store_true", help="print JSON on stdout, all else on stderr")
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of both evaluations, `--output` among them."""
     add_model_arguments(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write the figures to DIR/eval.json")
-    parser.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read images")
-    add_device_argument(parser)
-    add_report_arguments(parser)
+    add(parser, "--output", "write the figures to DIR/eval.json")
+    add(parser, "--workers", "processes that read images")
+    add(parser, "--device")
+    add(parser, "--json")
+    add(parser, "--no-progress")
 
 
 def add_predict_arguments(parser: argparse.ArgumentParser, *, what: str) -> None:
@@ -101,29 +83,26 @@ def add_predict_arguments(parser: argparse.ArgumentParser, *, what: str) -> None
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="image files of any size, and folders"
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help=f"where {what} go (default: {PREDICTIONS}/ in the run's folder)",
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
-    add_device_argument(parser)
-    add_report_arguments(parser)
+    add(parser, "--output", f"where {what} go (default: {PREDICTIONS}/ in the run's folder)")
+    add(parser, "--skip-bad")
+    add(parser, "--device")
+    add(parser, "--json")
+    add(parser, "--no-progress")
 
 
 def add_export_arguments(parser: argparse.ArgumentParser, *, formats: tuple[str, ...], default: str) -> None:
     """Arguments of both exports."""
     add_model_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    parser.add_argument(
+    add(parser, "--output", "folder to make", required=True)
+    add(
+        parser,
         "--format",
+        "for ONNX Runtime, OpenVINO or Paddle Inference (default: %(default)s)",
         choices=formats,
         default=default,
-        help="for ONNX Runtime, OpenVINO or Paddle Inference (default: %(default)s)",
     )
-    parser.add_argument("--force", action="store_true", help="replace an exported model in DIR")
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    add(parser, "--force", "replace an exported model in DIR")
+    add(parser, "--json")
 
 
 def flags(args: argparse.Namespace, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -161,13 +140,3 @@ def write_figures(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
     output = output_folder(args.output)
     if output is not None:
         write_text(output / "eval.json", json.dumps(figures, indent=2) + "\n")
-
-
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of minutes above 0")
-    return value

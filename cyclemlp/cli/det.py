@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import dense
-from cyclemlp.cli.common import (
-    add_subcommands,
-    choose_device,
-    finite_number,
-    message,
-    output_folder,
-    plain_warnings,
-    print_json,
-    whole_number,
-)
+from cyclemlp.cli.common import choose_device, message, output_folder, plain_warnings, print_json
+from cyclemlp.cli.options import add, add_subcommands
 from cyclemlp.cli.training import result_or_exit_code, speaker
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import Progress, format_table, progress
@@ -71,11 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.epilog = TRAIN_EPILOG
-    dense.add_train_arguments(parser).add_argument(
+    add(
+        dense.add_train_arguments(parser),
         "--epochs",
-        type=whole_number(1),
-        metavar="N",
-        help="passes over the images; the learning-rate schedule is stretched to them",
+        "passes over the images; the learning-rate schedule is stretched to them",
     )
 
 
@@ -83,42 +74,24 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     dense.add_predict_arguments(
         parser, what="images with objects drawn in, predictions.json and predictions.csv"
     )
-    parser.add_argument(
-        "--threshold",
-        type=finite_number,
-        default=0.3,
-        metavar="SCORE",
-        help="objects of a lower score are left out (default: %(default)s)",
-    )
-    parser.add_argument("--no-images", action="store_true", help="write predictions.json and .csv only")
+    add(parser, "--threshold", "objects of a lower score are left out (default: %(default)s)", default=0.3)
+    add(parser, "--no-images", "write predictions.json and .csv only")
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     dense.add_config_arguments(parser)
-    parser.add_argument("--all", action="store_true", help=f"show every error, not {MOST_SHOWN} of a file")
-    parser.add_argument(
-        "--quick", action="store_true", help="do not decode the images, see only whether they are there"
-    )
-    parser.add_argument(
-        "--sample",
-        type=whole_number(1),
-        metavar="N",
-        help="draw N images of each data set with their objects",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="for these (default: runs/NAME OF THE CONFIG_samples)"
-    )
-    dense.add_report_arguments(parser)
+    add(parser, "--all", f"show every error, not {MOST_SHOWN} of a file")
+    add(parser, "--quick", "do not decode the images, see only whether they are there")
+    add(parser, "--sample", "draw N images of each data set with their objects")
+    add(parser, "--output", "for these (default: runs/NAME OF THE CONFIG_samples)")
+    add(parser, "--json")
+    add(parser, "--no-progress")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     # ONNX is written of RetinaNet only.
     dense.add_export_arguments(parser, formats=("paddle", "onnx"), default="paddle")
-    parser.add_argument(
-        "--no-nms",
-        action="store_true",
-        help="of onnx: all candidates with their scores, without non-maximum suppression",
-    )
+    add(parser, "--no-nms", "of onnx: all candidates with their scores, without non-maximum suppression")
 
 
 # ---- commands

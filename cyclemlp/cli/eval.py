@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 USAGE = """cyclemlp eval MODEL --data digits|DIR [--list FILE] [options]
        cyclemlp eval --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
 
-EXAMPLES = f"""{common.DATA_HELP}
+EXAMPLES = f"""{options.DATA_HELP}
 examples:
   cyclemlp eval runs/digits --data digits
       the run that `cyclemlp train` left in runs/digits, on the digits it was not trained on
@@ -43,43 +44,30 @@ Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in w
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.usage, parser.epilog = USAGE, EXAMPLES
-    common.add_model_arguments(parser)
-    common.add_data_arguments(parser)
-    common.add_preprocessing_arguments(parser)
-    common.add_running_arguments(parser, batch_size=64)
-    common.add_runtime_arguments(parser)
+    options.add_model_arguments(parser)
+    options.add_data_arguments(parser)
+    options.add_preprocessing_arguments(parser)
+    options.add_running_arguments(parser, batch_size=64)
+    options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
-    group.add_argument(
+    add(
+        group,
         "--topk",
-        nargs="+",
-        type=common.whole_number(1),
+        "also how often the true class is among the K most probable, for any K; 1 and 5 are always told",
         default=[],
-        metavar="K",
-        help="also how often the true class is among the K most probable, for any K; 1 and 5 are always told",
     )
-    group.add_argument("--output", type=Path, metavar="DIR", help="write the figures to DIR/eval.json")
-    group.add_argument(
-        "--predictions",
-        action="store_true",
-        help="also write what each image was taken for, to DIR/eval.csv",
-    )
-    group.add_argument(
+    add(group, "--output", "write the figures to DIR/eval.json")
+    add(group, "--predictions", "also write what each image was taken for, to DIR/eval.csv")
+    add(
+        group,
         "--report",
-        action="store_true",
-        help="also write DIR/report.md with tables and images: confusions, accuracy by class, calibration, the most "
+        "also write DIR/report.md with tables and images: confusions, accuracy by class, calibration, the most "
         "confident mistakes; with it comes --predictions",
     )
-    group.add_argument(
-        "--bins",
-        type=common.whole_number(1),
-        metavar="M",
-        help="bins of the calibration error in the report (default: 15)",
-    )
-    common.add_classes_argument(group)
-    group.add_argument(
-        "--json", action="store_true", help="print the figures as JSON on stdout, and nothing else there"
-    )
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
+    add(group, "--bins", "bins of the calibration error in the report (default: 15)")
+    options.add_classes_argument(group)
+    add(group, "--json")
+    add(group, "--no-progress")
 
 
 def run(args: argparse.Namespace) -> int:

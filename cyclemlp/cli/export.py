@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,40 +40,25 @@ and then:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.usage, parser.epilog = USAGE, EXAMPLES
-    common.add_model_arguments(parser)
+    options.add_model_arguments(parser)
     group = parser.add_argument_group("what to write")
-    group.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    group.add_argument(
+    add(group, "--output", "folder to make", required=True)
+    add(
+        group,
         "--format",
+        "onnx: model.onnx; openvino: model.xml and .bin; paddle: Paddle Inference (default: %(default)s)",
         choices=("onnx", "openvino", "paddle"),
         default="onnx",
-        help="onnx: model.onnx; openvino: model.xml and .bin; paddle: Paddle Inference (default: %(default)s)",
     )
-    group.add_argument("--force", action="store_true", help="replace an exported model in DIR")
-    group.add_argument("--features", action="store_true", help="give the four stages' maps instead of logits")
-    group.add_argument("--with-maps", action="store_true", help="give the class maps beside the logits")
-    group.add_argument(
-        "--opset",
-        type=common.whole_number(7),
-        default=17,
-        metavar="N",
-        help="of ONNX, up to 17 (the default)",
-    )
+    add(group, "--force", "replace an exported model in DIR")
+    add(group, "--features", "give the four stages' maps instead of logits")
+    add(group, "--with-maps", "give the class maps beside the logits")
+    add(group, "--opset", "of ONNX, up to 17 (the default)", default=17)
     group = parser.add_argument_group("8-bit integers")
-    group.add_argument("--int8", action="store_true", help="quantise; needs --calibration")
-    group.add_argument(
-        "--calibration",
-        metavar="digits|IMAGE|FOLDER",
-        help="images like those that the model will see, such as its training images",
-    )
-    group.add_argument(
-        "--calibration-images",
-        type=common.whole_number(1),
-        default=256,
-        metavar="N",
-        help="how many of them, spread evenly (default: %(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    add(group, "--int8", "quantise; needs --calibration")
+    add(group, "--calibration", "images like those that the model will see, such as its training images")
+    add(group, "--calibration-images", "how many of them, spread evenly (default: %(default)s)", default=256)
+    add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

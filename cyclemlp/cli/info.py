@@ -10,7 +10,8 @@ from typing import Any
 
 from cyclemlp._tune import bfloat16_instructions, tuning_facts, tuning_json
 from cyclemlp._version import __version__
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, MismatchError, ModelError
 from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
@@ -34,19 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="?", metavar="MODEL|FILE|RUN", help="a variant's name, a weight file or a run folder"
     )
-    parser.add_argument(
+    add(
+        parser,
         "--input-size",
-        type=common.image_size,
-        metavar="PIXELS|HxW",
-        help="size of the image for which to count MACs: the side of a square, or height x width",
+        "size of the image for which to count MACs: the side of a square, or height x width",
     )
-    parser.add_argument(
+    add(
+        parser,
         "--against",
-        metavar="NAME",
-        help="the variant that a weight file should fit: lists every tensor that does not, and exits with 1 if any",
+        "the variant that a weight file should fit: lists every tensor that does not, and exits with 1 if any",
     )
-    common.add_override_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    options.add_override_argument(parser)
+    add(parser, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from cyclemlp._paddle import require_paddle
 from cyclemlp._tune import tune_quietly
 from cyclemlp._version import __version__
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, CycleMLPError
 from cyclemlp.text import line_of, printable_output
 
@@ -61,7 +62,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         description="CycleMLP for PaddlePaddle: train, evaluate, predict, convert.",
         epilog="`cyclemlp COMMAND --help` explains a command and ends with examples.",
     )
-    parser.add_argument("--version", action="version", version=f"paddle-cyclemlp {__version__}")
+    add(parser, "--version", version=f"paddle-cyclemlp {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         sub = subparsers.add_parser(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.run import CURVES, LOG, draw_runs
 
@@ -30,15 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run's folder (of `cyclemlp train`, `seg train` or `det train`), or its log.jsonl",
     )
-    parser.add_argument(
+    add(
+        parser,
         "--output",
-        type=Path,
+        "the figure, .png, .svg or .pdf (default: curves.png, of one run in its folder, of several here)",
         metavar="FILE",
-        help="the figure, .png, .svg or .pdf (default: curves.png, of one run in its folder, of several here)",
     )
-    parser.add_argument(
-        "--title", metavar="WORDS", help="over the figure (default: the name of a single run)"
-    )
+    add(parser, "--title", "over the figure (default: the name of a single run)")
 
 
 def run(args: argparse.Namespace) -> int:

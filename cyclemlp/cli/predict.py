@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,57 +45,44 @@ MOST_SHOWN = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.usage, parser.epilog = USAGE, EXAMPLES
-    common.add_model_arguments(parser)
+    options.add_model_arguments(parser)
     group = parser.add_argument_group("images")
-    common.add_optional_positional(
+    options.add_optional_positional(
         group,
         "images",
         nargs="+",
         metavar="IMAGE|FOLDER|TAR",
         help="image files, and folders to look through; or a tar, read without unpacking",
     )
-    group.add_argument(
+    add(
+        group,
         "--data",
-        metavar="digits|DIR|TAR",
-        help="the bundled digits, the folder or tar of --list's names, or a tar with one folder a class",
+        "the bundled digits, the folder or tar of --list's names, or a tar with one folder a class",
     )
-    group.add_argument(
-        "--list", type=Path, metavar="FILE", help="text file with one image a line, relative to --data"
-    )
-    group.add_argument(
+    add(group, "--list", "text file with one image a line, relative to --data")
+    add(
+        group,
         "--list-mode",
+        "test: the whole line is the name (default); val: the last word is the image's class",
         choices=("test", "val"),
         default="test",
-        help="test: the whole line is the name (default); val: the last word is the image's class",
     )
-    common.add_class_map_argument(group)
-    group.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="leave out images that cannot be read, instead of stopping at the first",
-    )
-    common.add_preprocessing_arguments(parser)
-    common.add_running_arguments(parser, batch_size=32)
-    common.add_runtime_arguments(parser)
+    options.add_class_map_argument(group)
+    add(group, "--skip-bad", "leave out images that cannot be read, instead of stopping at the first")
+    options.add_preprocessing_arguments(parser)
+    options.add_running_arguments(parser, batch_size=32)
+    options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
-    group.add_argument(
-        "--top",
-        type=common.whole_number(1),
-        default=5,
-        metavar="K",
-        help="classes an image (default: %(default)s)",
-    )
-    common.add_classes_argument(group)
-    group.add_argument(
-        "--output", type=Path, metavar="DIR", help="write DIR/predictions.csv and DIR/predictions.json"
-    )
-    group.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
+    add(group, "--top", "classes an image (default: %(default)s)", default=5)
+    options.add_classes_argument(group)
+    add(group, "--output", "write DIR/predictions.csv and DIR/predictions.json")
+    add(group, "--json")
+    add(group, "--no-progress")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it; returns the exit code."""
-    common.take_model_word_as_image(args, "images")
+    options.take_model_word_as_image(args, "images")
     _check_images(args)
     with common.plain_warnings("predict"):
         return _predict(args)

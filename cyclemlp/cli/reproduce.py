@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cyclemlp._version import __version__
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.cli.training import typed_command
 from cyclemlp.errors import ConfigError, ModelError, WeightsError
 
@@ -48,37 +49,24 @@ WEIGHT_NAME = re.compile(r"(?:paddle_)?(cyclemlp_b[1-5])\.(?:pth|pt|pdparams|saf
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "--weights", type=Path, required=True, metavar="DIR", help="folder with the weight files, or one file"
-    )
+    add(parser, "--weights", "folder with the weight files, or one file", metavar="DIR", required=True)
     parser.add_argument(
         "--imagenet", required=True, metavar="DIR|TAR", help="where ImageNet's validation images are"
     )
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help="only these, e.g. cyclemlp_b1 (default: all that are there)",
-    )
-    parser.add_argument(
+    add(parser, "--models", "only these, e.g. cyclemlp_b1 (default: all that are there)")
+    add(
+        parser,
         "--runtime",
-        nargs="+",
+        "what computes: the network in Paddle (default), or exported, in float32; several make a row each",
         action="extend",
+        nargs="+",
         choices=(NETWORK, *FORMATS),
-        help="what computes: the network in Paddle (default), or exported, in float32; several make a row each",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results/reproduce"),
-        metavar="DIR",
-        help="where results are kept (default: %(default)s)",
+    add(
+        parser, "--output", "where results are kept (default: %(default)s)", default=Path("results/reproduce")
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print reproduce.json on stdout, and nothing else there"
-    )
-    common.add_running_arguments(parser, batch_size=64)
+    add(parser, "--json")
+    options.add_running_arguments(parser, batch_size=64)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ PUBLISHED = ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imag
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.usage, parser.epilog = USAGE, EXAMPLES
-    common.add_model_arguments(parser)
+    options.add_model_arguments(parser)
     group = parser.add_argument_group("published sets, for a model of ImageNet's 1000 classes")
     for name, what in {
         "v2": "ImageNet-V2: class folders 0 to 999, or one or more of its three selections in a folder",
@@ -49,45 +50,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "c": "ImageNet-C: corruption/severity/class folders",
     }.items():
         group.add_argument(f"--imagenet-{name}", metavar="DIR", help=what)
-    group.add_argument(
+    add(
+        group,
         "--real",
-        type=Path,
-        metavar="FILE",
-        help="ReaL's real.json: reassessed labels of ImageNet's validation images, which --data names",
+        "ReaL's real.json: reassessed labels of ImageNet's validation images, which --data names",
     )
-    group.add_argument(
+    add(
+        group,
         "--partial",
-        action="store_true",
-        help="measure what is there of an incomplete set, and say so in the results, instead of refusing it",
+        "measure what is there of an incomplete set, and say so in the results, instead of refusing it",
     )
-    common.add_data_arguments(parser)
+    options.add_data_arguments(parser)
     group = parser.add_argument_group("corruptions made here, of the images that --data names")
-    group.add_argument(
+    add(
+        group,
         "--corrupt",
-        nargs="+",
-        metavar="NAME",
-        help="corruptions by name (fog, jpeg_compression, …), by group (noise, blur, weather, digital, extra), or "
+        "corruptions by name (fog, jpeg_compression, …), by group (noise, blur, weather, digital, extra), or "
         "`all` for ImageNet-C's 15",
     )
-    group.add_argument(
+    add(
+        group,
         "--severity",
-        nargs="+",
+        "1 (weak) to 5 (default: all five)",
         type=int,
-        choices=range(1, 6),
         metavar="N",
-        help="1 (weak) to 5 (default: all five)",
+        nargs="+",
+        choices=range(1, 6),
     )
-    group.add_argument(
-        "--seed", type=common.whole_number(0), metavar="N", help="of the corruptions (default: 0)"
-    )
-    common.add_preprocessing_arguments(parser)
-    common.add_running_arguments(parser, batch_size=64)
-    common.add_runtime_arguments(parser)
+    add(group, "--seed", "of the corruptions (default: 0)")
+    options.add_preprocessing_arguments(parser)
+    options.add_running_arguments(parser, batch_size=64)
+    options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
-    group.add_argument(
-        "--output", type=Path, metavar="DIR", help="write DIR/robustness.json, .md and, of corruptions, .png"
-    )
-    group.add_argument("--json", action="store_true", help="print JSON on stdout instead of the tables")
+    add(group, "--output", "write DIR/robustness.json, .md and, of corruptions, .png")
+    add(group, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

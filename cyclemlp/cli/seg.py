@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import dense
-from cyclemlp.cli.common import (
-    add_subcommands,
-    choose_device,
-    finite_number,
-    message,
-    plain_warnings,
-    print_json,
-    whole_number,
-)
+from cyclemlp.cli.common import choose_device, message, plain_warnings, print_json
+from cyclemlp.cli.options import add, add_subcommands, whole_number
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.config import parse_assignments
 from cyclemlp.errors import ConfigError, DataError
@@ -85,43 +78,23 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     group = dense.add_train_arguments(parser)
-    group.add_argument("--iters", type=whole_number(1), metavar="N", help="steps, and of the schedule")
-    group.add_argument(
-        "--save-interval",
-        type=whole_number(1),
-        metavar="N",
-        help="steps between evaluations with a checkpoint",
-    )
-    group.add_argument(
-        "--log-iters", type=whole_number(1), metavar="N", help="steps between lines of the log"
-    )
+    add(group, "--iters", "steps, and of the schedule")
+    add(group, "--save-interval", "steps between evaluations with a checkpoint")
+    add(group, "--log-iters", "steps between lines of the log")
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     dense.add_config_arguments(parser)
-    dense.add_report_arguments(parser)
+    add(parser, "--json")
+    add(parser, "--no-progress")
 
 
 def _add_inference(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inference (default: as the configuration's test_config says)")
-    group.add_argument(
-        "--window",
-        type=whole_number(1),
-        nargs="+",
-        metavar="PIXELS",
-        help="slide a window of this side, or of this width and height, over the image",
-    )
-    group.add_argument(
-        "--stride",
-        type=whole_number(1),
-        nargs="+",
-        metavar="PIXELS",
-        help="by how much it moves (default: two thirds of it)",
-    )
-    group.add_argument(
-        "--scales", type=finite_number, nargs="+", metavar="S", help="look at the image at these scales"
-    )
-    group.add_argument("--flip", action="store_true", help="look at the mirrored image too")
+    add(group, "--window", "slide a window of this side, or of this width and height, over the image")
+    add(group, "--stride", "by how much it moves (default: two thirds of it)")
+    add(group, "--scales", "look at the image at these scales")
+    add(group, "--flip", "look at the mirrored image too")
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
@@ -136,18 +109,20 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     dense.add_export_arguments(parser, formats=("onnx", "openvino", "paddle"), default="onnx")
-    parser.add_argument(
+    add(
+        parser,
         "--result",
+        "what it gives for each pixel: K logits, K probabilities, or the class (default: %(default)s)",
         choices=("logits", "softmax", "argmax"),
         default="logits",
-        help="what it gives for each pixel: K logits, K probabilities, or the class (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
+        parser,
         "--size",
+        "for images of this size only (default: any size)",
         type=whole_number(1),
-        nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="for images of this size only (default: any size)",
+        nargs=2,
     )
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from cyclemlp._paddle import require_paddle
 from cyclemlp._tune import tune_quietly
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, MissingDependencyError
 from cyclemlp.serve import Limits
 
@@ -42,79 +43,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="a folder that an export command wrote, or a run folder or weight file of `cyclemlp train`",
     )
-    common.add_runtime_arguments(parser)
-    common.add_classes_argument(parser)
+    options.add_runtime_arguments(parser)
+    options.add_classes_argument(parser)
     group = parser.add_argument_group("where")
-    group.add_argument(
+    add(
+        group,
         "--host",
+        "name or address to listen at; the default is reached from this machine only",
         default="127.0.0.1",
-        metavar="NAME",
-        help="name or address to listen at; the default is reached from this machine only",
     )
-    group.add_argument(
+    add(
+        group,
         "--port",
-        type=common.whole_number(0, 65_535),
-        default=8000,
+        "0 for a free one (default: 8000)",
+        type=options.whole_number(0, 65_535),
         metavar="N",
-        help="0 for a free one (default: 8000)",
+        default=8000,
     )
-    group.add_argument(
+    add(
+        group,
         "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a host name under which the service is asked for, beside this machine's own; may be repeated; * for any",
+        "a host name under which the service is asked for, beside this machine's own; may be repeated; * for any",
     )
     group = parser.add_argument_group("batches")
-    group.add_argument(
+    add(
+        group,
         "--max-batch",
-        type=common.whole_number(1),
+        "most images that the network gets at once (default: %(default)s)",
         default=_LIMITS.batch,
-        metavar="N",
-        help="most images that the network gets at once (default: %(default)s)",
     )
-    group.add_argument(
+    add(
+        group,
         "--max-wait",
-        type=common.finite_number,
+        "milliseconds that an image waits for others, while others are on their way (default: %(default)g)",
         default=1000 * _LIMITS.wait_seconds,
-        metavar="MS",
-        help="milliseconds that an image waits for others, while others are on their way (default: %(default)g)",
     )
     group = parser.add_argument_group("limits")
-    group.add_argument(
+    add(
+        group,
         "--max-megabytes",
-        type=common.finite_number,
+        "of one request, else 413 (default: %(default)g)",
         default=_LIMITS.body_bytes / 2**20,
-        metavar="MB",
-        help="of one request, else 413 (default: %(default)g)",
     )
-    group.add_argument(
+    add(
+        group,
         "--max-megapixels",
-        type=common.finite_number,
+        "of one image, as its header says, else 413 (default: %(default)g)",
         default=_LIMITS.pixels / 1e6,
-        metavar="MP",
-        help="of one image, as its header says, else 413 (default: %(default)g)",
     )
-    group.add_argument(
+    add(
+        group,
         "--read-timeout",
-        type=common.finite_number,
+        "seconds in which a request must have come, else 408 (default: %(default)g)",
         default=_LIMITS.read_seconds,
-        metavar="S",
-        help="seconds in which a request must have come, else 408 (default: %(default)g)",
     )
-    group.add_argument(
+    add(
+        group,
         "--queue",
-        type=common.whole_number(1),
+        "images under way; one more is told to come again, 503 (default: %(default)s)",
         default=_LIMITS.queue,
-        metavar="N",
-        help="images under way; one more is told to come again, 503 (default: %(default)s)",
     )
-    group.add_argument(
+    add(
+        group,
         "--max-memory",
-        type=common.finite_number,
+        "of all requests that are being received, else 503 (default: %(default)g)",
         default=_LIMITS.memory_bytes / 2**20,
-        metavar="MB",
-        help="of all requests that are being received, else 503 (default: %(default)g)",
     )
 
 

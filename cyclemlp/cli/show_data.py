@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclemlp.cli.common import (
-    DATA_HELP,
-    add_class_map_argument,
-    add_exif_argument,
-    plain_warnings,
-    whole_number,
-)
+from cyclemlp.cli.common import plain_warnings
+from cyclemlp.cli.options import DATA_HELP, add, add_class_map_argument, add_exif_argument
 from cyclemlp.cli.train import KEYS, resolve_recipe
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
@@ -43,42 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `cyclemlp show-data`: those of `train` that decide about images, and what to draw."""
     parser.epilog = EPILOG
     parser.set_defaults(**dict.fromkeys(KEYS), pretrained=False, resume=None, override=[])
-    parser.add_argument("--config", metavar="FILE", help="recipe, a YAML file such as configs/digits.yaml")
+    add(parser, "--config", "recipe, a YAML file such as configs/digits.yaml")
     group = parser.add_argument_group("images")
-    group.add_argument("--data", metavar="digits|DIR|TAR", help="training images, see below")
+    add(group, "--data", "training images, see below")
     group.add_argument("--list", metavar="FILE", help="text file with a line `name label` an image")
     add_class_map_argument(group)
-    group.add_argument("--classes", metavar="FILE|imagenet", help="names of the classes, one a line")
+    add(group, "--classes", "names of the classes, one a line")
     add_exif_argument(group)
     group = parser.add_argument_group("recipe")
-    group.add_argument(
-        "--model", metavar="NAME", help="the variant whose input is shown (default: cyclemlp_b1)"
-    )
-    group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step (default: 128)")
-    group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random (default: 0)")
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the recipe; may be repeated",
-    )
+    add(group, "--model", "the variant whose input is shown (default: cyclemlp_b1)")
+    add(group, "--batch-size", "images a step (default: 128)")
+    add(group, "--seed", "of everything random (default: 0)")
+    add(group, "--set", "any key of the recipe; may be repeated")
     group = parser.add_argument_group("results")
-    group.add_argument("--epoch", type=whole_number(1), default=1, metavar="N", help="default: %(default)s")
-    group.add_argument(
-        "--step",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="which batch of it (default: %(default)s)",
-    )
-    group.add_argument(
-        "--images",
-        type=whole_number(1),
-        default=32,
-        metavar="N",
-        help="how many are drawn (default: %(default)s)",
-    )
+    add(group, "--epoch", "default: %(default)s", default=1)
+    add(group, "--step", "which batch of it (default: %(default)s)", default=1)
+    add(group, "--images", "how many are drawn (default: %(default)s)", default=32)
     group.add_argument(
         "--output", default="batch.png", metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)"
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 from cyclemlp.preprocessing import Preprocessing, Size, sides, size_words
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 USAGE = """cyclemlp sweep MODEL --data digits|DIR [--list FILE] [--sizes PIXELS …] [options]
        cyclemlp sweep --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
 
-EXAMPLES = f"""{common.DATA_HELP}
+EXAMPLES = f"""{options.DATA_HELP}
 examples:
   cyclemlp sweep --model cyclemlp_b1 --weights CycleMLP_B1.pth --data imagenet/val --output sweep
       from 128 to 416 pixels, as in the paper's figure 5; writes sweep/sweep.json, .csv and .png
@@ -46,32 +46,24 @@ COLUMNS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.usage, parser.epilog = USAGE, EXAMPLES
-    common.add_model_arguments(parser)
-    common.add_data_arguments(parser)
+    options.add_model_arguments(parser)
+    options.add_data_arguments(parser)
     group = parser.add_argument_group("sizes")
-    group.add_argument(
+    add(
+        group,
         "--sizes",
-        nargs="+",
-        type=common.image_size,
-        metavar="PIXELS|HxW",
-        help="sizes of the network's input: the side of a square, or height x width (default: 128, 160, … 416 "
+        "sizes of the network's input: the side of a square, or height x width (default: 128, 160, … 416 "
         "for a model whose own size is 224, for others in proportion, in multiples of 4)",
     )
-    group.add_argument(
-        "--seconds",
-        type=common.finite_number,
-        default=3.0,
-        metavar="S",
-        help="for which the speed is measured at each size (default: %(default)g)",
+    add(
+        group, "--seconds", "for which the speed is measured at each size (default: %(default)g)", default=3.0
     )
-    common.add_preprocessing_arguments(parser, input_size=False)
-    common.add_running_arguments(parser, batch_size=32)
-    common.add_runtime_arguments(parser)
+    options.add_preprocessing_arguments(parser, input_size=False)
+    options.add_running_arguments(parser, batch_size=32)
+    options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
-    group.add_argument(
-        "--output", type=Path, metavar="DIR", help="write DIR/sweep.json, sweep.csv and sweep.png"
-    )
-    group.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
+    add(group, "--output", "write DIR/sweep.json, sweep.csv and sweep.png")
+    add(group, "--json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,21 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli.common import (
+from cyclemlp.cli.common import choose_device, choose_workers, model_overrides, plain_warnings, print_json
+from cyclemlp.cli.options import (
     DATA_HELP,
+    add,
     add_class_map_argument,
     add_exif_argument,
     add_override_argument,
-    choose_device,
-    choose_workers,
-    finite_number,
-    image_size,
-    model_overrides,
-    plain_warnings,
-    print_json,
-    whole_number,
+    add_run_arguments,
 )
-from cyclemlp.cli.training import add_run_arguments, result_or_exit_code, speaker, typed_command
+from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.report.writers import WRITERS
 from cyclemlp.run import places_of_resume
 
@@ -83,105 +78,74 @@ KEYS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `cyclemlp train`."""
     parser.epilog = EPILOG
-    parser.add_argument("--config", metavar="FILE", help="recipe, a YAML file such as configs/digits.yaml")
+    add(parser, "--config", "recipe, a YAML file such as configs/digits.yaml")
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model", metavar="NAME", help="a variant, see `cyclemlp info` (default: cyclemlp_b1)"
-    )
+    add(group, "--model", "a variant, see `cyclemlp info` (default: cyclemlp_b1)")
     add_override_argument(group)
     start = group.add_mutually_exclusive_group()
     start.add_argument(
         "--weights", metavar="FILE", help="start from these weights: .pth, .pdparams, .safetensors, a run"
     )
-    start.add_argument("--pretrained", action="store_true", help="start from the published ImageNet weights")
+    add(start, "--pretrained", "start from the published ImageNet weights")
 
-    group.add_argument(
-        "--freeze", type=whole_number(0), metavar="N", help="stages, from the first, that keep their weights"
-    )
+    add(group, "--freeze", "stages, from the first, that keep their weights")
 
     group = parser.add_argument_group("images")
-    group.add_argument("--data", metavar="digits|DIR|TAR", help="training images, see below")
+    add(group, "--data", "training images, see below")
     group.add_argument(
         "--list", metavar="FILE", help="text file with a line `name label` an image, or a CSV file"
     )
-    group.add_argument(
-        "--val-data", metavar="DIR|TAR", help="images to evaluate each epoch (default: the val/ of --data)"
-    )
+    add(group, "--val-data", "images to evaluate each epoch (default: the val/ of --data)")
     group.add_argument("--val-list", metavar="FILE", help="their list")
     add_class_map_argument(group)
-    group.add_argument(
+    add(
+        group,
         "--classes",
-        metavar="FILE|imagenet",
-        help="names of the classes, one a line, kept with the model (default: the folders' names)",
+        "names of the classes, one a line, kept with the model (default: the folders' names)",
     )
-    group.add_argument(
+    add(
+        group,
         "--input-size",
-        type=image_size,
-        metavar="PIXELS|HxW",
-        help="size of the network's input: the side of a square, or height x width such as 192x256 (default: the "
+        "size of the network's input: the side of a square, or height x width such as 192x256 (default: the "
         "model's own, 224 for the paper's)",
     )
     add_exif_argument(group)
-    group.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read images")
-    group.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="decode every image before training and leave out those that cannot be read",
-    )
-    group.add_argument(
+    add(group, "--workers", "processes that read images")
+    add(group, "--skip-bad", "decode every image before training and leave out those that cannot be read")
+    add(
+        group,
         "--no-check",
-        action="store_true",
-        help="do not look at a sample of the images before training (see `cyclemlp data check`)",
+        "do not look at a sample of the images before training (see `cyclemlp data check`)",
     )
 
     group = parser.add_argument_group("training")
-    group.add_argument(
-        "--epochs", type=whole_number(1), metavar="N", help="passes over the images (default: 300)"
-    )
-    group.add_argument(
-        "--batch-size",
-        type=whole_number(1),
-        metavar="N",
-        help="images a step on each device (default: 128)",
-    )
-    group.add_argument(
+    add(group, "--epochs", "passes over the images (default: 300)")
+    add(group, "--batch-size", "images a step on each device (default: 128)")
+    add(
+        group,
         "--accumulate",
-        type=whole_number(1),
-        metavar="N",
-        help="compute each step in N parts, where a batch does not fit in memory; the result is the same",
+        "compute each step in N parts, where a batch does not fit in memory; the result is the same",
     )
-    group.add_argument(
+    add(
+        group,
         "--lr",
-        type=finite_number,
-        metavar="RATE",
-        help="highest learning rate, for a batch of 512 images: it is scaled to the batch size, unless "
+        "highest learning rate, for a batch of 512 images: it is scaled to the batch size, unless "
         "`--set optimizer.lr_for_batch=null` (default: 5e-4)",
     )
-    group.add_argument(
+    add(
+        group,
         "--amp",
+        "mixed precision, on GPUs (default: float16, as the authors')",
         choices=("float16", "bfloat16", "none"),
-        help="mixed precision, on GPUs (default: float16, as the authors')",
     )
-    group.add_argument("--seed", type=whole_number(0), metavar="N", help="of everything random (default: 0)")
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the recipe; may be repeated",
-    )
-    group.add_argument(
-        "--device",
-        metavar="cpu|gpu|gpu:N",
-        help="where to compute (default: the GPU if Paddle was built for one, else the CPU)",
-    )
+    add(group, "--seed", "of everything random (default: 0)")
+    add(group, "--set", "any key of the recipe; may be repeated")
+    add(group, "--device")
 
     group = parser.add_argument_group("results")
     add_run_arguments(group, default="runs/NAME OF THE MODEL")
-    group.add_argument(
-        "--writer", choices=tuple(WRITERS), help="write the curves for this viewer too, while it trains"
-    )
-    group.add_argument("--show-recipe", action="store_true", help="print the whole recipe as YAML and stop")
+    add(group, "--writer", "write the curves for this viewer too, while it trains", choices=tuple(WRITERS))
+    add(group, "--show-recipe", "print the whole recipe as YAML and stop")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,32 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from cyclemlp.run import AUTO
 from cyclemlp.text import line_of
 
 T = TypeVar("T")
-
-
-def add_run_arguments(group: argparse._ArgumentGroup, *, default: str) -> None:
-    """`--output`, `--resume`, `--force`: where a run lies and how it goes on; `--json`, `--no-progress`.
-
-    Args:
-        default: of `--output`, in words.
-    """
-    group.add_argument("--output", type=Path, metavar="DIR", help=f"the run's folder (default: {default})")
-    group.add_argument(
-        "--resume",
-        nargs="?",
-        const=AUTO,
-        metavar="RUN|CHECKPOINT",
-        help="go on from the newest checkpoint of that run's folder, or from that checkpoint; without a value from the "
-        "newest in --output, or begin if it has none",
-    )
-    group.add_argument("--force", action="store_true", help="replace the run that is in --output")
-    group.add_argument(
-        "--json", action="store_true", help="print the final figures as JSON, all else on stderr"
-    )
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def speaker(json: bool, *, is_first: bool = True) -> Callable[[str], None]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.cli.common import message, whole_number
+from cyclemlp.cli.common import message
 from cyclemlp.cli.main import Parser
+from cyclemlp.cli.options import whole_number
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import INTERPOLATIONS
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from seg_fixtures import config_values, write_config, write_data
 
-from cyclemlp.cli.common import finite_number, whole_number
 from cyclemlp.cli.main import COMMANDS, build_parser, main
+from cyclemlp.cli.options import finite_number, whole_number
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import require_matplotlib
 from cyclemlp.report.figures import FORMS
@@ -43,17 +44,17 @@ Exit code: 0 done; 1 the network gives no finite numbers; 2 something to mend in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the topics and their arguments."""
     parser.epilog = EPILOG
-    for name, sub in common.add_subcommands(parser, TOPICS, dest="topic", metavar="WHAT", epilog=EPILOG):
+    for name, sub in options.add_subcommands(parser, TOPICS, dest="topic", metavar="WHAT", epilog=EPILOG):
         _module(name).add_arguments(sub)
         group = sub.add_argument_group("results")
-        group.add_argument(
+        add(
+            group,
             "--output",
-            type=Path,
-            default=Path(f"{name}.png"),
+            "the figure, .png, .svg or .pdf (default: %(default)s)",
             metavar="FILE",
-            help="the figure, .png, .svg or .pdf (default: %(default)s)",
+            default=Path(f"{name}.png"),
         )
-        group.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
+        add(group, "--json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             f"--output {args.output}: its suffix decides the form; give one of {', '.join(FORMS)}"
         )
     if hasattr(args, "files"):
-        common.take_model_word_as_image(args, "files")
+        options.take_model_word_as_image(args, "files")
     common.output_folder(args.output.parent)
     require_matplotlib()
     with common.plain_warnings(f"explain {args.topic}"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cyclemlp.cli import common
 from cyclemlp.cli.explain import given
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import format_table
 
@@ -15,24 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this topic takes."""
     given.add_model_arguments(parser)
     given.add_image_arguments(parser, 1)
-    parser.add_argument("--stage", nargs="+", type=common.whole_number(1), metavar="N", help="default: all")
-    parser.add_argument(
-        "--count",
-        type=common.whole_number(1),
-        default=8,
-        metavar="N",
-        help="channels a stage (default: %(default)s)",
-    )
-    parser.add_argument(
+    add(parser, "--stage", "default: all")
+    add(parser, "--count", "channels a stage (default: %(default)s)", default=8)
+    add(
+        parser,
         "--order",
+        "which: those that differ most from position to position (default), or the first",
         choices=("active", "first"),
         default="active",
-        help="which: those that differ most from position to position (default), or the first",
     )
-    parser.add_argument(
-        "--channels", nargs="+", type=common.whole_number(0), metavar="C", help="which, by number, instead"
-    )
-    parser.add_argument("--whole", action="store_true", help="the whole image, not its central square")
+    add(parser, "--channels", "which, by number, instead")
+    add(parser, "--whole", "the whole image, not its central square")
 
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cyclemlp.cli import common
 from cyclemlp.cli.explain import given
+from cyclemlp.cli.options import add
 from cyclemlp.report import format_table
 
 FIELD_SHARES = (0.25, 0.5, 0.75, 0.95)
@@ -16,18 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this topic takes."""
     given.add_model_arguments(parser)
     given.add_image_arguments(parser, 16)
-    parser.add_argument(
+    add(
+        parser,
         "--beside",
-        nargs="+",
-        metavar="MODEL",
-        help="networks to compare with: run folders, weight files, variants (default: the same architecture with the "
+        "networks to compare with: run folders, weight files, variants (default: the same architecture with the "
         "channel FC as its only branch, random weights)",
     )
-    parser.add_argument("--stage", nargs="+", type=common.whole_number(1), metavar="N", help="default: all")
-    parser.add_argument(
+    add(parser, "--stage", "default: all")
+    add(
+        parser,
         "--without-gate",
-        action="store_true",
-        help="leave out what goes through the gates, which see all positions through a mean",
+        "leave out what goes through the gates, which see all positions through a mean",
     )
 
 

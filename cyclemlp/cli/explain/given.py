@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model, which may have random weights here."""
-    common.add_model_arguments(parser)
-    parser.add_argument(
+    options.add_model_arguments(parser)
+    add(
+        parser,
         "--seed",
-        type=common.whole_number(0),
+        "of random weights, where a variant is named without weights (default: %(default)s)",
         default=0,
-        metavar="N",
-        help="of random weights, where a variant is named without weights (default: %(default)s)",
     )
 
 
@@ -30,26 +30,24 @@ def add_image_arguments(parser: argparse.ArgumentParser, count: int) -> None:
     """Declare images; `count` of a data set unless it is said how many."""
     parser.set_defaults(default_images=count)
     group = parser.add_argument_group("images")
-    common.add_optional_positional(
+    options.add_optional_positional(
         group, "files", nargs="+", metavar="IMAGE|FOLDER", help="image files, and folders to look through"
     )
-    group.add_argument(
+    add(
+        group,
         "--data",
+        "a data set instead: the bundled digits (default), or a folder with one folder of images a class",
         metavar="digits|DIR",
-        help="a data set instead: the bundled digits (default), or a folder with one folder of images a class",
     )
-    group.add_argument(
-        "--list", type=Path, metavar="FILE", help="text file with a line `name label` an image, below --data"
-    )
-    group.add_argument(
+    add(group, "--list", "text file with a line `name label` an image, below --data")
+    add(
+        group,
         "--images",
-        type=common.whole_number(1),
-        metavar="N",
-        help="how many, taken at equal distances from the first to the last (default: all that are named, "
+        "how many, taken at equal distances from the first to the last (default: all that are named, "
         f"{count} of a data set)",
     )
-    common.add_preprocessing_arguments(parser)
-    parser.add_argument("--device", metavar="cpu|gpu|gpu:N", help="where to compute")
+    options.add_preprocessing_arguments(parser)
+    add(parser, "--device")
 
 
 def model_only(given: str, seed: int) -> argparse.Namespace:

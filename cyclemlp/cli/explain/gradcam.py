@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cyclemlp.cli import common
+from cyclemlp.cli import common, options
 from cyclemlp.cli.explain import given
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import format_table
 
@@ -19,21 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this topic takes."""
     given.add_model_arguments(parser)
     given.add_image_arguments(parser, 8)
-    parser.add_argument(
-        "--class",
-        dest="of_class",
-        nargs="+",
-        metavar="NAME|INDEX",
-        help="whose maps (default: the most probable class of each image)",
-    )
-    common.add_classes_argument(parser)
-    parser.add_argument(
-        "--stage", nargs="+", type=common.whole_number(1), metavar="N", help="default: the last, exactly"
-    )
-    parser.add_argument("--whole", action="store_true", help="the whole image, not its central square")
-    parser.add_argument(
-        "--overlays", type=Path, metavar="DIR", help="also write each overlay as an image of its own"
-    )
+    add(parser, "--class", "whose maps (default: the most probable class of each image)", dest="of_class")
+    options.add_classes_argument(parser)
+    add(parser, "--stage", "default: the last, exactly")
+    add(parser, "--whole", "the whole image, not its central square")
+    add(parser, "--overlays", "also write each overlay as an image of its own")
 
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from cyclemlp.cli import common
+from cyclemlp.cli import options
+from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import format_table
 
@@ -20,23 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S|HxW",
         help="one number S: 1×S for branch h and S×1 for branch w; or HxW for both, or two of them (default: 3)",
     )
+    add(parser, "--branches", "of a block (default: all)", choices=("h", "w", "c"), default=["h", "w", "c"])
     parser.add_argument(
-        "--branches",
-        nargs="+",
-        choices=("h", "w", "c"),
-        default=["h", "w", "c"],
-        help="of a block (default: all)",
+        "--channels", type=options.whole_number(1), default=64, metavar="C", help="default: %(default)s"
     )
-    parser.add_argument(
-        "--channels", type=common.whole_number(1), default=64, metavar="C", help="default: %(default)s"
-    )
-    parser.add_argument(
+    add(
+        parser,
         "--blocks",
-        nargs="+",
-        type=common.whole_number(1),
+        "through how many blocks to follow what is read (default: 1 2 4)",
         default=[1, 2, 4],
-        metavar="N",
-        help="through how many blocks to follow what is read (default: 1 2 4)",
     )
 
 
