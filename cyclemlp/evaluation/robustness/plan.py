@@ -108,8 +108,8 @@ class Plan:
             # Opened now to be checked, and again to be read: the names in all 95 folders would fill the memory.
             one = folder.open(*at)
             lacking.update(one.missing)
-            again = functools.partial(folder.source, *at)
-            self._add_error(found, at, len(one.source), again, transform, one.published.classes)
+            reopen, record = functools.partial(folder.source, *at), functools.partial(found.record, *at)
+            self._add(one.title, len(one.source), reopen, transform, one.published.classes, record)
         notes = [*folder.missing, *(f"{text} (in {count} of its folders)" for text, count in lacking.items())]
         notes = [f"ImageNet-C is incomplete: {note}" for note in notes]
         if self._preprocessing.input_size != IMAGENET_C_PIXELS:
@@ -135,7 +135,8 @@ class Plan:
             found.notes += (f"severities are meant for {pixels}",)
         for at in itertools.product(corruptions, sorted(set(severities))):
             transform = CorruptionTransform(self._preprocessing, *at)
-            self._add_error(found, at, len(source), lambda: source, transform, self._classes)
+            record = functools.partial(found.record, *at)
+            self._add(f"{at[0]} {at[1]}", len(source), lambda: source, transform, self._classes, record)
 
     def run(self, fn: Classifier, *, before_each: Callable[[], None] = lambda: None) -> Results:
         """Do all of it, with one bar on stderr.
@@ -171,21 +172,6 @@ class Plan:
     def _add_corruptions(self, title: str, *, published: bool) -> CorruptionResult:
         self.results.corruptions.append(CorruptionResult(title, published))
         return self.results.corruptions[-1]
-
-    def _add_error(
-        self,
-        found: CorruptionResult,
-        at: tuple[str, int],
-        images: int,
-        source: Callable[[], Source],
-        transform: Transform,
-        classes: Sequence[int],
-    ) -> None:
-        def record(result: EvaluationResult) -> None:
-            found.add(*at, 100 - result.top1)
-
-        title = f"{found.title}, {at[0]} {at[1]}" if found.published else f"{at[0]} {at[1]}"
-        self._add(title, images, source, transform, classes, record)
 
     def _add(
         self,

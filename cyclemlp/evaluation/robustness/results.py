@@ -92,6 +92,10 @@ class CorruptionResult:
         """Note one error."""
         self.errors.setdefault(corruption, {})[severity] = error
 
+    def record(self, corruption: str, severity: int, result: EvaluationResult) -> None:
+        """Note the error that `evaluate` found."""
+        self.add(corruption, severity, 100 - result.top1)
+
     def mean(self, corruption: str) -> float:
         """A corruption's mean error over the severities that were measured."""
         return float(np.mean(list(self.errors[corruption].values())))
