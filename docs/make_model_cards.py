@@ -295,7 +295,7 @@ def _run_here(name: str, variant: Variant) -> str:
     counted = """- Parameters and MACs are counted from the architecture, and the parameters also in the
   network that is built."""
     if not variant.from_paper:
-        return f"""{counted}{SMALL_RUNS[name]}
+        return f"""{counted}{SMALL_RUNS.get(name, "")}
 
 Not run: GPUs."""
     if variant.inferred:

@@ -22,6 +22,11 @@ class LossConfig(Config):
     )
 
 
+def build_base_loss(config: LossConfig) -> SoftTargetCrossEntropy:
+    """The loss of logits [B, K] and targets [B, K], which are smoothed where they are mixed."""
+    return SoftTargetCrossEntropy()
+
+
 class SoftTargetCrossEntropy(nn.Layer):
     """Cross entropy with label smoothing (Szegedy et al., 2016), for class numbers and for soft targets.
 

@@ -18,7 +18,7 @@ from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.augmentation import build_mixup
 from cyclemlp.training.distributed import ALONE, World, gradients_stay_here
 from cyclemlp.training.ema import Ema
-from cyclemlp.training.losses import SoftTargetCrossEntropy
+from cyclemlp.training.losses import build_base_loss
 from cyclemlp.training.model import freeze_stages, training_mode
 from cyclemlp.training.optimizer import build_optimizer
 from cyclemlp.training.recipe import Recipe
@@ -73,6 +73,7 @@ class Stepper:
         """
         frozen = freeze_stages(model, recipe.model.freeze_stages)
         amp = MixedPrecision(recipe.amp)
+        base = build_base_loss(recipe.loss)
         network = world.wrap(model)  # before its average is taken, after what is frozen is
         return cls(
             world=world,
@@ -80,7 +81,7 @@ class Stepper:
             network=network,
             frozen=frozen,
             mixup=build_mixup(recipe.augment, model.config.num_classes, recipe.loss.label_smoothing),
-            loss_fn=build_loss(SoftTargetCrossEntropy(), recipe.distillation, model, say, amp.autocast),
+            loss_fn=build_loss(base, recipe.distillation, model, say, amp.autocast),
             optimizer=build_optimizer(model, recipe.optimizer, lr=lr),
             amp=amp,
             ema=Ema.from_config(model, recipe.ema),

@@ -228,7 +228,9 @@ def test_the_parser_takes_the_line(line):
 def test_the_variants_are_those_of_the_table():
     (table,) = next(section.tables for section in sections(ENGLISH) if section.heading == "Variants")
     rows = {re.search(r"`(\w+)`", row[0])[1]: row for row in table[1:]}
-    assert list(rows) == list(VARIANTS)
+    assert list(rows) == list(VARIANTS), (
+        "each variant has a row in both READMEs, in the order of network/variants.py"
+    )
     for name, (first, parameters, cost, top1, measured) in rows.items():
         variant = VARIANTS[name]
         size = variant.preprocessing.input_size
