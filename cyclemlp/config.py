@@ -128,8 +128,8 @@ def build(cls: type[C], values: Any, *, where: str, lines: Lines | None = None) 
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        told, place = _first_error(cls, error, values, lines)
-        raise ConfigError(f"{where}{place}: {told}") from None
+        message, place = _first_error(cls, error, values, lines)
+        raise ConfigError(f"{where}{place}: {message}") from None
 
 
 def describe(field: FieldInfo) -> str:

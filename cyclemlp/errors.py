@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class CycleMLPError(ValueError):
-    """Base of every error that a user can mend: a wrong option, file or value."""
+    """Base of every error that a user can correct: a wrong option, file or value."""
 
 
 class ModelError(CycleMLPError):

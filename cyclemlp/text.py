@@ -60,10 +60,10 @@ def line_of(text: object) -> str:
 
 def with_lines(head: str, lines: Sequence[str], most: int) -> str:
     """A message that goes on in indented lines, `most` of them, each one line whatever it holds."""
-    told = [printable(line, lines=False) for line in lines[:most]]
+    listed = [printable(line, lines=False) for line in lines[:most]]
     if len(lines) > most:
-        told.append(f"… and {len(lines) - most:,} more")
-    return "\n  ".join([head, *told])
+        listed.append(f"… and {len(lines) - most:,} more")
+    return "\n  ".join([head, *listed])
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

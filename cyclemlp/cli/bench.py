@@ -36,7 +36,7 @@ EXAMPLES = """examples:
       `network` is the network as it is trained, in Paddle
 
 A variant gets random weights: its speed does not depend on them. Exit code: 0 all measured; 1 a case failed, which
-its row says; 2 something to mend in what was asked.
+its row says; 2 an error in the options or the input.
 """
 COLUMNS = {
     "name": "model",

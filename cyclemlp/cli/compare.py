@@ -1,4 +1,4 @@
-"""`cyclemlp compare`: two evaluations on the same images, told apart by a paired test."""
+"""`cyclemlp compare`: two evaluations on the same images, compared by a paired test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = """examples:
       also compare.json, differences.csv, and sheets of the images that only one gets right
 
 The test is McNemar's, exact; the intervals are the paired bootstrap's. Images are matched by their names; if one of
-the two evaluations has others, it is an error. Exit code: 0 done; 2 something to mend in what was asked.
+the two evaluations has others, it is an error. Exit code: 0 done; 2 an error in the options or the input.
 """
 
 

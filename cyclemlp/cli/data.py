@@ -60,7 +60,7 @@ examples:
   cyclemlp data check photos/train --val-data photos/val --json
   cyclemlp data check photos --list train.csv --val-list val.csv
 
-Exit code: 0 no errors; 1 errors were found; 2 something to mend in what was asked.
+Exit code: 0 no errors; 1 errors were found; 2 an error in the options or the input.
 """
 
 IMAGENET_EPILOG = """
@@ -231,12 +231,12 @@ def check(args: argparse.Namespace) -> int:
         return 1 if errors else 0
     for part, count in report.images.items():
         size = report.sizes[part]
-        told = (
+        listed = (
             f", {size['width'][0]}×{size['height'][0]} to {size['width'][2]}×{size['height'][2]}"
             if size
             else ""
         )
-        print(printable(f"{part:<6} {count:,} images, {len(report.classes[part])} classes{told}"))
+        print(printable(f"{part:<6} {count:,} images, {len(report.classes[part])} classes{listed}"))
     for finding in sorted(findings, key=lambda finding: finding.level != "error"):
         print(printable(f"{finding.level}: {finding.kind}: {finding.message}", lines=False))
         for image in finding.images[:MOST_IMAGES] if finding.kind == "size" else []:

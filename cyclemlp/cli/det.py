@@ -250,7 +250,7 @@ def _check(args: argparse.Namespace) -> int:
     if faults:
         print(f"cyclemlp det check: {len(faults)} errors", file=sys.stderr)
         if args.sample and not drawn:
-            print("no sample was drawn: mend the errors first", file=sys.stderr)
+            print("no sample was drawn: correct the errors first", file=sys.stderr)
         return 1
     print("no errors")
     return 0

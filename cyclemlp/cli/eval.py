@@ -37,7 +37,7 @@ examples:
   cyclemlp eval exported/digits --data digits --runtime openvino
       a model that `cyclemlp export` wrote, in OpenVINO
 
-Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
+Exit code: 0 done; 1 the model gives no finite numbers; 2 an error in the options or the input.
 """
 
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         group,
         "--topk",
-        "also how often the true class is among the K most probable, for any K; 1 and 5 are always told",
+        "also how often the true class is among the K most probable, for any K; 1 and 5 are always reported",
         default=[],
     )
     add(group, "--output", "write the figures to DIR/eval.json")

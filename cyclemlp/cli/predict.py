@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   cyclemlp predict exported/pets holiday/ --runtime openvino --precision bfloat16
       a model that `cyclemlp export` wrote, in OpenVINO
 
-Exit code: 0 done; 1 images were skipped, or the model gives no finite numbers; 2 something to mend in what was asked.
+Exit code: 0 done; 1 images were skipped, or the model gives no finite numbers; 2 an error in the options or the input.
 """
 #: With --output, more images than this are not all printed.
 MOST_SHOWN = 20

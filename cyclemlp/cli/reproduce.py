@@ -36,7 +36,7 @@ examples:
   cyclemlp reproduce --weights weights --imagenet ILSVRC2012 --models cyclemlp_b1 cyclemlp_b3 --device gpu
   cyclemlp reproduce --weights weights --imagenet ILSVRC2012 --runtime network onnxruntime openvino
 
-Exit code: 0 done; 1 a model gives no finite numbers; 2 something to mend in what was asked, or a weight file that
+Exit code: 0 done; 1 a model gives no finite numbers; 2 an error in the options or the input, or a weight file that
 cannot be used: the other models are measured all the same.
 """
 #: What of the command is noted beside the figures.

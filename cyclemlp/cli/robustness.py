@@ -31,7 +31,7 @@ EXAMPLES = """examples:
       corruptions made here, of any labelled images; a group's name stands for its corruptions
 
 Every set is checked before anything is measured. What was done is written after each set.
-Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
+Exit code: 0 done; 1 the model gives no finite numbers; 2 an error in the options or the input.
 """
 #: Options for published sets.
 PUBLISHED = ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_c")

@@ -30,7 +30,7 @@ EXAMPLES = """examples:
   curl -T cat.jpg -X POST 'http://127.0.0.1:8000/predict?top=3'
       an image in, JSON out; /openapi.json describes it, /health and /metrics are for machines
 
-Exit code: 0 ended by Ctrl-C or SIGTERM, with every running request answered; 2 something to mend in what was asked.
+Exit code: 0 ended by Ctrl-C or SIGTERM, with every running request answered; 2 an error in the options or the input.
 """
 _LIMITS = Limits()
 
@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         group,
         "--queue",
-        "images under way; one more is told to come again, 503 (default: %(default)s)",
+        "images under way; one more is refused with 503 (default: %(default)s)",
         default=_LIMITS.queue,
     )
     add(
@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal ends it."""
     for module in ("fastapi", "h11", "multipart", "prometheus_client", "uvicorn"):
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(

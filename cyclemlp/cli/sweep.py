@@ -29,7 +29,7 @@ examples:
 
 At each size the shorter side is first resized to size / crop share, and every image is evaluated. Speed is that of
 the network alone, by the median time of a batch, measured after each evaluation. The files are written after each size.
-Exit code: 0 done; 1 the model gives no finite numbers; 2 something to mend in what was asked.
+Exit code: 0 done; 1 the model gives no finite numbers; 2 an error in the options or the input.
 """
 COLUMNS = {
     "size": "size",

@@ -16,7 +16,7 @@ from cyclemlp.errors import DataError
 
 #: From this ratio of the largest class to the smallest on, the classes count as imbalanced.
 IMBALANCE = 10.0
-#: Images with a side below this many pixels, or a ratio of sides above, are told.
+#: Images with a side below this many pixels, or a ratio of sides above, are reported.
 SMALL_SIDE, LONG_RATIO = 16, 8.0
 #: Images that training looks at before it begins, of each part.
 SAMPLE = 512
@@ -28,7 +28,7 @@ class Finding:
     """One thing that is wrong, or may be.
 
     Attributes:
-        level: "error" for what should be mended, "warning" for what one should know.
+        level: "error" for what should be corrected, "warning" for what one should know.
         kind: "unreadable", "duplicate", "leak", "empty_class", "one_class", "imbalance" or "size".
         message: what it is, for people.
         images: places of the images concerned.
@@ -62,7 +62,7 @@ class DataReport:
 
     @property
     def errors(self) -> list[Finding]:
-        """What should be mended."""
+        """What should be corrected."""
         return [finding for finding in self.findings if finding.level == "error"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class DataReport:
 
 
 class _Decoded(NamedTuple):
-    """What decoding an image told: its pixels' digest and its size, or what went wrong."""
+    """The result of decoding an image: its pixels' digest and its size, or what went wrong."""
 
     place: int
     digest: bytes | None

@@ -76,7 +76,7 @@ def find_split(root: PathLike) -> tuple[Path, Path] | None:
     Names count in any case; where there are several for evaluation, the first in the order of `EVALUATION_FOLDERS`.
 
     Raises:
-        DataError: it cannot be told whether these are the parts of a data set or its classes.
+        DataError: it is not clear whether these are the parts of a data set or its classes.
     """
     root = Path(root)
     try:

@@ -54,7 +54,7 @@ else:
 T = TypeVar("T")
 Box = tuple[int, int, int, int]  # left, upper, right, lower
 
-#: The formats that are read, everywhere, as Pillow calls them; told by a file's content, not by its name. Pillow knows
+#: The formats that are read, everywhere, as Pillow calls them; a file's content decides, not its name. Pillow knows
 #: more, and some of those are interpreters: for a PostScript file it starts Ghostscript.
 FORMATS = tuple(
     plugin.format

@@ -271,7 +271,7 @@ def _as_tensor(values: Any) -> Any:
 def begin_worker(number: int) -> None:
     """In a worker, at its start: it lives exactly as long as the run.
 
-    Ctrl-C and Paddle's launcher signal the whole group of a process, but a run that is told to stop still needs its
+    Ctrl-C and Paddle's launcher signal the whole group of a process, but a run that stops still needs its
     workers until it is saved. One that is killed leaves them; Paddle means them to see that, and they do not.
     """
     os.setpgid(0, 0)

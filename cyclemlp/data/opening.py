@@ -38,7 +38,7 @@ def open_source(
         names: class names in class order, for a list whose labels are names.
 
     Raises:
-        DataError, ConfigError: with what to mend.
+        DataError, ConfigError: with what to correct.
     """
     mapping = open_class_map(class_map)
     data = data_folder(data, list_path)

@@ -187,14 +187,14 @@ def _unpaired(
         return f"{what} have {len(own)} classes and {whose} has {count}, without names"
     unknown = [name for name in own if name not in names and name not in aliases]
     if not unknown:
-        return f"{what}: the classes {_list(own)} cannot be told apart by {whose}'s names, some of which occur twice"
+        return f"{what}: the classes {_list(own)} cannot be distinguished by {whose}'s names, some of which occur twice"
     found = f"{len(unknown)} of {len(own)} classes are none that {whose} knows: {_list(unknown)}"
     return f"{what}: {found}; it has {count}: {_list(names, 3)}"
 
 
 def _list(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    told = ", ".join(shortened(printable(name, lines=False), 40) for name in names[:most])
-    return told + (f" … ({len(names)} in all)" if len(names) > most > 1 else "")
+    listed = ", ".join(shortened(printable(name, lines=False), 40) for name in names[:most])
+    return listed + (f" … ({len(names)} in all)" if len(names) > most > 1 else "")
 
 
 def _is_number(name: str) -> bool:

@@ -42,7 +42,7 @@ def _decoded(path: Path, content: bytes | None, channels: int) -> Image.Image:
 
 @contextlib.contextmanager
 def _whole_files() -> Iterator[None]:
-    """Within it Pillow refuses files that are cut short, whatever PaddleDetection told it on import."""
+    """Within it Pillow refuses files that are cut short, whatever PaddleDetection set on import."""
     tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         yield

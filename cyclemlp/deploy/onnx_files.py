@@ -191,9 +191,9 @@ def _translate(program: Path, weights: Path, path: Path, opset: int) -> None:
     if done.returncode or not path.is_file():
         # A failed export calls sys.exit or aborts; its reason is in one of the lines marked ERROR.
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        told = [line for line in lines if "ERROR" in line or "not support" in line] or lines[-3:]
+        listed = [line for line in lines if "ERROR" in line or "not support" in line] or lines[-3:]
         raise ExportError(
-            f"paddle2onnx cannot translate {program} to operator set {opset}: {' / '.join(told) or 'it said nothing'}"
+            f"paddle2onnx cannot translate {program} to operator set {opset}: {' / '.join(listed) or 'it said nothing'}"
         )
 
 

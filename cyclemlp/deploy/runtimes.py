@@ -34,7 +34,7 @@ FILES = {
 #: The runtimes that read a format; the first is taken unless another is asked for.
 RUNS = {"onnx": ("onnxruntime", "openvino"), "openvino": ("openvino",), "paddle": ("paddle",)}
 
-#: What Paddle Inference is to be told for exported models, here and by a program of one's own; it is written into
+#: What Paddle Inference must be configured with for exported models, here and elsewhere; it is written into
 #: their metadata. With oneDNN, which it may switch on by itself, it fails on bilinear interpolation and padded slices.
 PADDLE_INFERENCE = {"mkldnn": False}
 

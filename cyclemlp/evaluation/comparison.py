@@ -1,6 +1,6 @@
 """Two evaluations on the same images compared, image by image.
 
-N images. A pair of networks is told apart only by images that one of them gets right and the other does not; so the
+N images. Two networks differ only in images that one of them gets right and the other does not; so the
 test is McNemar's (1947), in its exact form: under equal chances the split of these images is binomial with ½.
 """
 

@@ -193,7 +193,7 @@ def _product_of(
 
 
 def _are_ours(layers: list[nn.Layer]) -> bool:
-    """Whether these are the network's own layers and nobody listens to them, so that they need not be called."""
+    """Whether these are the network's own layers without hooks, so that they need not be called."""
     return all(
         type(layer) in (CPULinear, CPUCycleFC)
         and not layer._forward_pre_hooks

@@ -58,7 +58,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except ValueError as error:  # JSON and UTF-8 errors both
-            raise DataError(f"{path}:{number}: not JSON ({error}); delete or mend the line") from None
+            raise DataError(f"{path}:{number}: not JSON ({error}); delete or correct the line") from None
         if not isinstance(record, dict):
             raise DataError(f"{path}:{number}: a {type(record).__name__}, expected an object {{…}}")
         records.append(record)

@@ -1,7 +1,7 @@
 """Curves for TensorBoard and VisualDL, while a run goes on; each library is optional and imported at first use.
 
 Look at them with `tensorboard --logdir RUN/tensorboard`, or `visualdl --logdir RUN/visualdl --disable-telemetry`:
-VisualDL's viewer, unless told so, reports its use to its makers. The writers here open no connection.
+VisualDL's viewer, unless disabled, reports its use to its makers. The writers here open no connection.
 """
 
 from __future__ import annotations

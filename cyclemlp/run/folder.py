@@ -201,10 +201,10 @@ class RunFolder:
         if not self._writes:
             return
         before = self.recipe_before()
-        told = "" if before is None else _differences(before, before.read_text("utf-8", "replace"), text)
+        listed = "" if before is None else _differences(before, before.read_text("utf-8", "replace"), text)
         write_text(self.path / RECIPE, text)
-        if told:
-            warnings.warn(f"the recipe differs from that of the run being resumed: {told}", stacklevel=2)
+        if listed:
+            warnings.warn(f"the recipe differs from that of the run being resumed: {listed}", stacklevel=2)
 
     def save_checkpoint(
         self, name: str, write: Callable[[Path], object], state: Mapping[str, Any], *, keep: int
@@ -274,8 +274,8 @@ def _differences(path: Path, old: str, new: str) -> str:
     except ConfigError as error:
         return f"they cannot be compared: {error}"
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    told = [f"{key} {before.get(key)} → {after.get(key)}" for key in keys[:MOST_DIFFERENCES]]
-    return ", ".join(told) + (f" and {len(keys) - len(told)} more" if len(keys) > len(told) else "")
+    listed = [f"{key} {before.get(key)} → {after.get(key)}" for key in keys[:MOST_DIFFERENCES]]
+    return ", ".join(listed) + (f" and {len(keys) - len(listed)} more" if len(keys) > len(listed) else "")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -38,7 +38,7 @@ from cyclemlp.serve.uploads import Memory, Upload
 
 PAGE = Path(__file__).with_name("page.html")
 RETRY_SECONDS = 1
-#: How long running requests may take once the service is told to end.
+#: How long running requests may take once the service ends.
 END_SECONDS = 8.0
 #: Nobody reads this answer: the client has gone. Counted as nginx counts it.
 CLIENT_GONE = 499
@@ -282,7 +282,7 @@ class _Service:
                 await asyncio.wait([work])
 
     def end(self) -> None:
-        """Answer no more than what is done within `END_SECONDS`: the rest is told to come again."""
+        """Answer no more than what is done within `END_SECONDS`: the rest is refused with 503."""
         asyncio.get_running_loop().call_later(END_SECONDS, self._give_up)
 
     def _give_up(self) -> None:

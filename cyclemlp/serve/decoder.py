@@ -76,7 +76,7 @@ def open_upload(content: bytes, name: str, limits: Limits) -> EncodedImage:
     except UnknownImageError as error:
         raise RefusedError(
             415,
-            f"{name} is no image that is read here; expected {FORMAT_WORDS}, told by the content, not by the name",
+            f"{name} is no image that is read here; expected {FORMAT_WORDS}, by its content, not its name",
         ) from error
     except HugeImageError as error:
         raise RefusedError(413, _too_many_pixels(name, f"more than {MOST_PIXELS:,}", limits)) from error

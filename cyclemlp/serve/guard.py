@@ -1,4 +1,4 @@
-"""What is refused before a route is chosen: other hosts, other origins, requests whose length is told twice.
+"""What is refused before a route is chosen: other hosts, other origins, requests with two lengths.
 
 A page of another site may point a name of its own at this machine (DNS rebinding) and then read what the service
 answers, as if it were of that site. It cannot choose the `Host` header, so only this machine's names are served.

@@ -8,7 +8,7 @@ it is resumed. The price is a cast a step of weights that are small beside the a
 Norms, softmax (the gate's too, which casts by itself), means and the loss are computed in float32.
 
 Nothing of this was ever run on a GPU. On a CPU Paddle has no half-precision kernels: it would warn at each step and
-compute in float32, so here it is told once and left away.
+compute in float32, so a warning says so once and it is left out.
 """
 
 from __future__ import annotations

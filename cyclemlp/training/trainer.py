@@ -262,7 +262,7 @@ class Trainer:
     def _step(
         self, batch: Batch, lr: float, unread: list[tuple[int, paddle.Tensor]]
     ) -> tuple[paddle.Tensor, bool]:
-        """One step of all processes; this one's loss, and whether any of them was told to stop."""
+        """One step of all processes; this one's loss, and whether any of them is to stop."""
         state, stepper, seed = self.state, self.stepper, self.recipe.run.seed
         stepper.optimizer.set_lr(lr)
         place = (seed, state.epoch, state.step, self.world.rank)
@@ -316,7 +316,7 @@ class Trainer:
         return found
 
     def _evaluate(self, name: str, model: nn.Layer, loader: Loader) -> dict[str, float]:
-        """Over the loader's images of all processes; nothing if any of them was told to stop."""
+        """Over the loader's images of all processes; nothing if any of them is to stop."""
         own, broken = np.zeros(4), None  # right first answers, right among five, sum of losses, images
         try:
             if loader.images:

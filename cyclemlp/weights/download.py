@@ -173,7 +173,7 @@ def _check_digest(target: Path) -> str:
 
 
 class _Broken(Exception):
-    """The connection failed in a way that another attempt may mend."""
+    """The connection failed in a way that another attempt may not."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class WeightFile:
         layout: "authors" or "paddle": what the file holds.
         metadata: what our own files say of their model; else empty.
         notes: sentences for people on what was chosen, converted and left out.
-        step_sizes: (S_H, S_W) of the Cycle FCs by name, `sfc_h` and `sfc_w`, if offset buffers told.
+        step_sizes: (S_H, S_W) of the Cycle FCs by name, `sfc_h` and `sfc_w`, if offset buffers give them.
     """
 
     path: Path
@@ -110,8 +110,8 @@ def _read(path: Path, layout: str | None) -> WeightFile:
     found, more = recognise(tensors, layout, metadata.pop("layout", None))
     notes += more
     if len(tensors) < len(full):
-        told = ", ".join(f"{name} {step[0]}×{step[1]}" for name, step in steps.items())
-        notes.append(f"{len(full) - len(tensors)} offset buffers checked ({told}) and left out")
+        listed = ", ".join(f"{name} {step[0]}×{step[1]}" for name, step in steps.items())
+        notes.append(f"{len(full) - len(tensors)} offset buffers checked ({listed}) and left out")
     if found == "authors":
         tensors = swap(tensors)
     return WeightFile(path, tensors, found, metadata, tuple(notes), steps)

@@ -142,15 +142,15 @@ def match_weights(
     ]
     if wrong:
         shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
-        told = [*architecture_differences(shapes, expected, claim), *wrong[:MOST_LISTED]]
+        listed = [*architecture_differences(shapes, expected, claim), *wrong[:MOST_LISTED]]
         if len(wrong) > MOST_LISTED:
-            told.append(
+            listed.append(
                 f"… and {len(wrong) - MOST_LISTED:,} more: `cyclemlp info FILE --against MODEL` and the error's "
                 "`mismatches` list all"
             )
         raise MismatchError(
             f"{file.path}: does not fit the model, {len(wrong)} tensors differ; nothing was loaded. Is it of another "
-            "variant, or was the model made with other settings?\n  " + "\n  ".join(told),
+            "variant, or was the model made with other settings?\n  " + "\n  ".join(listed),
             wrong,
         )
     cast = {n: str(t.dtype) for n, t in tensors.items() if t.dtype.kind == "f" and t.dtype != np.float32}

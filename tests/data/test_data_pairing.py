@@ -76,7 +76,7 @@ def test_wordnet_ids_are_names_of_imagenets_classes(tmp_path):
 
 
 def test_a_name_of_two_classes_tells_neither(tmp_path):
-    with pytest.raises(DataError, match="cannot be told apart by the model's names"):
+    with pytest.raises(DataError, match="cannot be distinguished by the model's names"):
         paired(folders(tmp_path, ["crane"]), imagenet_classes())
 
 

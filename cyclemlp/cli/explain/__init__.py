@@ -37,7 +37,7 @@ examples:
   cyclemlp explain network cyclemlp_b2 --size 512x1024 --output b2.svg
   cyclemlp explain family
 
-Exit code: 0 done; 1 the network gives no finite numbers; 2 something to mend in what was asked.
+Exit code: 0 done; 1 the network gives no finite numbers; 2 an error in the options or the input.
 """
 
 

@@ -27,7 +27,7 @@ from cyclemlp.text import printable, shortened, shown, with_lines
 SLACK_PIXELS = 1.0
 #: Characters of a file name that a message shows.
 LONGEST_NAME = 200
-#: Errors of one kind that are told when training is refused.
+#: Errors of one kind that are listed when training is refused.
 MOST_TOLD = 5
 #: Without decoding them, the headers of so many images are read, evenly spread.
 MOST_HEADERS = 256
@@ -63,7 +63,7 @@ class Report:
         images, empty_images: how many there are, and without an object.
         objects: class name → objects that can be trained on.
         crowds: objects marked `iscrowd`, which are not trained on.
-        faults: what must be mended.
+        faults: what must be corrected.
         warnings: what should be known; each a sentence with its file.
         categories: in the file's order.
     """

@@ -94,8 +94,8 @@ def _classes(image: Image.Image, path: str | Path) -> np.ndarray:
 
 def _colours(values: np.ndarray) -> str:
     found = np.unique(values.reshape(-1, values.shape[-1])[:1_000_000], axis=0)
-    told = ", ".join(str(tuple(map(int, colour))) for colour in found[:3])
-    return f"the colours {told}" + (f" … ({len(found)} in all)" if len(found) > 3 else "")
+    listed = ", ".join(str(tuple(map(int, colour))) for colour in found[:3])
+    return f"the colours {listed}" + (f" … ({len(found)} in all)" if len(found) > 3 else "")
 
 
 def _shown(path: str | Path) -> str:
@@ -118,10 +118,10 @@ def check_labels(labels: np.ndarray, classes: int, ignore: int, path: str | Path
         (int(v), int(n)) for v, n in zip(values, counts, strict=True) if v != ignore and not 0 <= v < classes
     ]
     if wrong:
-        told = ", ".join(f"{value} ({count} pixels)" for value, count in wrong[:5])
+        listed = ", ".join(f"{value} ({count} pixels)" for value, count in wrong[:5])
         more = " …" if len(wrong) > 5 else ""
         raise MaskError(
-            f"{_shown(path)} has labels {told}{more}; expected 0 to {classes - 1}, or {ignore} for pixels to ignore"
+            f"{_shown(path)} has labels {listed}{more}; expected 0 to {classes - 1}, or {ignore} for pixels to ignore"
         )
 
 

@@ -1,7 +1,7 @@
 """Training by PaddleSeg's own loop, watched from the places that the loop calls.
 
 `paddleseg.core.train` gives no word of a run but its printed lines, and writes its checkpoints in place. It looks up
-its loss by name and calls the optimizer and the schedule once a step: at these places `_watched` listens, for the time
+its loss by name and calls the optimizer and the schedule once a step: at these places `_watched` hooks in, for the time
 of the run. After the schedule's step the watcher logs, saves and evaluates by itself, and after the last one it leaves
 the loop, which never comes to saving.
 """
@@ -345,7 +345,7 @@ def _watched(watcher: _Watcher) -> Iterator[None]:
     schedule = optimizer._learning_rate
     step, advance = optimizer.step, schedule.step
 
-    def heard(compute: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    def hooked(compute: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         def loss_computation(*args: Any, **named: Any) -> list[Any]:
             values = compute(*args, **named)
             watcher.losses(values)
@@ -367,9 +367,9 @@ def _watched(watcher: _Watcher) -> Iterator[None]:
         def put(place: Any, name: str, value: Any) -> None:
             stack.enter_context(_replaced(place, name, value))
 
-        put(engine, "loss_computation", heard(engine.loss_computation))
+        put(engine, "loss_computation", hooked(engine.loss_computation))
         if hasattr(model, "loss_computation"):
-            put(model, "loss_computation", heard(model.loss_computation))
+            put(model, "loss_computation", hooked(model.loss_computation))
         put(optimizer, "step", check_and_step)
         put(schedule, "step", advance_and_tell)
         yield
