@@ -124,7 +124,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     ),
     **dict.fromkeys(("--freeze", "--seed", "--workers"), _FROM_0),
     **dict.fromkeys(("--batch", "--blocks", "--stage"), _COUNTS),
-    **dict.fromkeys(("--config", "--list", "--real", "--val-list", "--weights"), _FILE),
+    **dict.fromkeys(("--config", "--figure", "--list", "--real", "--val-list", "--weights"), _FILE),
     **dict.fromkeys(("--output", "--overlays"), _FOLDER),
     **dict.fromkeys(("--against", "--host", "--model"), _NAME),
     **dict.fromkeys(("--class-map", "--classes"), _FILE_OR_IMAGENET),

@@ -14,7 +14,7 @@ FORMS = (".png", ".svg", ".pdf")
 EXAMPLES = """examples:
   cyclemlp plot runs/digits                        loss, accuracy and learning rate; writes runs/digits/curves.png
   cyclemlp plot runs/scenes                        of segmentation or detection: losses, mean IoU or average precision
-  cyclemlp plot runs/b1 runs/b2 --output both.pdf  two runs in one figure, a colour a run
+  cyclemlp plot runs/b1 runs/b2 --figure both.pdf  two runs in one figure, a colour a run
   cyclemlp plot runs/*                             all of them, to curves.png in this folder
 
 A run may still be going on: what its log.jsonl holds is drawn.
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         parser,
-        "--output",
+        "--figure",
         "the figure, .png, .svg or .pdf (default: curves.png, of one run in its folder, of several here)",
         metavar="FILE",
     )
@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw; returns the exit code."""
     logs = [_log(path) for path in args.runs]
-    output: Path = args.output or (logs[0].parent / CURVES if len(logs) == 1 else Path(CURVES))
+    output: Path = args.figure or (logs[0].parent / CURVES if len(logs) == 1 else Path(CURVES))
     if output.suffix.lower() not in FORMS:
-        raise ConfigError(f"--output {output}: its suffix decides the form; give one of {', '.join(FORMS)}")
+        raise ConfigError(f"--figure {output}: its suffix decides the form; give one of {', '.join(FORMS)}")
     names = _names(logs)
     draw_runs(
         dict(zip(names, logs, strict=True)),

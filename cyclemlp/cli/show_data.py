@@ -25,7 +25,7 @@ which label smoothing spreads over all classes. What the recipe does is printed 
 
 examples:
   what the paper's recipe makes of your images:
-    cyclemlp show-data --data photos/train --output batch.png
+    cyclemlp show-data --data photos/train --figure batch.png
   the digits' own recipe, the third batch of the second epoch:
     cyclemlp show-data --config configs/digits.yaml --epoch 2 --step 3
   AutoAugment instead of RandAugment, nothing mixed:
@@ -37,7 +37,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `cyclemlp show-data`: those of `train` that decide about images, and what to draw."""
     parser.epilog = EPILOG
-    parser.set_defaults(**dict.fromkeys(KEYS), pretrained=False, resume=None, override=[])
+    parser.set_defaults(**dict.fromkeys((*KEYS, "resume", "output")), pretrained=False, override=[])
     add(parser, "--config", "recipe, a YAML file such as configs/digits.yaml")
     group = parser.add_argument_group("images")
     add(group, "--data", "training images, see below")
@@ -54,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(group, "--epoch", "default: %(default)s", default=1)
     add(group, "--step", "which batch of it (default: %(default)s)", default=1)
     add(group, "--images", "how many are drawn (default: %(default)s)", default=32)
-    group.add_argument(
-        "--output", default="batch.png", metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)"
-    )
+    add(group, "--figure", ".png, .svg or .pdf (default: %(default)s)", default=Path("batch.png"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,7 +93,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     path = plot_samples(
         [to_image(image, preprocessing) for image in images[:count]],
         [caption(target, names) for target in targets[:count]],
-        args.output,
+        args.figure,
         title="\n".join([heading, *words]),
     )
     print("\n".join([*words, f"{heading}, in {path}"]))

@@ -42,7 +42,7 @@ def explain(capsys, tmp_path):
 
     def run(*words, suffix=".png"):
         output = tmp_path / f"drawn{suffix}"
-        code = main(["explain", *map(str, words), "--output", str(output)])
+        code = main(["explain", *map(str, words), "--figure", str(output)])
         shown = capsys.readouterr()
         return code, shown.out, shown.err, output
 

@@ -50,7 +50,7 @@ def test_predict_eval_export_and_explain(weights, tmp_path, capsys):
     capsys.readouterr()
     assert main(["export", *model(weights), "--output", str(tmp_path / "e")]) == 0
     assert cyclemlp.load_exported(tmp_path / "e").metadata.preprocessing.channels == 1
-    words = ["explain", "network", "cyclemlp_nano", *GREY, "--output", str(tmp_path / "n.png")]
+    words = ["explain", "network", "cyclemlp_nano", *GREY, "--figure", str(tmp_path / "n.png")]
     assert main(words) == 0, capsys.readouterr().err
 
 

@@ -53,20 +53,20 @@ def test_several_runs_share_an_image(tmp_path, drawn, monkeypatch):
 def test_an_epoch_that_was_run_twice_counts_once_and_a_half_line_not(tmp_path, drawn):
     again = json.dumps({"event": "epoch", "epoch": 2, "train_loss": 1.5}) + '\n{"event": "epo'
     run = write_run(tmp_path / "a", [3.0, 2.0], more=again)
-    assert main(["plot", str(run), "--output", str(tmp_path / "new" / "a.svg")]) == 0
+    assert main(["plot", str(run), "--figure", str(tmp_path / "new" / "a.svg")]) == 0
     assert list(drawn[0].axes[0].lines[0].get_ydata()) == [3.0, 1.5]
     assert "<svg" in (tmp_path / "new" / "a.svg").read_text()
 
 
 def test_runs_of_one_name_are_told_apart_by_the_folders_above(tmp_path, drawn):
     runs = [write_run(tmp_path / kind / "seed0", [1.0]) for kind in ("plain", "distilled")]
-    assert main(["plot", *map(str, runs), "--output", str(tmp_path / "c.png")]) == 0
+    assert main(["plot", *map(str, runs), "--figure", str(tmp_path / "c.png")]) == 0
     assert [name.split(" (")[0] for name in legend(drawn[0])] == ["plain/seed0", "distilled/seed0"]
 
 
 def test_more_runs_than_colours_stay_apart(tmp_path, drawn):
     runs = [write_run(tmp_path / str(i), [1.0, 2.0]) for i in range(9)]
-    assert main(["plot", *map(str, runs), "--output", str(tmp_path / "c.png")]) == 0
+    assert main(["plot", *map(str, runs), "--figure", str(tmp_path / "c.png")]) == 0
     looks = {(line.get_color(), line.get_marker()) for line in drawn[0].axes[0].lines}
     assert len(looks) == 9
 
@@ -83,7 +83,7 @@ def test_what_is_no_run_is_said(tmp_path, capsys):
         ([tmp_path / "none"], "there is no such folder"),
         ([run, fresh], f"{fresh / 'log.jsonl'}: no epoch, step or evaluation is logged yet"),
         ([run, tmp_path / "empty" / ".." / "a"], "is named twice"),
-        ([run, "--output", tmp_path / "a.doc"], "give one of .png, .svg, .pdf"),
+        ([run, "--figure", tmp_path / "a.doc"], "give one of .png, .svg, .pdf"),
     ):
         assert main(["plot", *map(str, words)]) == 2
         assert message in capsys.readouterr().err

@@ -37,7 +37,7 @@ def show(tmp_path, capsys):
 
     def show(*words, name="sheet.png"):
         path = tmp_path / name
-        code = main(["show-data", *map(str, words), "--output", str(path)])
+        code = main(["show-data", *map(str, words), "--figure", str(path)])
         shown = capsys.readouterr()
         image = np.asarray(Image.open(path).convert("RGB")) if path.exists() else None
         return code, image, shown.out, shown.err

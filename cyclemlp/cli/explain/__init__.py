@@ -34,7 +34,7 @@ examples:
   cyclemlp explain gradcam runs/pets cat.jpg --class dog --stage 3 4 --whole
   cyclemlp explain gates runs/demo                 over the held-out digits
   cyclemlp explain features runs/demo --stage 1 2 --channels 0 1 2 3
-  cyclemlp explain network cyclemlp_b2 --size 512x1024 --output b2.svg
+  cyclemlp explain network cyclemlp_b2 --size 512x1024 --figure b2.svg
   cyclemlp explain family
 
 Exit code: 0 done; 1 the network gives no finite numbers; 2 an error in the options or the input.
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group = sub.add_argument_group("results")
         add(
             group,
-            "--output",
+            "--figure",
             "the figure, .png, .svg or .pdf (default: %(default)s)",
             metavar="FILE",
             default=Path(f"{name}.png"),
@@ -59,13 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain one thing; returns the exit code."""
-    if args.output.suffix.lower() not in FORMS:
+    if args.figure.suffix.lower() not in FORMS:
         raise ConfigError(
-            f"--output {args.output}: its suffix decides the form; give one of {', '.join(FORMS)}"
+            f"--figure {args.figure}: its suffix decides the form; give one of {', '.join(FORMS)}"
         )
     if hasattr(args, "files"):
         options.take_model_word_as_image(args, "files")
-    common.output_folder(args.output.parent)
+    common.output_folder(args.figure.parent)
     require_matplotlib()
     with common.plain_warnings(f"explain {args.topic}"):
         if hasattr(args, "device"):
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         common.print_json(facts, indent=1)
     else:
         print(words)
-        print(f"\nwritten   {args.output}")
+        print(f"\nwritten   {args.figure}")
     return 0
 
 

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from cyclemlp.explain import mlp_family, plot_family
 
     networks = mlp_family()
-    plot_family(networks, args.output)
+    plot_family(networks, args.figure)
     rows = [[n.name, n.parameters_millions, n.macs_billions, n.top1_percent, n.source] for n in networks]
     header = ["network", "parameters, M", "MACs, G", "top-1 %", "source"]
     words = (

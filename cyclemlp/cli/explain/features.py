@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     found = feature_maps(
         model, image.image, args.stage, count=args.count, order=args.order, channels=args.channels
     )
-    plot_features(found, image.pixels, args.output, title=f"{name}: {image.name}")
+    plot_features(found, image.pixels, args.figure, title=f"{name}: {image.name}")
     facts = [
         {"stage": stage.stage, "channels": stage.channels.tolist(), "activity": stage.activity.tolist()}
         for stage in found

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         )
         for name, model in models.items()
     }
-    plot_fields(fields, args.output)
+    plot_fields(fields, args.figure)
     facts = [
         {"model": name, **stage} for name, field in fields.items() for stage in field.to_dicts(FIELD_SHARES)
     ]

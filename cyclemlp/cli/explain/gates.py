@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     model, name = given.open_model(args)
     gates = gate_weights(model, batches(given.read_images(args, model)))
-    plot_gates(gates, args.output)
+    plot_gates(gates, args.figure)
     rows = [
         [
             f"{block.stage}.{block.block}",

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
                     overlay.save(overlays / f"{stem}_stage{stage}.png")
         true = f"\ntrue: {image.true}" if image.true else ""
         drawn.append((Path(image.name).name + true, image.pixels, panels))
-    plot_cams(drawn, args.output, title=f"Grad-CAM of {name}: orange speaks for the class")
+    plot_cams(drawn, args.figure, title=f"Grad-CAM of {name}: orange speaks for the class")
     stages = sorted(cam.maps)
     header = ["image", "class", "probability", *(f"stage {stage}, strongest at" for stage in stages)]
     words = format_table(header, rows)

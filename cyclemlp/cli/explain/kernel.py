@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from cyclemlp.explain import cycle_kernel, plot_kernel
 
     kernel = cycle_kernel(_steps(args.step), args.channels, args.blocks, args.branches)
-    plot_kernel(kernel, args.output)
+    plot_kernel(kernel, args.figure)
     rows = [
         [blocks, len(kernel.positions(blocks)), paths.shape[0] // 2, paths.shape[1] // 2]
         for blocks, paths in kernel.paths.items()

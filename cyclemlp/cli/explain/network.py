@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     config, preprocessing, name = given.architecture(args)
     height, width = _size(args.size or preprocessing.size_text, config.min_size)
     parts = part_costs(config, height, width)
-    plot_network(name, config, parts, (height, width), args.output)
+    plot_network(name, config, parts, (height, width), args.figure)
     total = [sum(part.parameters for part in parts), sum(part.macs for part in parts)]
     rows: list[list[object]] = []
     for i, part in enumerate(parts):
