@@ -269,22 +269,19 @@ class Trainer:
         images, targets = stepper.mixup(batch.images, batch.labels, step_generator(*place))
         paddle.seed(_seed(*place))  # of dropout and drop path
         loss = stepper.backward(images, targets)
-        good = stepper.finite(loss)
         # Of all processes together, so that they agree on what to do next.
-        bad, stops = self.world.sum([not good, self.interruption.signal is not None]).tolist()
+        bad, stops = self.world.sum([not stepper.finite(loss), self.interruption.signal is not None]).tolist()
         try:
             if bad:
-                value = float(loss)
-                raise FloatingPointError(
-                    "the gradients are infinite or no number"
-                    if math.isfinite(value)
-                    else f"the loss is {value}"
-                )
+                raise FloatingPointError("the gradients are infinite or no number")
             updated = stepper.update(state.updates)
         except FloatingPointError as error:
             self._read(unread)
-            own = None if good and bad else f"{error} {self._where(batch.indices, lr)}"
-            raise TrainingFailedError(self.world.first_given(own)) from None
+            finite = math.isfinite(value := float(loss))
+            what = str(error) if finite else f"the loss is {value}"
+            found = self.world.gather((finite, f"{what} {self._where(batch.indices, lr)}"))
+            # Where one process's loss is not finite, the gradients are so in all: that one's error counts.
+            raise TrainingFailedError(min(found, key=lambda one: one[0])[1]) from None
         state.updates, state.skipped = state.updates + updated, state.skipped + (not updated)
         state.step += 1
         return loss, bool(stops)
