@@ -255,7 +255,7 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, number, workers):
     again = Job(output, 2, name="again", resume="auto", **asked)
     assert again.ended() == 0, again.said
     assert f"resuming from {stopped}" in again.said
-    last = f"checkpoint_{epochs:04d}"
+    last = f"checkpoints/checkpoint_{epochs:04d}"
     assert same_weights(output / last, tmp_path / "whole" / last)
 
 

@@ -40,7 +40,7 @@ def left_alone(tmp_path_factory):
 
 
 def check_the_same(output: Path, whole: Path, epochs: int) -> None:
-    last = f"checkpoint_{epochs:04d}"
+    last = f"checkpoints/checkpoint_{epochs:04d}"
     assert same_weights(output / last, whole / last)
     for name in ("best.safetensors", "best_ema.safetensors"):
         assert (output / name).read_bytes() == (whole / name).read_bytes()
@@ -86,7 +86,7 @@ def kill_and_go_on(output: Path, whole: Path, epochs: int, *, while_writing: int
         hits += kill_while_writing(start(output, epochs), output, draw)
     for _ in range(any_time):
         kill_any_time(start(output, epochs), output, draw)
-    assert not (output / f"checkpoint_{epochs:04d}").exists(), "the last kills came after the run's end"
+    assert not (output / f"checkpoints/checkpoint_{epochs:04d}").exists(), "the last kills came after the run's end"
     finish(output, epochs)
     check_the_same(output, whole, epochs)
 
