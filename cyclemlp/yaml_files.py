@@ -34,18 +34,13 @@ _MERGE = "tag:yaml.org,2002:merge"
 EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
-def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """The value in a YAML file.
+def read_yaml_with_lines(path: str | os.PathLike[str]) -> tuple[Any, Lines]:
+    """The value in a YAML file, and the lines of the mappings' keys.
 
     Raises:
         ConfigError: it is no regular file, cannot be read, is larger than `MAX_BYTES`, or `parse_yaml` refuses it; the
             message names file and line.
     """
-    return _load(read_text(path), str(path))[1]
-
-
-def read_yaml_with_lines(path: str | os.PathLike[str]) -> tuple[Any, Lines]:
-    """`read_yaml`, and the lines of the mappings' keys."""
     node, value = _load(read_text(path), str(path))
     return value, Lines(node)
 
@@ -73,12 +68,12 @@ class Lines:
 
 
 def check_yaml(path: str | os.PathLike[str]) -> None:
-    """Refuse a file as `read_yaml` does, but take any tags: for a library that constructs its own objects of them."""
+    """Refuse a file as `read_yaml_with_lines` does, but take any tags: for a library that constructs its own objects of them."""
     _load(read_text(path), str(path), construct=False)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file of at most `MAX_BYTES`. Raises ConfigError as `read_yaml`."""
+    """The text of a file of at most `MAX_BYTES`. Raises ConfigError as `read_yaml_with_lines`."""
     where = printable(str(path), lines=False)
     try:
         if not Path(path).is_file():  # reading a pipe may never end

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.yaml_files import MAX_BYTES, check_yaml, parse_yaml, read_yaml
+from cyclemlp.yaml_files import MAX_BYTES, check_yaml, parse_yaml, read_yaml_with_lines
 
 MULTIPLYING = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
@@ -52,11 +52,12 @@ def test_what_is_read():
 
 def test_files_are_read_within_bounds_and_errors_name_them(tmp_path):
     (tmp_path / "a.yaml").write_text("\ufeffa: 1")
-    assert read_yaml(tmp_path / "a.yaml") == {"a": 1}
+    value, lines = read_yaml_with_lines(tmp_path / "a.yaml")
+    assert (value, lines.place(["a"]), lines.place(["b"])) == ({"a": 1}, ":1", "")
     (tmp_path / "tagged.yaml").write_text("a: !Dataset {x: 1}")
     check_yaml(tmp_path / "tagged.yaml")
     with pytest.raises(ConfigError, match=r"tagged\.yaml: not YAML: could not determine"):
-        read_yaml(tmp_path / "tagged.yaml")
+        read_yaml_with_lines(tmp_path / "tagged.yaml")
     with (tmp_path / "large.yaml").open("wb") as file:
         file.truncate(1 << 40)  # no blocks; read whole it would take all memory
     for name, words in {
@@ -64,12 +65,12 @@ def test_files_are_read_within_bounds_and_errors_name_them(tmp_path):
         "none.yaml": "there is no such file",
         "": "is no file",
     }.items():
-        for read in (read_yaml, check_yaml):
+        for read in (read_yaml_with_lines, check_yaml):
             with pytest.raises(ConfigError, match=words):
                 read(tmp_path / name)
     (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")
     with pytest.raises(ConfigError, match=r"bytes\.yaml: cannot be read: .*utf-8"):
-        read_yaml(tmp_path / "bytes.yaml")
+        read_yaml_with_lines(tmp_path / "bytes.yaml")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
@@ -77,4 +78,4 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(ConfigError, match=r"pipe\.yaml: cannot be read: is no file"):
-        read_yaml(tmp_path / "pipe.yaml")
+        read_yaml_with_lines(tmp_path / "pipe.yaml")

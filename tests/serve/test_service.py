@@ -182,7 +182,7 @@ HOSTILE = {
     "JPEG's first bytes": (JPEG[:3], {}, 415, "BMP, GIF, JPEG"),
     "200 scans": (in_many_scans(), {}, 413, "scans"),
     "text named .jpg": (*form(b"no image at all", "holiday.jpg"), 415, "holiday.jpg"),
-    "HTML as JPEG": (b"<html></html>", {"Content-Type": "image/jpeg"}, 415, "by the content"),
+    "HTML as JPEG": (b"<html></html>", {"Content-Type": "image/jpeg"}, 415, "by its content"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, 415, "BMP, GIF, JPEG"),
     "a file's name without content": (*form(b"", "/etc/passwd"), 400, "empty"),
     "no body": (b"", {}, 400, "empty"),

@@ -86,7 +86,9 @@ def kill_and_go_on(output: Path, whole: Path, epochs: int, *, while_writing: int
         hits += kill_while_writing(start(output, epochs), output, draw)
     for _ in range(any_time):
         kill_any_time(start(output, epochs), output, draw)
-    assert not (output / f"checkpoints/checkpoint_{epochs:04d}").exists(), "the last kills came after the run's end"
+    assert not (output / f"checkpoints/checkpoint_{epochs:04d}").exists(), (
+        "the last kills came after the run's end"
+    )
     finish(output, epochs)
     check_the_same(output, whole, epochs)
 
