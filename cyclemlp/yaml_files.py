@@ -68,7 +68,7 @@ class Lines:
 
 
 def check_yaml(path: str | os.PathLike[str]) -> None:
-    """Refuse a file as `read_yaml_with_lines` does, but take any tags: for a library that constructs its own objects of them."""
+    """Refuse a file as `read_yaml_with_lines` does, but take any tags, which a library makes its own objects of."""
     _load(read_text(path), str(path), construct=False)
 
 
