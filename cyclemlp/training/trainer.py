@@ -219,10 +219,10 @@ class Trainer:
     def train_epoch(self) -> dict[str, float]:
         """Do the rest of `state`'s epoch, step by step; `state` is kept up to date.
 
-        The loss is read from the device every `run.log_steps` steps, and summed in their order, so that the sum does
-        not depend on when it was read. A step that overflows in float16 is used up: its batch is gone, so the epoch and
-        the schedule, which goes by the place in it, move on; the weights, their average and the optimizer's own count
-        of steps do not.
+        The loss of a single process is read from the device every `run.log_steps` steps, and summed in their order, so
+        that the sum does not depend on when it was read. A step that overflows in float16 is used up: its batch is
+        gone, so the epoch and the schedule, which goes by the place in it, move on; the weights, their average and the
+        optimizer's own count of steps do not.
 
         Returns:
             train_loss (mean over the epoch's images), lr (of the last step), train_images_per_second, data_wait_percent
@@ -236,18 +236,23 @@ class Trainer:
         loader.set_epoch(state.epoch, state.step)
         lr, before, waited, began = stepper.optimizer.get_lr(), state.images, Stopwatch(), time.perf_counter()
         unread: list[tuple[int, paddle.Tensor]] = []  # images and loss of the steps since the last reading
+        # Several processes wait for each other at every step anyway, and one of them may fail at any.
+        interval = self.recipe.run.log_steps if self.world.size == 1 else 1
         with self._bar() as bar:
-            for batch in waited.each(loader):
-                lr = self.schedule.lr(state.epoch, state.step, len(loader))
-                loss, stops = self._step(batch, lr, unread)
-                unread.append((len(batch.indices), loss))
-                if stops or len(unread) >= self.recipe.run.log_steps:
-                    bar.update(self._read(unread))
-                    bar.figures(loss=state.loss_sum / state.images, lr=f"{lr:.1e}")
-                if stops:
-                    self.interruption.signal = self.interruption.signal or signal.SIGTERM  # another process's
-                    break
-            bar.update(self._read(unread))
+            try:
+                for batch in waited.each(loader):
+                    lr = self.schedule.lr(state.epoch, state.step, len(loader))
+                    loss, stops = self._step(batch, lr, unread)
+                    unread.append((len(batch.indices), loss))
+                    if stops or len(unread) >= interval:
+                        bar.update(self._read(unread))
+                        bar.figures(loss=state.loss_sum / state.images, lr=f"{lr:.1e}")
+                    if stops:
+                        # Perhaps it came to another process.
+                        self.interruption.signal = self.interruption.signal or signal.SIGTERM
+                        break
+            finally:  # also of an image that cannot be read: `state` is saved then
+                bar.update(self._read(unread))
         seconds = time.perf_counter() - began
         state.seconds += seconds
         figures = {"train_loss": state.loss_sum / max(state.images, 1), "lr": lr}

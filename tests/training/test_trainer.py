@@ -327,3 +327,16 @@ def test_a_run_records_its_decoder_and_goes_on_with_no_other(whole):
     assert done.returncode == 2
     assert "data.decoder is fast, whose libraries are not installed" in done.stderr
     assert "--set data.decoder=pillow" in done.stderr
+
+
+def test_after_an_image_that_cannot_be_read_a_run_goes_on_to_the_same_end(whole, tmp_path):
+    def broken():
+        raise DataError("x.png: broken")
+
+    # While the seventh step's images are read, after two steps of the second epoch.
+    with pytest.raises(DataError, match=r"broken; what was trained is kept in .*checkpoint_0001_step000002"):
+        tiny_train(tmp_path / "run", train_source=Some("train", 34, {50: broken}))
+    again = tiny_train(tmp_path / "run", resume="auto")
+    assert [r["train_loss"] for r in again.epochs] == [r["train_loss"] for r in whole.epochs]
+    last = "checkpoints/checkpoint_0003"
+    assert same_weights(again.output / last, whole.output / last)
