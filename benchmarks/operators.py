@@ -1,16 +1,16 @@
-"""What do the parts of a block take in Paddle's own operations, and in ours?
+"""What do the parts of a block take in Paddle's own operations, and in the fused kernels?
 
     CYCLEMLP_TUNE=1 python benchmarks/operators.py          tuned as our commands are
     CYCLEMLP_TUNE=0 python benchmarks/operators.py          Paddle as installed
 
-Prints milliseconds of processor time, the least of several runs, on a map of stage 1 for eight images (8×56×56×64,
-6.4 MB, or four times as wide where the MLP is): forward alone, and forward with the gradient. Set OMP_NUM_THREADS=1
-for figures of one thread.
+Prints milliseconds by the clock, medians, on a map of stage 1 for eight images (8×56×56×64, 6.4 MB, or four times as
+wide where the MLP is): forward alone, and forward with the gradient. Set OMP_NUM_THREADS for the number of threads.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,39 +20,56 @@ import cyclemlp  # first: with CYCLEMLP_TUNE=1 it tunes before Paddle is importe
 # isort: split
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
 
-from cyclemlp.kernels import operations, select_kernels
-from cyclemlp.kernels.cpu import CPULayerNorm
-from cyclemlp.network import VARIANTS, CycleShift
+from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
+from cyclemlp.kernels.fused.launch import open_threads
+from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
+from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
+from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
+from cyclemlp.kernels.fused.unfold import Window, fold, unfold
+from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
+from cyclemlp.network import CycleShift
 
 BATCH, SIDE, CHANNELS = 8, 56, 64
-ROWS = SIDE * SIDE
+ROWS = BATCH * SIDE * SIDE
 
 
-def least(work: Callable[[], Any], rounds: int) -> float:
-    """Milliseconds of processor time."""
-    best = float("inf")
+def median(work: Callable[[], Any], rounds: int) -> float:
+    """Milliseconds by the clock."""
+    times = []
     for _ in range(rounds + 2):
-        began = time.process_time()
+        began = time.perf_counter()
         work()
-        best = min(best, time.process_time() - began)
-    return 1000 * best
+        times.append(time.perf_counter() - began)
+    return 1000 * statistics.median(times[2:])
 
 
 def measure(
-    name: str, work: Callable[..., paddle.Tensor], inputs: list[paddle.Tensor], rounds: int
-) -> tuple[float, float]:
-    """Prints and returns milliseconds forward, and forward with the gradient."""
+    name: str,
+    plain: Callable[..., Any],
+    inputs: list[paddle.Tensor],
+    fused: Callable[[], Any],
+    fused_backward: Callable[[], Any],
+    rounds: int,
+) -> None:
+    """Prints milliseconds forward, and forward with the gradient, of Paddle's operations and of the kernels."""
     with paddle.no_grad():
-        forward = least(lambda: work(*inputs), rounds)
+        forward = median(lambda: plain(*inputs), rounds)
+        ours = median(fused, rounds)
+        ours_both = ours + median(fused_backward, rounds)
     tensors = [x.detach() for x in inputs]
     for tensor in tensors:
         tensor.stop_gradient = False
-    grad = paddle.ones_like(work(*tensors))
-    both = least(lambda: paddle.grad(work(*tensors), tensors, grad), rounds)
-    print(f"{name:52} {forward:8.2f} {both:8.2f}", flush=True)
-    return forward, both
+    outputs = plain(*tensors)
+    outputs = list(outputs) if isinstance(outputs, list) else [outputs]
+    grads = [paddle.ones_like(y) for y in outputs]
+
+    def step() -> None:
+        outputs = plain(*tensors)
+        paddle.grad(list(outputs) if isinstance(outputs, list) else [outputs], tensors, grads)
+
+    both = median(step, rounds)
+    print(f"{name:44} {forward:9.2f} {both:9.2f} {ours:9.2f} {ours_both:9.2f}", flush=True)
 
 
 def main() -> None:
@@ -61,47 +78,86 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=10, help="default: %(default)s")
     rounds = parser.parse_args().rounds
-    x = paddle.randn([BATCH, ROWS, CHANNELS])
-    wide = paddle.randn([BATCH * ROWS, 4 * CHANNELS])
-    row, wide_row = paddle.randn([BATCH, 1, CHANNELS]), paddle.randn([4 * CHANNELS])
-    weight = paddle.randn([CHANNELS, 4 * CHANNELS])
+    open_threads()
+    x, grad = paddle.randn([ROWS, CHANNELS]), paddle.randn([ROWS, CHANNELS])
+    wide, wide_grad = paddle.randn([ROWS, 4 * CHANNELS]), paddle.randn([ROWS, 4 * CHANNELS])
+    row, other, wide_row = (paddle.randn([n * CHANNELS]) for n in (1, 1, 4))
     square = x.reshape([BATCH, SIDE, SIDE, CHANNELS])
-    kernel = paddle.ones([CHANNELS, 1, 1, 3])
-    kernel.stop_gradient = True
-    ours, paddles = CPULayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
+    print(f"{'milliseconds':44} {'Paddle':>9} {'with grad':>9} {'fused':>9} {'with grad':>9}")
 
-    def convolve(x: paddle.Tensor) -> paddle.Tensor:
-        return F.conv2d(x, kernel, padding=[0, 0, 1, 1], groups=CHANNELS, data_format="NHWC")
+    _, mean, scale = layer_norm(x, row, other, 1e-5)
+    measure(
+        "layer norm",
+        lambda x, w, b: F.layer_norm(x, [CHANNELS], w, b),
+        [x, row, other],
+        lambda: layer_norm(x, row, other, 1e-5),
+        lambda: layer_norm_backward(grad, x, row, mean, scale),
+        rounds,
+    )
+    measure(
+        "bias and GELU, 4C",
+        lambda x, b: F.gelu(x + b),
+        [wide, wide_row],
+        lambda: bias_gelu(wide, wide_row),
+        lambda: bias_gelu_backward(wide_grad, wide, wide_row),
+        rounds,
+    )
+    steps = ((1, 1), (1, 3), (3, 1))
+    moves, shifts = Moves.of(CHANNELS, steps), [CycleShift(CHANNELS, step) for step in steps[1:]]
+    maps = [paddle.empty_like(x) for _ in steps]
+    addresses = [y.data_ptr() for y in maps]
+    measure(
+        "both shifts",
+        lambda x: [layer(x) for layer in shifts],
+        [square],
+        lambda: shift(x.data_ptr(), x.dtype, square.shape, moves, [0, *addresses[1:]], (CHANNELS, CHANNELS)),
+        lambda: shift_backward(addresses, x.dtype, square.shape, moves, CHANNELS, None),
+        rounds,
+    )
+    weights, rows = paddle.rand([BATCH, 3, CHANNELS]), paddle.rand([BATCH, CHANNELS])
+    branches = [paddle.randn([ROWS, CHANNELS]) for _ in steps]
 
-    def temporal(x: paddle.Tensor) -> paddle.Tensor:  # along W, channels taken as already in its order
-        return F.temporal_shift(x.reshape([-1, 1, 1, CHANNELS]), SIDE, 0.33, data_format="NHWC")
+    def weigh(a: paddle.Tensor, b: paddle.Tensor, c: paddle.Tensor, weights: paddle.Tensor) -> paddle.Tensor:
+        parts = [y.reshape([BATCH, -1, CHANNELS]) * weights[:, k : k + 1] for k, y in enumerate((a, b, c))]
+        return paddle.add_n(parts)
 
-    flat = x.flatten(0, 1)
-    print(f"{'milliseconds':52}  forward  with gradient")
-    measure("addition of two maps", lambda x, y: x + y, [x, x], rounds)
-    measure("product C → 4C", paddle.matmul, [flat, weight], rounds)
-    measure("product C → 4C with bias: Paddle's linear", F.linear, [flat, weight, wide_row], rounds)
-    measure("product C → 4C with bias: ours", operations.linear, [flat, weight, wide_row], rounds)
-    measure("layer norm: Paddle's", paddles, [x], rounds)
-    measure("layer norm: ours", ours, [x], rounds)
-    measure("GELU, 4C: Paddle's", F.gelu, [wide], rounds)
-    measure("GELU, 4C: ours", operations.gelu, [wide], rounds)
-    measure("weight by image and channel: Paddle's broadcast", lambda x, r: x * r, [x, row], rounds)
-    measure("weight by image and channel: ours", operations.scale_by_row, [x, row], rounds)
-    measure("mean over positions: Paddle's", lambda x: x.mean(axis=1), [x], rounds)
-    measure("mean over positions: ours", operations.mean_of_rows, [x], rounds)
-    measure("shift along W: depthwise convolution", convolve, [square], rounds)
-    measure("shift along W: temporal_shift", temporal, [square], rounds)
-    measure("shift along W: ours", select_kernels(CycleShift(CHANNELS, (1, 3))), [square], rounds)
-    measure("shift along H: ours", select_kernels(CycleShift(CHANNELS, (3, 1))), [square], rounds)
-    config = VARIANTS["cyclemlp_b1"].config
-    total = 0.0
-    for stage, (channels, depth) in enumerate(zip(config.embed_dims, config.depths, strict=True)):
-        x = paddle.randn([BATCH, SIDE >> stage, SIDE >> stage, channels])
-        for step in config.step_sizes:
-            name = f"shift by {step} in stage {stage + 1}, {depth} of them"
-            total += depth * measure(name, select_kernels(CycleShift(channels, step)), [x], rounds)[1]
-    print(f"all shifts of a training step of B1, eight images: {total:.0f}")
+    measure(
+        "three branches weighted",
+        weigh,
+        [*branches, weights],
+        lambda: weighted_sum(branches, weights, rows),
+        lambda: [
+            weighted_sum_gradients(grad, branches, BATCH),
+            weighted_sum_backward(grad, weights, weights),
+        ],
+        rounds,
+    )
+    target = paddle.zeros_like(x)
+    measure(
+        "bias and residual",
+        lambda x, y, b: x + (y + b),
+        [x, grad, row],
+        lambda: add_residual(x, target, row, BATCH),
+        lambda: add_residual_backward(grad, BATCH),
+        rounds,
+    )
+    weight, window = paddle.randn([2 * CHANNELS, CHANNELS, 3, 3]), Window((3, 3), (2, 2), (1, 1), (28, 28))
+    flat = weight.transpose([2, 3, 1, 0]).reshape([-1, 2 * CHANNELS])
+    small = paddle.randn([BATCH * 28 * 28, 2 * CHANNELS])
+
+    def convolution_backward() -> None:
+        columns = unfold(square, window, channels_first=False)
+        paddle.matmul(columns, small, transpose_x=True)
+        fold(paddle.matmul(small, flat, transpose_y=True), window, square.shape)
+
+    measure(
+        "downsampling: convolution, 3×3, stride 2",
+        lambda x, w: F.conv2d(x.transpose([0, 3, 1, 2]), w, stride=2, padding=1).transpose([0, 2, 3, 1]),
+        [square, weight],
+        lambda: paddle.matmul(unfold(square, window, channels_first=False), flat),
+        convolution_backward,
+        rounds,
+    )
 
 
 if __name__ == "__main__":

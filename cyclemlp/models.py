@@ -84,7 +84,11 @@ def list_models(filter: str = "", pretrained: bool = False) -> list[str]:
 
 
 def create_model(
-    name: str, pretrained: bool | str | os.PathLike[str] | None = None, **overrides: Any
+    name: str,
+    pretrained: bool | str | os.PathLike[str] | None = None,
+    *,
+    kernels: str | None = None,
+    **overrides: Any,
 ) -> CycleMLP:
     """Make a model by name.
 
@@ -93,6 +97,7 @@ def create_model(
         pretrained: True for the authors' published weights (fetched once, then cached), or the path of a
             weight file in any form that `cyclemlp.weights` reads, or of a run's folder. What is not overridden, the
             number of classes above all, is as the file has it; the metadata, too, if it is of this variant.
+        kernels: "auto" or "plain", see `cyclemlp.kernels.select_kernels`; None for what the environment says.
         overrides: values of `CycleMLPConfig` that differ from the variant's: num_classes, in_chans,
             embed_dims, depths, mlp_ratios, step_size, patch_size, patch_stride, patch_norm, downsample, drop_rate,
             drop_path_rate, features_only, out_indices, branches, gate, recompute.
@@ -111,7 +116,7 @@ def create_model(
     """
     config, metadata = describe_model(name, **overrides)  # mistakes are found before any file is read
     if not pretrained:
-        return _built(config, metadata)
+        return _built(config, metadata, kernels)
     file = read_weights(published_weights(name) if pretrained is True else Path(pretrained))
     ours = file.metadata.get("model") == metadata.model
     theirs = dict(file.metadata.get("overrides") or {}) if ours else {}
@@ -120,7 +125,7 @@ def create_model(
         theirs.setdefault("num_classes", len(head))
     taken = {key: value for key, value in theirs.items() if key not in _OF_USE}
     config, metadata = describe_model(name, **{**taken, **overrides})
-    model = _built(config, metadata)
+    model = _built(config, metadata, kernels)
     report = load_weights(model, file)
     if ours:
         adopt_metadata(model, file)
@@ -135,8 +140,8 @@ def create_model(
     return model
 
 
-def _built(config: CycleMLPConfig, metadata: ModelMetadata) -> CycleMLP:
-    model = select_kernels(build_network(config))
+def _built(config: CycleMLPConfig, metadata: ModelMetadata, kernels: str | None = None) -> CycleMLP:
+    model = select_kernels(build_network(config), kernels)
     model.metadata = metadata
     return model
 

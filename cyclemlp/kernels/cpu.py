@@ -1,25 +1,38 @@
 """The network's layers as they are computed eagerly on a CPU: subclasses of the plain ones, with the same parameters.
 
-Each takes `kernels.operations` where `on_cpu` says so, and is the plain layer everywhere else: traced, exported, on
-other devices, in other types.
+Each runs fused kernels (`cyclemlp.kernels.fused`) where `on_cpu` says so, and is the plain layer everywhere else:
+traced, exported, on other devices, in other types. Importing this needs numba.
 
 Shapes: B batch, H height, W width, C channels, K branches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
+from paddle.hapi import dynamic_flops
 
-from cyclemlp.kernels import operations
-from cyclemlp.kernels.operations import add_row, linear, mean_of_rows, on_cpu, scale_by_row, wants_gradient
-from cyclemlp.network.cyclemlp import CycleFC, CycleMixer, CycleShift, Mlp
+from cyclemlp.kernels.fused import functions
+from cyclemlp.kernels.fused.functions import Mixing
+from cyclemlp.kernels.fused.shift import Moves
+from cyclemlp.kernels.fused.unfold import Window
+from cyclemlp.network.cyclemlp import BRANCH_LAYERS, CycleBlock, CycleFC, CycleMixer, Mlp
 
 _LayerClass = TypeVar("_LayerClass", bound=type)
+
+
+def on_cpu(x: paddle.Tensor) -> bool:
+    """Whether the kernels can compute this: eager, on a CPU, float32 or float64, without mixed precision."""
+    if not paddle.in_dynamic_mode():
+        return False
+    return bool(
+        x.dtype in (paddle.float32, paddle.float64)
+        and x.place.is_cpu_place()
+        and paddle.device.get_device() == "cpu"  # where Paddle knows no autocast, either
+        and x.size
+    )
 
 
 def traced_whole(layer: _LayerClass) -> _LayerClass:
@@ -33,170 +46,136 @@ def traced_whole(layer: _LayerClass) -> _LayerClass:
 
 
 @traced_whole
-class CPULinear(nn.Linear):
-    """The gradient of the bias as a product."""
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[…, C]` → `[…, O]`."""
-        return linear(x, self.weight, self.bias) if on_cpu(x) else super().forward(x)
-
-
-@traced_whole
-class CPULayerNorm(nn.LayerNorm):
-    """Over the last axis, with scale and bias; its gradient as that of a batch norm over rows."""
+class FusedLayerNorm(nn.LayerNorm):
+    """In one pass over the map, and its gradient in one."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[…, C]` → `[…, C]`."""
-        if wants_gradient(x) and on_cpu(x):
-            return operations.layer_norm(x, self.weight, self.bias, self._epsilon)
+        if on_cpu(x) and self.weight is not None and self.bias is not None and x.dtype == self.weight.dtype:
+            return functions.LayerNorm.run([x, self.weight, self.bias], self._epsilon)
         return super().forward(x)
 
 
 @traced_whole
-class CPUConv2D(nn.Conv2D):
-    """The bias added as a product."""
+class FusedConv2D(nn.Conv2D):
+    """As the product of its patches with its weight."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, C, H, W]` → `[B, O, H', W']`."""
-        if self.bias is None or not on_cpu(x):
+        window = self._window(x) if on_cpu(x) and x.dtype == self.weight.dtype else None
+        if window is None:
             return super().forward(x)
-        y = F.conv2d(x, self.weight, None, self._stride, self._padding, self._dilation, self._groups)
-        return operations.add_channel_bias(y, self.bias)
+        return functions.Convolution.run([x, self.weight, self.bias], window)
+
+    def _window(self, x: paddle.Tensor) -> Window | None:
+        """None for a convolution of another kind than those of the network."""
+        plain = self.bias is not None and self._groups == 1 and self._padding_mode == "zeros"
+        if not plain or self._data_format != "NCHW" or isinstance(self._padding, str) or x.ndim != 4:
+            return None
+        padding = (
+            self._updated_padding if isinstance(self._updated_padding, list) else [self._updated_padding]
+        )
+        before = {1: padding * 4, 2: [padding[0], padding[0], padding[-1], padding[-1]], 4: padding}.get(
+            len(padding)
+        )
+        if before is None or list(self._dilation) != [1, 1] or not all(isinstance(p, int) for p in before):
+            return None
+        kernel, (top, bottom, left, right) = tuple(self.weight.shape[2:]), before
+        stride = tuple(self._stride)
+        out = (
+            (x.shape[2] + top + bottom - kernel[0]) // stride[0] + 1,
+            (x.shape[3] + left + right - kernel[1]) // stride[1] + 1,
+        )
+        return Window(kernel, stride, (top, left), out) if min(out) > 0 else None
 
 
-class MovedShift(CycleShift):
-    """The map moved as a whole by each offset, times 0 or 1 by channel, summed.
+@traced_whole
+class FusedCycleBlock(CycleBlock):
+    """Each half as one function, gradient included, where all the layers inside are the network's own without hooks.
 
-    Moving is copying, and operations on equal shapes are fast: a third of the convolution's time, and half with the
-    gradient.
+    With dropout in training, with a hook or with another layer inside, its layers are called one by one.
     """
 
-    def prepare(self) -> None:
-        """Keep, for each offset, the row of 0 and 1 by channel; as buffers, so that they follow the network's type."""
-        for name, step in zip("hw", self.step_size, strict=True):
-            kernel = getattr(self, f"kernel_{name}")
-            for tap in range(step if step > 1 else 0):
-                row = kernel.reshape([self.channels, step])[:, tap].reshape([1, -1])
-                self.register_buffer(f"row_{name}{tap}", row, persistable=False)
-
-    def forget(self) -> None:
-        """Remove what `prepare` kept."""
-        for name in [name for name in self._buffers if name.startswith("row_")]:
-            delattr(self, name)
-
-    def shift(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[B, H, W, C]` → `[B, H, W, C]`: each channel at its offset."""
-        if not on_cpu(x):
-            return super().shift(x)
-        for axis, (name, step) in enumerate(zip("hw", self.step_size, strict=True), 1):
-            if step > 1:
-                rows = [getattr(self, f"row_{name}{tap}") for tap in range(step)]
-                x = operations.shift(x, [(tap - step // 2, row) for tap, row in enumerate(rows)], axis)
-        return x
-
-
-@traced_whole
-class CPUCycleShift(MovedShift):
-    """See `MovedShift`."""
-
-
-@traced_whole
-class CPUCycleFC(MovedShift, CycleFC):
-    """The shift of `MovedShift`, then a product with the bias as a product."""
+    _mixing: Mixing | None = None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[B, H, W, C_in]` → `[B, H, W, C_out]`."""
-        if self.groups == 1 and on_cpu(x):
-            return linear(self.shift(x), self.weight.flatten(1), self.bias, transpose=True)
-        return CycleFC.forward(self, x)
-
-
-@traced_whole
-class CPUMlp(Mlp):
-    """GELU by the error function in place, with a gradient that is one product."""
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """`[…, C]` → `[…, out]`."""
-        if not on_cpu(x):
-            return super().forward(x)
-        return self.drop(self.fc2(self.drop(operations.gelu(self.fc1(x)))))
-
-
-@traced_whole
-class CPUCycleMixer(CycleMixer):
-    """Two forms, equal but for rounding:
-
-    * branch by branch: the equation of `CycleMixer` in operations that are fast on a CPU.
-    * one product: the gate is linear up to its softmax, so its input follows from the means of the shifted inputs,
-      before any large product. With the weights a₁…a_K of an image known, Σₖ aₖ ⊙ (Wₖ xₖ + bₖ), then the projection P,
-      is Σₖ (P diag(aₖ) Wₖ) xₖ plus one bias: K products with matrices of the image's own in place of K + 1 and the
-      weighting, and no branch's output is ever stored. Making the matrices takes K·C³, and saves H·W·C² MACs,
-      so this form runs where H·W ≥ K·C: at 224² pixels in stages 1 and 2.
-
-    Without the gate the branches are summed. This too is K products, Σₖ xₖ (Wₖ P) plus one bias, where making the
-    matrices, one set for all images, pays: B·H·W ≥ K·C.
-    """
-
-    def mix(self, x: paddle.Tensor, layers: list[nn.Layer]) -> paddle.Tensor:
         """`[B, H, W, C]` → `[B, H, W, C]`."""
-        return self._form(x, layers)(x, layers)
-
-    def _form(
-        self, x: paddle.Tensor, layers: list[nn.Layer]
-    ) -> Callable[[paddle.Tensor, list[nn.Layer]], paddle.Tensor]:
-        """The form that is fastest for this shape."""
-        if not on_cpu(x):
-            return super().mix
-        positions = x.shape[1] * x.shape[2] * (1 if self.gated else x.shape[0])
-        if positions >= len(layers) * x.shape[3] and _are_ours([*layers, self.proj]):
-            return self._one_product if self.gated else self._sum_as_products
-        return self._branch_by_branch if self.gated else super().mix
-
-    def _branch_by_branch(self, x: paddle.Tensor, layers: list[nn.Layer]) -> paddle.Tensor:
-        outputs = [layer(x).flatten(1, 2) for layer in layers]
-        weights = self.gate(paddle.add_n([mean_of_rows(y) for y in outputs]).squeeze(1)).unsqueeze(1)
-        weighted = [scale_by_row(y, weights[..., k]) for k, y in enumerate(outputs)]
-        return self.proj(paddle.add_n(weighted).reshape(x.shape))
-
-    def _one_product(self, x: paddle.Tensor, layers: list[nn.Layer]) -> paddle.Tensor:
-        products = [_product_of(layer, x) for layer in layers]
-        means = [linear(mean_of_rows(y).squeeze(1), weight, bias) for y, weight, bias in products]
-        weights = self.gate(paddle.add_n(means))
-        batch, channels, _ = weights.shape
-        proj = self.proj.weight.expand([batch, channels, channels])
-        total, bias_sum = [], paddle.zeros([batch, channels], x.dtype)
-        for k, (y, weight, bias) in enumerate(products):
-            of_branch = weights[:, :, k]
-            total.append(paddle.matmul(y, paddle.matmul(weight, proj * of_branch.unsqueeze(2))))
-            if bias is not None:
-                bias_sum = bias_sum + of_branch * bias
-        return add_row(paddle.add_n(total), self.proj(bias_sum).unsqueeze(1)).reshape(x.shape)
-
-    def _sum_as_products(self, x: paddle.Tensor, layers: list[nn.Layer]) -> paddle.Tensor:
-        products = [_product_of(layer, x) for layer in layers]
-        total = [
-            paddle.matmul(y.flatten(0, 1), paddle.matmul(weight, self.proj.weight))
-            for y, weight, _ in products
+        if not (on_cpu(x) and self._is_fused(x)):
+            return super().forward(x)
+        mixing, attention, mlp = self._mixing_of(self.attn), self.attn, self.mlp
+        layers = [getattr(attention, BRANCH_LAYERS[branch]) for branch in attention.branches]
+        gate = attention.reweight if attention.gated else None
+        tensors = [x, self.norm1.weight, self.norm1.bias, *[layer.weight for layer in layers]]
+        tensors += [layer.bias for layer in layers if layer.bias is not None]
+        tensors += [] if gate is None else [gate.fc1.weight, gate.fc1.bias, gate.fc2.weight, gate.fc2.bias]
+        tensors += [attention.proj.weight, attention.proj.bias]
+        x = functions.MixerHalf.run(tensors, mixing, self._scale(x))
+        tensors = [
+            x,
+            self.norm2.weight,
+            self.norm2.bias,
+            mlp.fc1.weight,
+            mlp.fc1.bias,
+            mlp.fc2.weight,
+            mlp.fc2.bias,
         ]
-        biases = [bias for _, _, bias in products if bias is not None]
-        bias_sum = paddle.add_n(biases) if biases else paddle.zeros(x.shape[-1:], x.dtype)
-        return add_row(paddle.add_n(total), self.proj(bias_sum.unsqueeze(0))).reshape(x.shape)
+        return functions.MlpHalf.run(tensors, self.norm2._epsilon, self._scale(x))
+
+    def _scale(self, x: paddle.Tensor) -> paddle.Tensor | None:
+        """Stochastic depth's factor of each image, `[B]`, drawn as the plain layer draws it."""
+        if not self.training or self.drop_path.rate == 0:
+            return None
+        return self.drop_path(paddle.ones([x.shape[0], 1, 1, 1], x.dtype)).reshape([-1])
+
+    def _mixing_of(self, mixer: CycleMixer) -> Mixing:
+        if self._mixing is None:
+            layers = [getattr(mixer, BRANCH_LAYERS[branch]) for branch in mixer.branches]
+            steps = tuple(layer.step_size if isinstance(layer, CycleFC) else (1, 1) for layer in layers)
+            mixing = Mixing(
+                self.norm1._epsilon,
+                Moves.of(mixer.proj.weight.shape[0], steps),
+                mixer.branches.index("c") if "c" in mixer.branches else None,
+                tuple(isinstance(layer, CycleFC) for layer in layers),
+                tuple(layer.bias is not None for layer in layers),
+                mixer.gated,
+            )
+            object.__setattr__(self, "_mixing", mixing)
+        assert self._mixing is not None
+        return self._mixing
+
+    def _is_fused(self, x: paddle.Tensor) -> bool:
+        """Whether the halves can be computed as wholes."""
+        return (
+            all(_is_own(layer, self.training) for layer in self.sublayers())
+            and x.dtype == self.mlp.fc1.weight.dtype
+        )
 
 
-def _product_of(
-    layer: nn.Layer, x: paddle.Tensor
-) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor | None]:
-    """A branch as the product that it is: input `[B, H·W, C]`, weight `[C, C]`, and bias `[C]`."""
-    if isinstance(layer, CycleFC):
-        return layer.shift(x).flatten(1, 2), layer.weight.flatten(1).t(), layer.bias
-    return x.flatten(1, 2), layer.weight, layer.bias
+#: The network's own layers inside a block.
+_OWN = (nn.Linear, nn.LayerNorm, FusedLayerNorm, nn.Dropout, CycleFC, CycleMixer, Mlp)
 
 
-def _are_ours(layers: list[nn.Layer]) -> bool:
-    """Whether these are the network's own layers without hooks, so that they need not be called."""
-    return all(
-        type(layer) in (CPULinear, CPUCycleFC)
-        and not layer._forward_pre_hooks
-        and not layer._forward_post_hooks
-        for layer in layers
-    )
+def _is_own(layer: Any, training: bool) -> bool:
+    kind = type(layer)
+    if layer._forward_pre_hooks or layer._forward_post_hooks:
+        return False
+    if kind is nn.Dropout:
+        return not training or layer.p == 0
+    if kind is CycleFC:
+        return bool(layer.groups == 1)
+    return kind in _OWN or kind.__name__ == "DropPath"
+
+
+#: Plain layer → the one that takes its place.
+CPU_LAYERS: dict[type[nn.Layer], type[nn.Layer]] = {
+    nn.LayerNorm: FusedLayerNorm,
+    nn.Conv2D: FusedConv2D,
+    CycleBlock: FusedCycleBlock,
+}
+
+# `paddle.flops` knows a layer by its very class.
+dynamic_flops.register_hooks |= {
+    faster: dynamic_flops.register_hooks[plain]
+    for plain, faster in CPU_LAYERS.items()
+    if plain in dynamic_flops.register_hooks
+}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from collections.abc import Iterator
 from typing import TypeVar
 
 from paddle import nn
-from paddle.hapi import dynamic_flops
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.kernels import cpu
 from cyclemlp.network.cyclemlp import (
     CycleBlock,
-    CycleFC,
     CycleMixer,
     CycleMLP,
     CycleShift,
@@ -23,28 +22,24 @@ from cyclemlp.network.embedding import Downsample, PatchEmbed, PatchMerging
 
 _Model = TypeVar("_Model", bound=nn.Layer)
 
-#: Plain layer → the one that takes its place.
-CPU_LAYERS: dict[type[nn.Layer], type[nn.Layer]] = {
-    nn.Linear: cpu.CPULinear,
-    nn.LayerNorm: cpu.CPULayerNorm,
-    nn.Conv2D: cpu.CPUConv2D,
-    CycleShift: cpu.CPUCycleShift,
-    CycleFC: cpu.CPUCycleFC,
-    Mlp: cpu.CPUMlp,
-    CycleMixer: cpu.CPUCycleMixer,
-}
-PLAIN_LAYERS = {faster: plain for plain, faster in CPU_LAYERS.items()}
 #: Layers of ours; what lies in them is theirs, and no other layer of a model is touched.
 _OURS = (CycleMLP, CycleBlock, CycleMixer, CycleShift, Mlp, PatchEmbed, Downsample, PatchMerging)
 #: The environment's choice for models that are made from then on.
 VARIABLE, CHOICES = "CYCLEMLP_KERNELS", ("auto", "plain")
 
-# `paddle.flops` knows a layer by its very class.
-dynamic_flops.register_hooks |= {
-    faster: dynamic_flops.register_hooks[plain]
-    for plain, faster in CPU_LAYERS.items()
-    if plain in dynamic_flops.register_hooks
-}
+
+@functools.cache
+def why_not_fused() -> str | None:
+    """Why the fused kernels cannot run here; None if they can. The first call tries one."""
+    try:
+        from cyclemlp.kernels.fused.launch import open_threads
+
+        open_threads()
+    except ImportError as error:
+        return f'{error}: pip install "paddle-cyclemlp[cpu]"'
+    except Exception as error:  # whatever a compiler says on a processor or disk that nobody has tried
+        return str(error).strip().splitlines()[0] or type(error).__name__
+    return None
 
 
 def chosen_kernels() -> str:
@@ -63,9 +58,12 @@ def describe_kernels() -> str:
     """Which layers a model that is made now gets, and why, for people."""
     if chosen_kernels() == "plain":
         return f"plain: {VARIABLE}=plain is set"
+    reason = why_not_fused()
+    if reason is not None:
+        return f"plain: the fused kernels cannot run here ({reason})"
     return (
-        "auto: forms for the CPU in eager mode, float32 and float64; plain where a model is traced or exported, and on "
-        f"other devices ({VARIABLE}=plain for plain everywhere)"
+        "fused on a CPU in eager mode, float32 and float64; plain where a model is traced or exported, and on other "
+        f"devices ({VARIABLE}=plain for plain everywhere)"
     )
 
 
@@ -88,15 +86,17 @@ def select_kernels(model: _Model, kernels: str | None = None) -> _Model:
     kernels = chosen_kernels() if kernels is None else kernels
     if kernels not in CHOICES:
         raise ConfigError(f"kernels is {kernels!r}; expected {' or '.join(CHOICES)}")
-    table = CPU_LAYERS if kernels == "auto" else PLAIN_LAYERS
+    if kernels == "plain" and "cyclemlp.kernels.cpu" not in sys.modules:
+        return model  # no layer of the other kind can be there
+    if kernels == "auto" and why_not_fused() is not None:
+        return model
+    from cyclemlp.kernels.cpu import CPU_LAYERS
+
+    table = CPU_LAYERS if kernels == "auto" else {faster: plain for plain, faster in CPU_LAYERS.items()}
     for layer in _parts(model):
         other = table.get(type(layer))
         if other is not None:
-            if isinstance(layer, cpu.MovedShift):
-                layer.forget()
             object.__setattr__(layer, "__class__", other)
-            if isinstance(layer, cpu.MovedShift):
-                layer.prepare()
     return model
 
 

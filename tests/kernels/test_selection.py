@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -11,8 +16,10 @@ import pytest
 import cyclemlp
 from cyclemlp.errors import ConfigError
 from cyclemlp.kernels import chosen_kernels, select_kernels
-from cyclemlp.kernels.selection import CPU_LAYERS, PLAIN_LAYERS
+from cyclemlp.kernels.cpu import CPU_LAYERS
 from cyclemlp.network import VARIANTS, CycleMLP
+
+FUSED = set(CPU_LAYERS.values())
 
 
 def make(name: str, **overrides: object) -> CycleMLP:
@@ -58,10 +65,10 @@ FORMS = [
 )
 def test_every_variant_is_the_plain_one(name, overrides):
     model = make(name, drop_path_rate=0.0, **overrides)
-    assert {type(layer) for layer in model.sublayers()} & set(PLAIN_LAYERS)
+    assert {type(layer) for layer in model.sublayers()} & FUSED
     chosen = outcome(model)
     select_kernels(model, "plain")
-    assert not {type(layer) for layer in model.sublayers()} & set(PLAIN_LAYERS)
+    assert not {type(layer) for layer in model.sublayers()} & FUSED
     plain = outcome(model)
     assert len(chosen) == len(plain) > 20
     for mine, theirs in zip(chosen, plain, strict=True):
@@ -98,16 +105,16 @@ def test_copies_and_types_follow():
 
 
 def test_other_layers_of_a_model_are_left_alone():
-    whole = paddle.nn.Sequential(paddle.nn.Linear(4, 4), make("cyclemlp_nano"))
+    whole = paddle.nn.Sequential(paddle.nn.LayerNorm(4), make("cyclemlp_nano"))
     select_kernels(whole)
-    assert type(whole[0]) is paddle.nn.Linear
-    assert type(whole[1].head) is CPU_LAYERS[paddle.nn.Linear]
+    assert type(whole[0]) is paddle.nn.LayerNorm
+    assert type(whole[1].norm) is CPU_LAYERS[paddle.nn.LayerNorm]
 
 
 def test_the_environment_chooses(monkeypatch):
     assert chosen_kernels() == "auto"
     monkeypatch.setenv("CYCLEMLP_KERNELS", "plain")
-    assert not {type(layer) for layer in make("cyclemlp_nano").sublayers()} & set(PLAIN_LAYERS)
+    assert not {type(layer) for layer in make("cyclemlp_nano").sublayers()} & FUSED
     monkeypatch.setenv("CYCLEMLP_KERNELS", "fast")
     with pytest.raises(
         ConfigError, match="the environment has CYCLEMLP_KERNELS=fast; expected auto or plain"
@@ -116,3 +123,59 @@ def test_the_environment_chooses(monkeypatch):
     monkeypatch.delenv("CYCLEMLP_KERNELS")
     with pytest.raises(ConfigError, match="kernels is 'all'"):
         select_kernels(make("cyclemlp_nano"), "all")
+
+
+def test_one_argument_chooses():
+    for kernels, fused in (("plain", False), ("auto", True)):
+        model = cyclemlp.create_model("cyclemlp_nano", kernels=kernels)
+        assert bool({type(layer) for layer in model.sublayers()} & FUSED) == fused
+
+
+#: What keeps the kernels from running, and the words in which it is said.
+TROUBLES = {
+    "import sys; sys.modules['numba'] = None": "numba",
+    "import numba, paddle, ctypes; ctypes.CDLL = lambda *_: object()": "PaddlePaddle comes without",
+    "import numba; numba.cfunc = lambda *_, **__: 1 / 0": "division by zero",
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_where_the_kernels_cannot_run_the_plain_layers_do(trouble):
+    program = f"""
+{trouble}
+import paddle, cyclemlp
+from cyclemlp.kernels import describe_kernels
+model = cyclemlp.create_model("cyclemlp_nano", num_classes=5)
+assert model(paddle.ones([1, 3, 32, 32])).shape == [1, 5]
+print(type(model.norm).__name__, describe_kernels())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1].startswith("LayerNorm plain: the fused kernels cannot run here (")
+    assert TROUBLES[trouble] in done.stdout
+
+
+def test_no_place_for_what_was_compiled(tmp_path):
+    """Not beside the source nor in the user's folder: plain, and why is said."""
+    program = """
+import paddle, cyclemlp
+from cyclemlp.kernels import describe_kernels
+print(type(cyclemlp.create_model("cyclemlp_nano").norm).__name__, describe_kernels())
+"""
+    source = Path(cyclemlp.__file__).parent
+    shutil.copytree(source, tmp_path / "cyclemlp", ignore=shutil.ignore_patterns("__pycache__"))
+    # Files where folders should be: nobody, not even root, can write below them.
+    nowhere = tmp_path / "cyclemlp" / "kernels" / "fused" / "__pycache__"
+    nowhere.write_text("")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(nowhere)}
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "ignore", "-c", program],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1].startswith("LayerNorm plain: the fused kernels cannot run here (")

@@ -153,24 +153,6 @@ def test_the_sum_and_its_gradients(branches, side):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize(("batch", "side", "products"), [(1, 5, True), (1, 4, False), (2, 4, True)])
-def test_the_products_are_made_where_they_pay(batch, side, products, monkeypatch):
-    """25 or 2·16 positions are at least 3 branches times 8 channels, 16 are not. All images share the matrices."""
-    mixer, chosen = select_kernels(CycleMixer(8, gate=False)), []
-    real = mixer._sum_as_products
-    monkeypatch.setattr(mixer, "_sum_as_products", lambda *a: chosen.append(1) or real(*a))
-    mixer(paddle.randn([batch, side, side, 8]))
-    assert bool(chosen) == products
-
-
-@pytest.mark.parametrize("layer", ["sfc_h", "mlp_c", "proj"])
-def test_who_listens_to_a_layer_hears_it(layer):
-    mixer, heard = select_kernels(CycleMixer(8, gate=False)), []
-    getattr(mixer, layer).register_forward_post_hook(lambda *_: heard.append(layer))
-    mixer(paddle.randn([1, 9, 9, 8]))
-    assert heard == [layer]
-
-
 # ---- the whole of a small one
 
 

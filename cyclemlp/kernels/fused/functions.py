@@ -1,0 +1,434 @@
+"""Parts of the network as functions with a gradient by hand: each is a few kernels and matrix products.
+
+Each takes its tensors as one list, whose first wants a gradient: Paddle looks at the first to know whether the
+gradients of a list are wanted, and `paddle.grad` for some of several separate tensors would fail. Without a gradient
+the same forward runs, and keeps nothing.
+
+Shapes: B batch, H height, W width, C channels, K branches, N = B · H · W rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import paddle
+import paddle.nn.functional as F
+from paddle.autograd import PyLayer
+
+from cyclemlp.errors import ModelError
+from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
+from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward, layer_norm_into
+from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
+from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
+from cyclemlp.kernels.fused.unfold import Window, fold, unfold
+from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
+
+Tensors = list[paddle.Tensor]
+
+
+class Function(PyLayer):
+    """`run` computes; subclasses define `compute` and `gradients`."""
+
+    @classmethod
+    def run(cls, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        """The result, with a gradient if one is wanted.
+
+        Args:
+            tensors: what gradients can be taken of.
+            more: what else `compute` takes.
+        """
+        wanted = [not tensor.stop_gradient for tensor in tensors]
+        if not (any(wanted) and paddle.is_grad_enabled()):
+            with paddle.no_grad():
+                return cls.compute(None, tensors, *more)
+        first = wanted.index(True)
+        return cls.apply([tensors[first], *tensors[:first], *tensors[first + 1 :]], first, more)
+
+    @classmethod
+    def forward(cls, ctx: Any, tensors: Tensors, first: int, more: tuple[Any, ...]) -> paddle.Tensor:
+        ctx.first, ctx.more = first, more
+        tensors = [*tensors[1 : first + 1], tensors[0], *tensors[first + 1 :]]
+        ctx.kept = []
+        result = cls.compute(ctx.kept, tensors, *more)
+        ctx.save_for_backward(*tensors)
+        return result
+
+    @classmethod
+    def backward(cls, ctx: Any, grad: paddle.Tensor) -> Any:
+        if paddle.is_grad_enabled():
+            raise ModelError(
+                "second derivatives (create_graph=True) are not there for the fused kernels; take the plain layers: "
+                'cyclemlp.create_model(…, kernels="plain"), or CYCLEMLP_KERNELS=plain in the environment'
+            )
+        gradients = cls.gradients(grad.contiguous(), list(ctx.saved_tensor()), ctx.kept, *ctx.more)
+        return [gradients[ctx.first], *gradients[: ctx.first], *gradients[ctx.first + 1 :]]
+
+    @staticmethod
+    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        """The result; what `gradients` needs beside the tensors is appended to `kept`, if that is a list."""
+        raise NotImplementedError
+
+    @staticmethod
+    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
+        """The gradient of each tensor."""
+        raise NotImplementedError
+
+
+class LayerNorm(Function):
+    """Tensors: x `[…, C]`, weight, bias `[C]`; more: ε."""
+
+    @staticmethod
+    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        x, weight, bias = tensors
+        y, mean, scale = layer_norm(_rows(x), weight, bias, *more)
+        if kept is not None:
+            kept += [mean, scale]
+        return y.reshape(x.shape)
+
+    @staticmethod
+    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
+        x, weight, _ = tensors
+        dx, d_weight, d_bias = layer_norm_backward(_rows(grad), _rows(x), weight, *kept)
+        return [dx.reshape(x.shape), d_weight, d_bias]
+
+
+class Convolution(Function):
+    """Tensors: x `[B, C, H, W]`, weight `[O, C, k, k]`, bias `[O]`; more: the window. → `[B, O, H', W']`.
+
+    Its result is a view of a map with the channels last, and so may x be.
+    """
+
+    @staticmethod
+    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        x, weight, bias = tensors
+        (window,) = more
+        columns = Convolution.columns(x, window)
+        y = paddle.matmul(columns, weight.transpose([2, 3, 1, 0]).reshape([columns.shape[1], -1]))
+        y = add_residual(None, y, bias, 1)
+        return y.reshape([x.shape[0], *window.out, -1]).transpose([0, 3, 1, 2])
+
+    @staticmethod
+    def columns(x: paddle.Tensor, window: Window) -> paddle.Tensor:
+        """The patches, from whichever layout x has."""
+        if x.is_contiguous():
+            return unfold(x, window, channels_first=True)
+        return unfold(x.transpose([0, 2, 3, 1]).contiguous(), window, channels_first=False)
+
+    @staticmethod
+    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
+        x, weight, _ = tensors
+        (window,) = more
+        grad = _rows(grad.transpose([0, 2, 3, 1]))
+        out, channels, *kernel = weight.shape
+        columns = Convolution.columns(x, window)
+        d_weight = paddle.matmul(columns, grad, transpose_x=True).reshape([*kernel, channels, out])
+        dx = None
+        if not x.stop_gradient:
+            flat = weight.transpose([2, 3, 1, 0]).reshape([columns.shape[1], -1])
+            shape = [x.shape[0], x.shape[2], x.shape[3], channels]
+            dx = fold(paddle.matmul(grad, flat, transpose_y=True), window, shape).transpose([0, 3, 1, 2])
+        d_bias = add_residual_backward(grad, 1)[1].squeeze(0)
+        return [dx, d_weight.transpose([3, 2, 0, 1]), d_bias]
+
+
+class MlpHalf(Function):
+    """x + s · (FC₂ GELU(FC₁ norm(x))), the second half of a block.
+
+    Tensors: x `[B, H, W, C]`, the norm's weight and bias, the FCs' weights and biases; more: ε, s `[B]` or None.
+    """
+
+    @staticmethod
+    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        x, gamma, beta, w1, b1, w2, b2 = tensors
+        epsilon, scale = more
+        rows = _rows(x)
+        y, mean, inverse = layer_norm(rows, gamma, beta, epsilon)
+        hidden = paddle.matmul(y, w1)
+        if kept is not None:
+            kept += [y, mean, inverse, hidden]
+        out = paddle.matmul(bias_gelu(hidden, b1, in_place=kept is None), w2)
+        return add_residual(rows, out, b2, x.shape[0], scale).reshape(x.shape)
+
+    @staticmethod
+    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
+        x, gamma, _, w1, b1, w2, _ = tensors
+        y, mean, inverse, hidden = kept
+        grad = _rows(grad)
+        d_out, sums = add_residual_backward(grad, x.shape[0], more[1])
+        d_hidden, d_b1, activated = bias_gelu_backward(paddle.matmul(d_out, w2, transpose_y=True), hidden, b1)
+        d_w2 = paddle.matmul(activated, d_out, transpose_x=True)
+        d_w1 = paddle.matmul(y, d_hidden, transpose_x=True)
+        dy = paddle.matmul(d_hidden, w1, transpose_y=True)
+        dx, d_gamma, d_beta = layer_norm_backward(dy, _rows(x), gamma, mean, inverse, grad)
+        return [dx.reshape(x.shape), d_gamma, d_beta, d_w1, d_b1, d_w2, sums.sum(axis=0)]
+
+
+class Mixing(NamedTuple):
+    """How a mixer is made.
+
+    Args:
+        epsilon: of its norm.
+        moves: the shifts of its branches.
+        plain: which branch is not shifted; None if there is none.
+        transposed: of each branch, whether its weight is `[O, C]`.
+        biased: of each branch, whether it has a bias.
+        gated: whether there is a gate.
+    """
+
+    epsilon: float
+    moves: Moves
+    plain: int | None
+    transposed: tuple[bool, ...]
+    biased: tuple[bool, ...]
+    gated: bool
+
+    def biases(self, found: Tensors) -> list[Any]:
+        """Of each branch, from the list that begins with those that there are; None where there is none."""
+        rest = iter(found)
+        return [next(rest) if biased else None for biased in self.biased]
+
+    def gate(self, mean: paddle.Tensor, gate: Tensors) -> paddle.Tensor:
+        """Weights of the branches `[B, K, C]` from the mean of their sum `[B, C]`; ones without a gate."""
+        batch, channels = mean.shape
+        if not self.gated:
+            return paddle.ones([batch, len(self.biased), channels], mean.dtype)
+        w1, b1, w2, b2 = gate
+        logits = F.linear(F.gelu(F.linear(mean, w1, b1)), w2, b2).reshape([batch, channels, len(self.biased)])
+        return F.softmax(logits, axis=-1).transpose([0, 2, 1]).contiguous()
+
+    def weights_and_row(self, inputs: Tensors) -> Tensors:
+        """Weights of the branches `[B, K, C]` and sum of the biases `[B, C]`.
+
+        From the mean of the products' sum `[B, C]`, the biases that there are, and the gate's tensors.
+        """
+        mean, *parameters = inputs
+        biases = self.biases(parameters)
+        for bias in biases:
+            mean = mean if bias is None else mean + bias
+        gate = parameters[sum(self.biased) :]
+        weights = self.gate(mean, gate)
+        return [weights, self.sum_of_biases(weights, biases)]
+
+    def matrix_and_row(self, inputs: Tensors) -> Tensors:
+        """The one matrix `[B, K · C, C]` and row `[B, C]`.
+
+        From the means of the branches' inputs `[B, K · C]` (B is 1 without a gate), and a `MixerHalf`'s tensors
+        after those of the norm.
+
+        The gate is linear up to its softmax, so that its input follows from these means. With the weights a₁…a_K of an
+        image known, Σₖ aₖ ⊙ (Wₖ xₖ + bₖ), then the projection P, is the product of the inputs side by side with the
+        matrices Wₖ diag(aₖ) P below each other, plus one row. No branch's output is ever stored.
+        """
+        branches = len(self.biased)
+        mean, weights, parameters = inputs[0], inputs[1 : 1 + branches], inputs[1 + branches :]
+        biases, gate, (projection, bias) = (
+            self.biases(parameters),
+            parameters[sum(self.biased) : -2],
+            parameters[-2:],
+        )
+        stacked = paddle.concat(
+            [w.flatten(1).t() if turned else w for w, turned in zip(weights, self.transposed, strict=True)]
+        )
+        mean = paddle.matmul(mean, stacked)
+        for b in biases:
+            mean = mean if b is None else mean + b
+        chosen = self.gate(mean, gate)
+        batch, _, channels = chosen.shape
+        scaled = stacked.reshape([1, branches, channels, channels]) * chosen.unsqueeze(2)
+        matrix = paddle.matmul(scaled.reshape([-1, channels]), projection)
+        row = F.linear(self.sum_of_biases(chosen, biases), projection, bias)
+        return [matrix.reshape([batch, branches * channels, channels]), row]
+
+    def sum_of_biases(self, weights: paddle.Tensor, biases: list[Any]) -> paddle.Tensor:
+        """Σₖ aₖ ⊙ bₖ, `[B, C]`."""
+        total = paddle.zeros([weights.shape[0], weights.shape[2]], weights.dtype)
+        for k, bias in enumerate(biases):
+            total = total if bias is None else total + weights[:, k] * bias
+        return total
+
+
+class MixerHalf(Function):
+    """x + s · mixer(norm(x)), the first half of a block.
+
+    Tensors: x `[B, H, W, C]`, the norm's weight and bias, the branches' weights, the biases that there are, the gate's
+    four if there is one, the projection's weight and bias; more: a `Mixing`, s `[B]` or None.
+
+    Two forms, equal but for rounding. Where the map has at least K · C positions, one product with a matrix of each
+    image's own (`Mixing.matrix_and_row`): making the matrices takes K·C³ and saves H·W·C² MACs. Elsewhere branch by
+    branch, as the equation stands. Without a gate all images share one matrix, and their positions count together.
+    """
+
+    @staticmethod
+    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        mixing, scale = more
+        x = tensors[0]
+        if MixerHalf.is_one_product(x, mixing):
+            return MixerHalf.one_product(kept, tensors, mixing, scale)
+        return MixerHalf.branch_by_branch(kept, tensors, mixing, scale)
+
+    @staticmethod
+    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
+        mixing, scale = more
+        if MixerHalf.is_one_product(tensors[0], mixing):
+            return MixerHalf.one_product_gradients(grad, tensors, kept, mixing, scale)
+        return MixerHalf.branch_by_branch_gradients(grad, tensors, kept, mixing, scale)
+
+    @staticmethod
+    def is_one_product(x: paddle.Tensor, mixing: Mixing) -> bool:
+        positions = x.shape[1] * x.shape[2] * (1 if mixing.gated else x.shape[0])
+        return bool(positions >= len(mixing.biased) * x.shape[3])
+
+    @staticmethod
+    def inputs(
+        tensors: Tensors, mixing: Mixing, targets: list[int], stride: int
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Write norm(x), shifted for each branch, to addresses; mean and scale of the norm."""
+        x, gamma, beta = tensors[:3]
+        rows, channels = _rows(x), x.shape[3]
+        if mixing.plain is None:
+            spare = paddle.empty_like(rows)
+            source, source_stride = spare.data_ptr(), channels
+        else:
+            source, source_stride = targets[mixing.plain], stride
+        mean, inverse = layer_norm_into(rows, gamma, beta, mixing.epsilon, source, source_stride)
+        targets = [0 if k == mixing.plain else target for k, target in enumerate(targets)]
+        if any(targets):
+            shift(source, x.dtype, x.shape, mixing.moves, targets, (source_stride, stride))
+        return mean, inverse
+
+    @staticmethod
+    def one_product(
+        kept: list[Any] | None, tensors: Tensors, mixing: Mixing, scale: paddle.Tensor | None
+    ) -> paddle.Tensor:
+        x, parameters = tensors[0], tensors[3:]
+        batch, height, width, channels = x.shape
+        wide = len(mixing.biased) * channels
+        matrices = batch if mixing.gated else 1
+        inputs = paddle.empty([matrices, batch * height * width // matrices, wide], x.dtype)
+        mean, inverse = MixerHalf.inputs(tensors, mixing, _side_by_side(inputs, channels), wide)
+        small = Recorded(mixing.matrix_and_row, [_mean_of_rows(inputs), *parameters], kept is not None)
+        matrix, row = small.outputs
+        y = paddle.matmul(inputs, matrix).reshape([-1, channels])
+        if kept is not None:
+            kept += [mean, inverse, inputs, small]
+        row = row if mixing.gated else row.squeeze(0)
+        return add_residual(_rows(x), y, row, batch, scale).reshape(x.shape)
+
+    @staticmethod
+    def one_product_gradients(
+        grad: paddle.Tensor, tensors: Tensors, kept: list[Any], mixing: Mixing, scale: paddle.Tensor | None
+    ) -> list[Any]:
+        x, gamma = tensors[:2]
+        mean, inverse, inputs, small = kept
+        batch, height, width, channels = x.shape
+        grad = _rows(grad)
+        dy, sums = add_residual_backward(grad, batch, scale)
+        dy = dy.reshape([inputs.shape[0], -1, channels])
+        d_matrix = paddle.matmul(inputs, dy, transpose_x=True)
+        d_means, *d_parameters = small.gradients(
+            [d_matrix, sums if mixing.gated else sums.sum(axis=0, keepdim=True)]
+        )
+        d_inputs = paddle.matmul(dy, small.outputs[0], transpose_y=True)
+        more = None if d_means is None else (d_means / (height * width)).contiguous()
+        sources = _side_by_side(d_inputs, channels)
+        d_norm = shift_backward(sources, x.dtype, x.shape, mixing.moves, inputs.shape[2], more)
+        dx, d_gamma, d_beta = layer_norm_backward(_rows(d_norm), _rows(x), gamma, mean, inverse, grad)
+        return [dx.reshape(x.shape), d_gamma, d_beta, *d_parameters]
+
+    @staticmethod
+    def branch_by_branch(
+        kept: list[Any] | None, tensors: Tensors, mixing: Mixing, scale: paddle.Tensor | None
+    ) -> paddle.Tensor:
+        x, parameters = tensors[0], tensors[3:]
+        batch, channels = x.shape[0], x.shape[3]
+        weights, (projection, bias) = parameters[: len(mixing.biased)], parameters[-2:]
+        inputs = [paddle.empty([x.size // channels, channels], x.dtype) for _ in weights]
+        mean, inverse = MixerHalf.inputs(tensors, mixing, [y.data_ptr() for y in inputs], channels)
+        products = [
+            paddle.matmul(y, w.flatten(1), transpose_y=turned)
+            for y, w, turned in zip(inputs, weights, mixing.transposed, strict=True)
+        ]
+        means = paddle.add_n([_mean_of_rows(y.reshape([batch, -1, channels])) for y in products])
+        small = Recorded(mixing.weights_and_row, [means, *parameters[len(weights) : -2]], kept is not None)
+        mixed = weighted_sum(products, *small.outputs)
+        if kept is not None:
+            kept += [mean, inverse, small, mixed, inputs, products]
+        y = paddle.matmul(mixed, projection)
+        return add_residual(_rows(x), y, bias, batch, scale).reshape(x.shape)
+
+    @staticmethod
+    def branch_by_branch_gradients(
+        grad: paddle.Tensor, tensors: Tensors, kept: list[Any], mixing: Mixing, scale: paddle.Tensor | None
+    ) -> list[Any]:
+        x, gamma, parameters = tensors[0], tensors[1], tensors[3:]
+        mean, inverse, small, mixed, inputs, products = kept
+        weights, (projection, _) = parameters[: len(products)], parameters[-2:]
+        branches = len(weights)
+        batch, height, width, channels = x.shape
+        grad = _rows(grad)
+        dy, sums = add_residual_backward(grad, batch, scale)
+        d_projection = paddle.matmul(mixed, dy, transpose_x=True)
+        d_mixed = paddle.matmul(dy, projection, transpose_y=True)
+        of_gate = weighted_sum_gradients(d_mixed, products, batch)
+        d_means, *d_small = small.gradients([of_gate[:, :branches], of_gate[:, branches]])
+        if d_means is None:
+            more = paddle.zeros([batch, branches, channels], x.dtype)
+        else:
+            more = (d_means / (height * width)).unsqueeze(1).expand([batch, branches, channels]).contiguous()
+        d_products = weighted_sum_backward(d_mixed, small.outputs[0], more)
+        d_weights, d_inputs = [], []
+        for y, d, w, turned in zip(inputs, d_products, weights, mixing.transposed, strict=True):
+            d_weight = paddle.matmul(*((d, y) if turned else (y, d)), transpose_x=True)
+            d_weights.append(d_weight.reshape(w.shape))
+            d_inputs.append(paddle.matmul(d, w.flatten(1), transpose_y=not turned))
+        sources = [d.data_ptr() for d in d_inputs]
+        d_norm = shift_backward(sources, x.dtype, x.shape, mixing.moves, channels, None)
+        dx, d_gamma, d_beta = layer_norm_backward(_rows(d_norm), _rows(x), gamma, mean, inverse, grad)
+        return [dx.reshape(x.shape), d_gamma, d_beta, *d_weights, *d_small, d_projection, sums.sum(axis=0)]
+
+
+def _rows(x: paddle.Tensor) -> paddle.Tensor:
+    """`[…, C]` → `[N, C]`, one row after the other in memory."""
+    return x.contiguous().reshape([-1, x.shape[-1]])
+
+
+def _side_by_side(x: paddle.Tensor, channels: int) -> list[int]:
+    """Addresses of parts of C channels in the first row of a map."""
+    return [x.data_ptr() + start * x.element_size() for start in range(0, x.shape[-1], channels)]
+
+
+def _mean_of_rows(x: paddle.Tensor) -> paddle.Tensor:
+    """`[B, N, C]` → `[B, C]`, as a product."""
+    ones = paddle.full([1, x.shape[1]], 1 / x.shape[1], dtype=x.dtype)
+    return paddle.matmul(ones, x).squeeze(1)
+
+
+class Recorded:
+    """Small operations inside a function, whose gradients Paddle takes: a graph of its own.
+
+    By `backward` on leaves of its own, not by `paddle.grad`, which cannot run inside another `paddle.grad`.
+
+    Args:
+        operations: computes the outputs from the inputs.
+        inputs: tensors; the gradient of the first is always wanted.
+        wanted: whether gradients will be asked for.
+    """
+
+    def __init__(self, operations: Callable[[Tensors], Tensors], inputs: Tensors, wanted: bool) -> None:
+        self.leaves = [tensor.detach() for tensor in inputs]
+        for i, (leaf, tensor) in enumerate(zip(self.leaves, inputs, strict=True)):
+            leaf.stop_gradient = i > 0 and tensor.stop_gradient
+        with paddle.set_grad_enabled(wanted):
+            self.recorded = operations(self.leaves)
+        self.outputs = [output.detach() for output in self.recorded]
+
+    def gradients(self, grads: Tensors) -> list[Any]:
+        """Of each input; None where none is wanted."""
+        pairs = [(y, dy) for y, dy in zip(self.recorded, grads, strict=True) if not y.stop_gradient]
+        for leaf in self.leaves:
+            leaf.clear_gradient(set_to_zero=False)
+        if pairs:
+            with paddle.enable_grad():
+                paddle.autograd.backward([y for y, _ in pairs], [dy for _, dy in pairs], retain_graph=True)
+        return [leaf.grad for leaf in self.leaves]

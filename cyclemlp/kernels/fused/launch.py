@@ -1,0 +1,198 @@
+"""Compiled kernels on the threads that Paddle's products use.
+
+A kernel is a Python function that numba compiles for this processor, once for float32 and once for float64; the
+result is kept on disk. It works on one *chunk*, some hundred rows of a map, and takes addresses. `Kernel.__call__` runs
+it over all chunks on the threads of the OpenMP library that comes with Paddle, so that no second pool of threads
+competes with the one of the matrix products.
+
+What a chunk is depends on the shapes alone, and sums are taken chunk by chunk: the results of a kernel do not depend on
+the number of threads, nor on which thread took which chunk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import paddle
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from cyclemlp.errors import ModelError
+
+#: NaN and infinity stay what they are; sums may be reordered, so that they can be vectorised.
+FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
+OPTIONS: dict[str, Any] = {"cache": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+#: Elements of a map in a chunk, about: one that stays in a core's second-level cache.
+CHUNK = 32768
+#: Below so many elements waking the other threads takes longer than it saves.
+ALONE = 32768
+
+#: What Paddle calls its OpenMP library.
+_LIBRARY = "libiomp5.so"
+_TYPES = {paddle.float32: types.float32, paddle.float64: types.float64}
+_run_on_threads: Any = None
+
+
+def open_threads() -> None:
+    """Find the OpenMP library that Paddle has loaded, and run a kernel on it.
+
+    Raises:
+        ModelError: it cannot be done here; says why.
+    """
+    global _run_on_threads
+    try:
+        library = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / _LIBRARY))
+        run = library.GOMP_parallel
+    except (OSError, AttributeError) as error:
+        raise ModelError(f"this PaddlePaddle comes without {_LIBRARY}, on whose threads they run") from error
+    run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    _run_on_threads = run
+    counted = np.zeros(64, np.float32)
+    _probe(paddle.float32, ALONE + 1, len(counted), counted.ctypes.data)
+    if counted.tolist() != list(range(64)):
+        raise ModelError("a kernel for trial gave a wrong result")
+
+
+@intrinsic
+def _pointer(typing: Any, address: Any, offset: Any, real: Any) -> Any:
+    """The address of numbers of a type, `offset` numbers further on, as a pointer."""
+    signature = types.CPointer(real.dtype)(address, offset, real)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+        return builder.gep(start, [arguments[1]], source_etype=context.get_value_type(real.dtype))
+
+    return signature, generate
+
+
+@intrinsic
+def _call(typing: Any, function: Any, chunk: Any, arguments: Any) -> Any:
+    """Calls the kernel at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        integer = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [integer, values[2].type])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        return context.get_dummy_value()
+
+    return types.void(function, chunk, arguments), generate
+
+
+@intrinsic
+def _take(typing: Any, counter: Any) -> Any:
+    """The number at a pointer, which is one higher afterwards; threads can take at the same time."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one = context.get_constant(types.int64, 1)
+        return builder.atomic_rmw("add", arguments[0], one, "monotonic")
+
+    return types.int64(counter), generate
+
+
+@intrinsic
+def _bits_as_float(typing: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(bits), generate
+
+
+@numba.njit(**OPTIONS)
+def row(address: int, index: int, stride: int, length: int, real: Any) -> Any:
+    """Row `index` of a map at an address whose rows are `stride` numbers apart, as an array of `length` numbers."""
+    return carray(_pointer(address, index * stride, real), (length,))
+
+
+@numba.njit(**OPTIONS)
+def number(bits: int, real: Any) -> Any:
+    """A float argument."""
+    return real(_bits_as_float(bits))
+
+
+def float_argument(value: float) -> int:
+    """A float as a kernel takes it; see `number`."""
+    return int(struct.unpack("q", struct.pack("d", value))[0])
+
+
+_ADDRESSES = types.CPointer(types.int64)
+
+
+def _all_chunks(data: Any) -> None:
+    """What each thread does: data are the next chunk, the number of chunks, the kernel, and its arguments."""
+    while True:
+        chunk = _take(data)
+        if chunk >= data[1]:
+            break
+        _call(data[2], chunk, data)
+
+
+class Kernel:
+    """A kernel, compiled at its first use.
+
+    Args:
+        make: makes, for a numba type (float32 or float64), the function `(chunk, a)` that does one chunk; a[3], a[4], …
+            are the arguments: sizes, addresses, and `float_argument`s.
+    """
+
+    def __init__(self, make: Callable[[Any], Callable[[int, Any], None]]) -> None:
+        self.make = make
+        self._compiled: dict[Any, Any] = {}
+
+    def __call__(self, dtype: Any, elements: int, chunks: int, *arguments: int) -> None:
+        """Run it.
+
+        Args:
+            dtype: paddle.float32 or paddle.float64.
+            elements: of the map, by which it is decided whether one thread does it.
+            chunks: how many.
+            arguments: what each chunk gets.
+        """
+        if _run_on_threads is None:
+            open_threads()
+        function = self._compiled.get(dtype)
+        if function is None:
+            function = self._compiled[dtype] = numba.cfunc(types.void(types.int64, _ADDRESSES), **OPTIONS)(
+                self.make(_TYPES[dtype])
+            )
+        data = (ctypes.c_int64 * (3 + len(arguments)))(0, chunks, function.address, *arguments)
+        _run_on_threads(_loop().address, data, 1 if elements <= ALONE else 0, 0)
+
+
+@functools.cache
+def _loop() -> Any:
+    return numba.cfunc(types.void(_ADDRESSES), **OPTIONS)(_all_chunks)
+
+
+def rows_of_chunk(channels: int) -> int:
+    """Rows of a chunk of a map with so many channels."""
+    return max(1, CHUNK // channels)
+
+
+def chunks_of(rows: int, channels: int) -> tuple[int, int]:
+    """Rows of a chunk, and how many chunks a map has."""
+    per = rows_of_chunk(channels)
+    return per, -(-rows // per)
+
+
+def sum_of_chunks(sums: paddle.Tensor) -> list[paddle.Tensor]:
+    """`[chunks, n, C]` → n tensors `[C]`."""
+    total = sums.squeeze(0) if sums.shape[0] == 1 else sums.sum(axis=0)
+    return list(total.unbind(0))
+
+
+def _make_probe(real: Any) -> Any:
+    def probe(chunk: int, a: Any) -> None:
+        row(a[3], 0, 0, chunk + 1, real)[chunk] += real(chunk)
+
+    return probe
+
+
+_probe = Kernel(_make_probe)

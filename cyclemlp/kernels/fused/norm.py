@@ -1,0 +1,126 @@
+"""LayerNorm over channels.
+
+    x̂ = (x − mean) / √(var + ε),  y = γ x̂ + β
+    dx = (g − mean(g) − x̂ · mean(g x̂)) / √(var + ε),  g = γ dy;  dγ = Σ dy x̂,  dβ = Σ dy
+
+Plain form: `paddle.nn.functional.layer_norm`, which takes ε in float32. Shapes: N rows, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import paddle
+
+from cyclemlp.kernels.fused.launch import Kernel, chunks_of, float_argument, number, row, sum_of_chunks
+
+
+def _make_forward(real: Any) -> Any:
+    def layer_norm(chunk: int, a: Any) -> None:
+        rows, channels, per, x, weight, bias, epsilon, y, stride, mean, scale = (
+            a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+        )  # fmt: skip
+        gamma, beta = row(weight, 0, 0, channels, real), row(bias, 0, 0, channels, real)
+        means, scales = row(mean, 0, 0, rows, real), row(scale, 0, 0, rows, real)
+        for r in range(chunk * per, min(rows, (chunk + 1) * per)):
+            source, target = row(x, r, channels, channels, real), row(y, r, stride, channels, real)
+            total = real(0)
+            for c in range(channels):
+                total += source[c]
+            middle = total / real(channels)
+            squares = real(0)
+            for c in range(channels):
+                squares += (source[c] - middle) * (source[c] - middle)
+            inverse = real(1) / real(math.sqrt(squares / real(channels) + number(epsilon, real)))
+            for c in range(channels):
+                target[c] = (source[c] - middle) * inverse * gamma[c] + beta[c]
+            means[r], scales[r] = middle, inverse
+
+    return layer_norm
+
+
+def _make_backward(real: Any) -> Any:
+    def layer_norm_backward(chunk: int, a: Any) -> None:
+        rows, channels, per, dy, x, weight, mean, scale, residual, dx, sums = (
+            a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+        )  # fmt: skip
+        gamma = row(weight, 0, 0, channels, real)
+        means, scales = row(mean, 0, 0, rows, real), row(scale, 0, 0, rows, real)
+        d_gamma = row(sums, 2 * chunk, channels, channels, real)
+        d_beta = row(sums, 2 * chunk + 1, channels, channels, real)
+        for c in range(channels):
+            d_gamma[c] = real(0)
+            d_beta[c] = real(0)
+        for r in range(chunk * per, min(rows, (chunk + 1) * per)):
+            grad, source = row(dy, r, channels, channels, real), row(x, r, channels, channels, real)
+            target = row(dx, r, channels, channels, real)
+            middle, inverse = means[r], scales[r]
+            first, second = real(0), real(0)
+            for c in range(channels):
+                scaled = (source[c] - middle) * inverse
+                d_gamma[c] += grad[c] * scaled
+                d_beta[c] += grad[c]
+                first += grad[c] * gamma[c]
+                second += grad[c] * gamma[c] * scaled
+            first /= real(channels)
+            second /= real(channels)
+            if residual:
+                other = row(residual, r, channels, channels, real)
+                for c in range(channels):
+                    scaled = (source[c] - middle) * inverse
+                    target[c] = (grad[c] * gamma[c] - first - scaled * second) * inverse + other[c]
+            else:
+                for c in range(channels):
+                    scaled = (source[c] - middle) * inverse
+                    target[c] = (grad[c] * gamma[c] - first - scaled * second) * inverse
+
+    return layer_norm_backward
+
+
+_forward, _backward = Kernel(_make_forward), Kernel(_make_backward)
+
+
+def layer_norm(
+    x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float
+) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+    """`[N, C]` → y `[N, C]`, mean and 1 / √(var + ε) of each row, `[N]`."""
+    y = paddle.empty_like(x)
+    return y, *layer_norm_into(x, weight, bias, epsilon, y.data_ptr(), x.shape[1])
+
+
+def layer_norm_into(
+    x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float, address: int, stride: int
+) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """As `layer_norm`, but y is written to an address, each row `stride` numbers after the last."""
+    rows, channels = x.shape
+    mean, scale = paddle.empty([rows], x.dtype), paddle.empty([rows], x.dtype)
+    per, chunks = chunks_of(rows, channels)
+    _forward(
+        x.dtype, x.size, chunks, rows, channels, per, x.data_ptr(), weight.data_ptr(), bias.data_ptr(),
+        float_argument(float(np.float32(epsilon))), address, stride, mean.data_ptr(), scale.data_ptr(),
+    )  # fmt: skip
+    return mean, scale
+
+
+def layer_norm_backward(
+    dy: paddle.Tensor,
+    x: paddle.Tensor,
+    weight: paddle.Tensor,
+    mean: paddle.Tensor,
+    scale: paddle.Tensor,
+    residual: paddle.Tensor | None = None,
+) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+    """Gradients of x (plus `residual`, if given), weight and bias: `[N, C]`, `[C]`, `[C]`."""
+    rows, channels = x.shape
+    dx = paddle.empty_like(x)
+    per, chunks = chunks_of(rows, channels)
+    sums = paddle.empty([chunks, 2, channels], x.dtype)
+    _backward(
+        x.dtype, x.size, chunks, rows, channels, per, dy.data_ptr(), x.data_ptr(), weight.data_ptr(),
+        mean.data_ptr(), scale.data_ptr(), 0 if residual is None else residual.data_ptr(), dx.data_ptr(),
+        sums.data_ptr(),
+    )  # fmt: skip
+    d_weight, d_bias = sum_of_chunks(sums)
+    return dx, d_weight, d_bias

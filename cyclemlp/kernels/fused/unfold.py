@@ -1,0 +1,112 @@
+"""The patches of a convolution as rows, so that it is a matrix product.
+
+    columns[(b, i, j), (p, q, c)] = x[b, i·s + p − pad, j·s + q − pad, c], zero outside
+
+and back: dx gathers from the rows of each patch that it lies in. Plain form: `paddle.nn.functional.unfold`.
+Shapes: B batch, H height, W width, C channels, k kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import paddle
+
+from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
+
+
+class Window(NamedTuple):
+    """Kernel, stride and padding before, in rows and in columns, and the size of the result."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    out: tuple[int, int]
+
+
+def _make_forward(real: Any) -> Any:
+    def unfold(chunk: int, a: Any) -> None:
+        rows, columns, per, x, y, channels, height, width = a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]
+        kh, kw, sh, sw, ph, pw, out_h, out_w, first = (
+            a[11], a[12], a[13], a[14], a[15], a[16], a[17], a[18], a[19],
+        )  # fmt: skip
+        for r in range(chunk * per, min(rows, (chunk + 1) * per)):
+            j, i, image = r % out_w, (r // out_w) % out_h, r // (out_w * out_h)
+            target = row(y, r, columns, columns, real)
+            for p in range(kh):
+                v = i * sh + p - ph
+                for q in range(kw):
+                    u = j * sw + q - pw
+                    inside = 0 <= v < height and 0 <= u < width
+                    if first:  # [B, C, H, W]
+                        for c in range(channels):
+                            at = ((image * channels + c) * height + v) * width + u
+                            target[(p * kw + q) * channels + c] = (
+                                row(x, at, 1, 1, real)[0] if inside else real(0)
+                            )
+                    else:
+                        part = row(y, r * kh * kw + p * kw + q, channels, channels, real)
+                        if inside:
+                            source = row(x, (image * height + v) * width + u, channels, channels, real)
+                            for c in range(channels):
+                                part[c] = source[c]
+                        else:
+                            for c in range(channels):
+                                part[c] = real(0)
+
+    return unfold
+
+
+def _make_backward(real: Any) -> Any:
+    def fold(chunk: int, a: Any) -> None:
+        rows, channels, per, dy, dx, height, width = a[3], a[4], a[5], a[6], a[7], a[8], a[9]
+        kh, kw, sh, sw, ph, pw, out_h, out_w = a[10], a[11], a[12], a[13], a[14], a[15], a[16], a[17]
+        for r in range(chunk * per, min(rows, (chunk + 1) * per)):
+            u, v, image = r % width, (r // width) % height, r // (width * height)
+            target = row(dx, r, channels, channels, real)
+            for c in range(channels):
+                target[c] = real(0)
+            for p in range(kh):
+                i = v + ph - p
+                if i >= 0 and i % sh == 0 and i // sh < out_h:
+                    for q in range(kw):
+                        j = u + pw - q
+                        if j >= 0 and j % sw == 0 and j // sw < out_w:
+                            at = (image * out_h + i // sh) * out_w + j // sw
+                            source = row(dy, at * kh * kw + p * kw + q, channels, channels, real)
+                            for c in range(channels):
+                                target[c] += source[c]
+
+    return fold
+
+
+_forward, _backward = Kernel(_make_forward), Kernel(_make_backward)
+
+
+def unfold(x: paddle.Tensor, window: Window, channels_first: bool) -> paddle.Tensor:
+    """`[B, H, W, C]`, or `[B, C, H, W]` if `channels_first`, → `[B · H' · W', k_H · k_W · C]`."""
+    batch, height, width, channels = x.shape
+    if channels_first:
+        batch, channels, height, width = x.shape
+    rows = batch * window.out[0] * window.out[1]
+    columns = window.kernel[0] * window.kernel[1] * channels
+    y = paddle.empty([rows, columns], x.dtype)
+    per, chunks = chunks_of(rows, columns)
+    _forward(
+        x.dtype, y.size, chunks, rows, columns, per, x.data_ptr(), y.data_ptr(), channels, height, width,
+        *window.kernel, *window.stride, *window.padding, *window.out, int(channels_first),
+    )  # fmt: skip
+    return y
+
+
+def fold(dy: paddle.Tensor, window: Window, shape: list[int]) -> paddle.Tensor:
+    """The gradient of the map `[B, H, W, C]` from that of its patches."""
+    dx = paddle.empty(shape, dy.dtype)
+    batch, height, width, channels = shape
+    rows = batch * height * width
+    per, chunks = chunks_of(rows, channels)
+    _backward(
+        dy.dtype, dy.size, chunks, rows, channels, per, dy.data_ptr(), dx.data_ptr(), height, width,
+        *window.kernel, *window.stride, *window.padding, *window.out,
+    )  # fmt: skip
+    return dx

@@ -1,0 +1,116 @@
+"""The branches, weighted by the gate.
+
+    t = Σₖ aₖ yₖ + r;  dyₖ = aₖ dt + mₖ,  daₖ = Σ dt yₖ,  dr = Σ dt  (sums over an image's rows)
+
+aₖ, r and mₖ (the gradient that comes through the gate's mean) are rows of an image. Plain form: `CycleMixer.mix`.
+Shapes: B images of P rows, C channels, K branches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paddle
+
+from cyclemlp.kernels.fused.launch import Kernel, row, rows_of_chunk
+
+
+def _make_forward(real: Any) -> Any:
+    def weighted_sum(chunk: int, a: Any) -> None:
+        positions, channels, per, branches, weights, bias, out = a[3], a[4], a[5], a[6], a[7], a[8], a[9]
+        parts = (positions + per - 1) // per
+        image, part = chunk // parts, chunk % parts
+        b = row(bias, image, channels, channels, real)
+        for r in range(part * per, min(positions, (part + 1) * per)):
+            target = row(out, image * positions + r, channels, channels, real)
+            for k in range(branches):
+                source = row(a[10 + k], image * positions + r, channels, channels, real)
+                weight = row(weights, image * branches + k, channels, channels, real)
+                if k == 0:
+                    for c in range(channels):
+                        target[c] = b[c] + weight[c] * source[c]
+                else:
+                    for c in range(channels):
+                        target[c] += weight[c] * source[c]
+
+    return weighted_sum
+
+
+def _make_sums(real: Any) -> Any:
+    def products_summed(chunk: int, a: Any) -> None:
+        positions, channels, per, branches, dout, sums = a[3], a[4], a[5], a[6], a[7], a[8]
+        parts = (positions + per - 1) // per
+        image, part = chunk // parts, chunk % parts
+        for k in range(branches + 1):
+            total = row(sums, chunk * (branches + 1) + k, channels, channels, real)
+            for c in range(channels):
+                total[c] = real(0)
+            for r in range(part * per, min(positions, (part + 1) * per)):
+                grad = row(dout, image * positions + r, channels, channels, real)
+                if k < branches:
+                    source = row(a[9 + k], image * positions + r, channels, channels, real)
+                    for c in range(channels):
+                        total[c] += grad[c] * source[c]
+                else:
+                    for c in range(channels):
+                        total[c] += grad[c]
+
+    return products_summed
+
+
+def _make_backward(real: Any) -> Any:
+    def weighted_sum_backward(chunk: int, a: Any) -> None:
+        positions, channels, per, branches, weights, more, dout = a[3], a[4], a[5], a[6], a[7], a[8], a[9]
+        parts = (positions + per - 1) // per
+        image, part = chunk // parts, chunk % parts
+        for r in range(part * per, min(positions, (part + 1) * per)):
+            grad = row(dout, image * positions + r, channels, channels, real)
+            for k in range(branches):
+                target = row(a[10 + k], image * positions + r, channels, channels, real)
+                weight = row(weights, image * branches + k, channels, channels, real)
+                other = row(more, image * branches + k, channels, channels, real)
+                for c in range(channels):
+                    target[c] = grad[c] * weight[c] + other[c]
+
+    return weighted_sum_backward
+
+
+_forward, _sums, _backward = Kernel(_make_forward), Kernel(_make_sums), Kernel(_make_backward)
+
+
+def weighted_sum(ys: list[paddle.Tensor], weights: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
+    """K maps `[B · P, C]`, weights `[B, K, C]` and row `[B, C]` → `[B · P, C]`."""
+    images, branches, channels = weights.shape
+    positions, per, out = ys[0].shape[0] // images, rows_of_chunk(channels), paddle.empty_like(ys[0])
+    _forward(
+        out.dtype, out.size * branches, images * -(-positions // per), positions, channels, per, branches,
+        weights.data_ptr(), bias.data_ptr(), out.data_ptr(), *[y.data_ptr() for y in ys],
+    )  # fmt: skip
+    return out
+
+
+def weighted_sum_gradients(dout: paddle.Tensor, ys: list[paddle.Tensor], images: int) -> paddle.Tensor:
+    """Gradients of the weights and, last, of the row: `[B, K + 1, C]`."""
+    rows, channels = dout.shape
+    branches, positions, per = len(ys), rows // images, rows_of_chunk(channels)
+    parts = -(-positions // per)
+    sums = paddle.empty([images, parts, branches + 1, channels], dout.dtype)
+    _sums(
+        dout.dtype, dout.size * branches, images * parts, positions, channels, per, branches, dout.data_ptr(),
+        sums.data_ptr(), *[y.data_ptr() for y in ys],
+    )  # fmt: skip
+    return sums.squeeze(1) if parts == 1 else sums.sum(axis=1)
+
+
+def weighted_sum_backward(
+    dout: paddle.Tensor, weights: paddle.Tensor, more: paddle.Tensor
+) -> list[paddle.Tensor]:
+    """Gradients of the K maps; `more`, `[B, K, C]`, is added to each row of an image's."""
+    images, branches, channels = weights.shape
+    positions, per = dout.shape[0] // images, rows_of_chunk(channels)
+    gradients = [paddle.empty_like(dout) for _ in range(branches)]
+    _backward(
+        dout.dtype, dout.size * branches, images * -(-positions // per), positions, channels, per, branches,
+        weights.data_ptr(), more.data_ptr(), dout.data_ptr(), *[dy.data_ptr() for dy in gradients],
+    )  # fmt: skip
+    return gradients
