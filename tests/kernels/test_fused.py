@@ -346,7 +346,9 @@ def test_frozen_parameters_get_no_gradient_and_the_others_theirs():
             last = name.endswith(("norm1.weight", "sfc_h.weight", "fc2.bias"))
             parameter.stop_gradient = frozen and (name.startswith("network.0") or last)
         model(x).square().sum().backward()
-        gradients.append({name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()})
+        gradients.append(
+            {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+        )
     trained = [name for name, p in model.named_parameters() if not p.stop_gradient]
     assert all(gradients[1][name] is None for name in gradients[1] if name not in trained)
     assert_same([gradients[1][name] for name in trained], [gradients[0][name] for name in trained])
