@@ -164,7 +164,7 @@ def _tune_blas(cpu: _Cpu) -> Setting:
 
 def _tune_threads(cpu: _Cpu) -> Setting:
     name = "OMP_NUM_THREADS"
-    if given := _environment_of_the_user().get(name):
+    if given := environment_of_the_user().get(name):
         return Setting("threads", None, f"{name}={given} is set in the environment")
     ranks = _local_ranks()
     cores = _usable_cores(cpu)
@@ -192,7 +192,7 @@ def _local_ranks() -> int:
     return max(int(size), 1) if size.isdigit() else 1
 
 
-def _environment_of_the_user() -> Mapping[str, str]:
+def environment_of_the_user() -> Mapping[str, str]:
     """The environment before Paddle set OMP_NUM_THREADS=1, in this process or in the launcher that started it."""
     if "PADDLE_LOCAL_SIZE" in os.environ:  # started by paddle.distributed.launch
         process = str(os.getppid())
@@ -225,6 +225,7 @@ class _Cpu:
     vendor: str
     flags: frozenset[str]
     cores: int  # 0 if unknown
+    name: str = "unknown processor"
 
 
 def _cpu_facts(path: str = "/proc/cpuinfo") -> _Cpu:
@@ -240,12 +241,29 @@ def _cpu_facts(path: str = "/proc/cpuinfo") -> _Cpu:
     cores = {
         (row["physical id"], row["core id"]) for row in rows if "core id" in row and "physical id" in row
     }
-    return _Cpu(first.get("vendor_id", "unknown"), frozenset(first.get("flags", "").split()), len(cores))
+    return _Cpu(
+        first.get("vendor_id", "unknown"),
+        frozenset(first.get("flags", "").split()),
+        len(cores),
+        first.get("model name", "unknown processor"),
+    )
 
 
 def bfloat16_instructions() -> list[str]:
     """The processor's instructions for products in bfloat16, of which runtimes make use; empty if it has none."""
     return sorted({"avx512_bf16", "amx_bf16"} & _cpu_facts().flags)
+
+
+def processor_facts() -> dict[str, str | int]:
+    """Name, cores that may be used, and the instruction sets that products run on."""
+    cpu = _cpu_facts()
+    sets = {"sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni"} & cpu.flags
+    sets |= {flag for flag in cpu.flags if flag.startswith(("avx512", "amx"))}
+    return {
+        "name": cpu.name,
+        "cores": _usable_cores(cpu),
+        "instruction sets": " ".join(sorted(sets)) or "unknown",
+    }
 
 
 def _paddle_is_loaded() -> bool:

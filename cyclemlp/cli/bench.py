@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclemlp._tune import processor_facts
 from cyclemlp._version import __version__
 from cyclemlp.bench.figure import plot_speed
 from cyclemlp.cli import common, options
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         machine = measure_machine(threads)
         facts = {
             "version": __version__,
-            "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+            "machine": f"{platform.system()} {platform.machine()}, {processor_facts()['name']}",
             "threads": threads,
             "matrix_product_peak_giga_macs_per_second": machine.macs_per_second / 1e9,
             "seconds_a_case": args.seconds,
@@ -199,10 +200,3 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
         plot_speed(rows, path)
     except DataError as error:
         common.message(f"cyclemlp bench: no {path.name}: {error}")
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli.options import FEW_IMAGES, MOST_WORKERS
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.text import json_text, line_of, raw_stream
+from cyclemlp.text import json_text, line_of, printable, raw_stream
 
 if TYPE_CHECKING:
     from cyclemlp.data import Loader, Source, Transform
@@ -292,6 +292,28 @@ def message(text: str) -> None:
 def print_json(value: Any, indent: int | None = None) -> None:
     """JSON on stdout."""
     print(json_text(value, indent))
+
+
+def pairs_text(facts: dict[str, Any], indent: str = "") -> str:
+    """Nested facts as indented `name: value` lines."""
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{printable(str(name), lines=False)}:", pairs_text(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{printable(str(name), lines=False)}: {_value_text(value)}")
+    return "\n".join(lines)
+
+
+def _value_text(value: Any) -> str:
+    if value is None or value == []:
+        return "–"
+    if isinstance(value, list | tuple):
+        shown = [_value_text(v) for v in value[:12]]
+        return ", ".join(shown) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else printable(str(value), lines=False)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, MismatchError, ModelError
 from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
-from cyclemlp.text import printable
 
 INFERRED = "inferred; no published weights confirm it"
 
@@ -63,14 +62,14 @@ def run(args: argparse.Namespace) -> int:
         models, versions = _all_models(args.input_size), _versions()
         facts = {"models": models, "versions": versions, "tuning": tuning_json()}
         text = "\n\n".join(
-            (_models_text(models), _pairs_text(versions), _pairs_text({"tuning": tuning_facts()}))
+            (_models_text(models), common.pairs_text(versions), common.pairs_text({"tuning": tuning_facts()}))
         )
     elif is_file:
         facts = _file_facts(Path(args.what))
-        text = _pairs_text(facts)
+        text = common.pairs_text(facts)
     else:
         facts = _model_facts(args.what, args.input_size, overrides)
-        text = _pairs_text(facts)
+        text = common.pairs_text(facts)
     if args.json:
         common.print_json(facts, indent=2)
     else:
@@ -184,25 +183,3 @@ def _versions() -> dict[str, Any]:
         "gpus": gpus,
         "kernels": describe_kernels(),
     }
-
-
-def _pairs_text(facts: dict[str, Any], indent: str = "") -> str:
-    """Nested facts as indented `name: value` lines."""
-    lines = []
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{printable(str(name), lines=False)}:", _pairs_text(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{printable(str(name), lines=False)}: {_value_text(value)}")
-    return "\n".join(lines)
-
-
-def _value_text(value: Any) -> str:
-    if value is None or value == []:
-        return "–"
-    if isinstance(value, list | tuple):
-        shown = [_value_text(v) for v in value[:12]]
-        return ", ".join(shown) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) and value > 9999 else printable(str(value), lines=False)

@@ -40,6 +40,7 @@ COMMANDS = {
     "plot": "draw the curves of one or several training runs in one figure",
     "explain": "draw what a network reads, where it looks, how it weights and what it is made of",
     "info": "list the models, or show one model's or weight file's facts",
+    "doctor": "check that this machine computes the networks rightly, and print what a bug report needs",
     "convert": "convert weights between the published, Paddle and safetensors forms",
 }
 #: Commands whose work several processes share; any other would do all of it in each.

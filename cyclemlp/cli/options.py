@@ -100,7 +100,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         (
             *("--all", "--features", "--flip", "--force", "--int8", "--json", "--no-check", "--no-eval"),
-            *("--no-images", "--no-nms", "--no-progress", "--partial", "--predictions", "--pretrained"),
+            *(
+                "--no-images",
+                "--no-nms",
+                "--no-progress",
+                "--no-speed",
+                "--partial",
+                "--predictions",
+                "--pretrained",
+            ),
             *("--preview", "--quick", "--report", "--sheet", "--show-recipe", "--skip-bad", "--whole"),
             *("--with-maps", "--without-gate"),
         ),
