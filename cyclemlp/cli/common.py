@@ -70,7 +70,8 @@ def choose_device(name: str | None) -> str:
             "paddlepaddle-gpu as https://www.paddlepaddle.org.cn/en/install/quick says"
         )
     try:
-        return str(paddle.set_device(name))
+        paddle.set_device(name)  # which returns a place, not a name
+        return str(paddle.get_device())
     except Exception as error:  # Paddle raises several kinds
         count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
         raise ConfigError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +54,8 @@ LEAST_OF_HALF = 2e-5
 LOSS_SCALE = 1024.0
 #: In which two processes have ended.
 RANKS_SECONDS = 240
+#: In which the launcher has ended them; it gives them 30 s.
+LAUNCHER_SECONDS = 45
 #: Levels, of 255, by which a smooth image may differ on average after JPEG.
 JPEG_LEVELS = 4.0
 LONGEST_ERROR = 300
@@ -263,19 +264,26 @@ def _launch(options: Sequence[str], folder: Path, device: str) -> None:
         *("--log_dir", str(folder / "log"), str(Path(ranks.__file__)), str(folder), device),
     ]
     with (folder / "launcher.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             code = process.wait(RANKS_SECONDS)
         except subprocess.TimeoutExpired:
             raise Failed(f"two processes had not ended after {RANKS_SECONDS} s{_last_line(folder)}") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _end(process)
     if code:
         raise Failed(f"the launcher of two processes ended with {code}{_last_line(folder)}")
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """End a launcher that goes on. Its processes are in sessions of their own, so it has to end them itself."""
+    if launcher.poll() is None:
+        launcher.terminate()
+        try:
+            launcher.wait(LAUNCHER_SECONDS)
+        except subprocess.TimeoutExpired:
+            launcher.kill()
+            launcher.wait()
 
 
 def _last_line(folder: Path) -> str:

@@ -6,6 +6,7 @@ FOLDER/rankN.npz.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from cyclemlp.doctor.golden import CASES, IMAGES, Result, build, compute, withou
 from cyclemlp.training.distributed import join
 
 CASE = CASES[0]
+#: After which the process ends, whatever it waits for.
+LONGEST_SECONDS = 300
 LOGITS = "logits"  # no parameter's name
 
 
@@ -28,6 +31,7 @@ def main() -> int:
     """Compute and write."""
     import paddle
 
+    signal.alarm(LONGEST_SECONDS)  # nobody may be left who would end it
     folder, device = Path(sys.argv[1]), sys.argv[2]
     if device == "cpu":
         paddle.set_device("cpu")

@@ -38,6 +38,7 @@ SHORTENED = {
     "cyclemlp train --config configs/finetune/own_folder.yaml": f"{QUICK} --output runs/other",
     "cyclemlp train --config configs/imagenet/cyclemlp_b1.yaml": f"{QUICK} --output runs/imagenet",
     "cyclemlp bench cyclemlp_b1": "--size 32 --batch 1 --seconds 0.1 --runtime network onnxruntime",
+    "cyclemlp doctor": "--no-speed",
     "cyclemlp data scenes": "--train 2 --val 1",
 }
 #: Typed before a command that needs what another one leaves.
