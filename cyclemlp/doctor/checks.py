@@ -38,10 +38,10 @@ from cyclemlp.kernels import chosen_kernels
 from cyclemlp.text import printable, shortened
 from cyclemlp.training.amp import AmpConfig, MixedPrecision
 
-#: Largest errors of logits and of gradients by the type of the products, see `golden.Distance`. Those of
-#: float32 are about twenty times what was measured on a CPU, of float64 far more. Those of the shorter types are 8 and 32
-#: times the unit roundoff (2⁻¹¹ of float16 and TF32, 2⁻⁸ of bfloat16): about four times what rounding every operand and
-#: result of the products on a CPU gives.
+#: Largest errors of logits and of gradients by the type of the products, see `golden.Distance`. Those of float32 are
+#: about twenty times what was measured on a CPU, of float64 far more. Those of the shorter types are 8 and 32 times the
+#: unit roundoff (2⁻¹¹ of float16 and TF32, 2⁻⁸ of bfloat16): about four times what rounding every operand and result of
+#: the products on a CPU gives.
 LIMITS = {
     "float64": (1e-9, 1e-9),
     "float32": (2e-5, 5e-5),
