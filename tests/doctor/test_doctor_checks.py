@@ -17,7 +17,7 @@ from cyclemlp.doctor import checks, golden, ranks
 from cyclemlp.doctor.checks import CHECKS, LIMITS, Failed, NotRun, run_check, run_checks
 from cyclemlp.doctor.golden import CASES, FILE
 from cyclemlp.errors import ConfigError
-from cyclemlp.kernels import operations
+from cyclemlp.kernels.fused import functions
 from cyclemlp.network.cyclemlp import CycleShift
 
 WORK = dict(CHECKS)
@@ -31,8 +31,8 @@ def check(name: str, device: str = "cpu") -> checks.Check:
 @pytest.fixture
 def wrong_gelu(monkeypatch):
     """A layer of ours that is wrong: its plain equal is not."""
-    gelu = operations.gelu
-    monkeypatch.setattr(operations, "gelu", lambda x: gelu(x) * 1.01)
+    gelu = functions.bias_gelu
+    monkeypatch.setattr(functions, "bias_gelu", lambda *a, **k: gelu(*a, **k) * 1.01)
 
 
 # ---- here
@@ -108,8 +108,13 @@ def test_a_wrong_kernel_that_is_not_chosen_does_no_harm(wrong_gelu, monkeypatch)
 
 
 def test_a_wrong_gradient_alone_fails(monkeypatch):
-    backward = operations._Gelu.backward
-    monkeypatch.setattr(operations._Gelu, "backward", staticmethod(lambda ctx, g: backward(ctx, g) * 1.01))
+    backward = functions.bias_gelu_backward
+
+    def wrong(*a):
+        dx, d_bias, y = backward(*a)
+        return dx * 1.01, d_bias, y
+
+    monkeypatch.setattr(functions, "bias_gelu_backward", wrong)
     found = check(GOLDEN)
     assert found.verdict == "failed"
     assert "the gradient of " in found.why
@@ -137,7 +142,7 @@ def test_a_changed_file_fails(tmp_path, monkeypatch):
 
 
 def test_nan_fails(monkeypatch):
-    monkeypatch.setattr(operations, "gelu", lambda x: x * float("nan"))
+    monkeypatch.setattr(functions, "bias_gelu", lambda x, *_, **__: x * float("nan"))
     assert "logits differ by inf" in check(GOLDEN).why
 
 
