@@ -354,6 +354,13 @@ def test_frozen_parameters_get_no_gradient_and_the_others_theirs():
     assert_same([gradients[1][name] for name in trained], [gradients[0][name] for name in trained])
 
 
+def test_gradients_lie_in_memory_as_their_parameters():
+    """`DataParallel` averages the memory of a gradient, not the view that it may be."""
+    model = network()
+    model(paddle.randn([2, 3, 64, 64], "float64")).square().sum().backward()
+    assert all(parameter.grad.is_contiguous() for parameter in model.parameters())
+
+
 def test_second_derivatives_are_refused():
     layer, x = select_kernels(block()), tensor((1, 9, 9, 8), "float64")
     with pytest.raises((ModelError, OSError), match="take the plain layers"):

@@ -62,6 +62,8 @@ class Function(PyLayer):
                 'cyclemlp.create_model(…, kernels="plain"), or CYCLEMLP_KERNELS=plain in the environment'
             )
         gradients = cls.gradients(grad.contiguous(), list(ctx.saved_tensor()), ctx.kept, *ctx.more)
+        # Whole rows: `DataParallel` averages the memory of a gradient, whatever strides a view of it has.
+        gradients = [g if g is None else g.contiguous() for g in gradients]
         return [gradients[ctx.first], *gradients[: ctx.first], *gradients[ctx.first + 1 :]]
 
     @staticmethod
