@@ -79,10 +79,16 @@ def _make_forward(real: Any) -> Any:
         rows, channels, per, x, bias, y = a[3], a[4], a[5], a[6], a[7], a[8]
         b = row(bias, 0, 0, channels, real)
         for r in range(chunk * per, min(rows, (chunk + 1) * per)):
-            source, target = row(x, r, channels, channels, real), row(y, r, channels, channels, real)
-            for c in range(channels):
-                z = source[c] + b[c]
-                target[c] = z * normal(z)
+            target = row(y, r, channels, channels, real)
+            if x == y:  # said apart, because two arrays in the same place are not vectorised
+                for c in range(channels):
+                    z = target[c] + b[c]
+                    target[c] = z * normal(z)
+            else:
+                source = row(x, r, channels, channels, real)
+                for c in range(channels):
+                    z = source[c] + b[c]
+                    target[c] = z * normal(z)
 
     return gelu
 
