@@ -16,6 +16,7 @@ from cyclemlp.kernels import select_kernels
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
+from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
 from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
 from cyclemlp.network.cyclemlp import CycleBlock, CycleShift
@@ -165,6 +166,17 @@ def test_weighting(shape, dtype):
         mine = weighted_sum_backward(grad.reshape([-1, channels]), weights, more)
         theirs = [d + more[:, k].unsqueeze([1, 2]) for k, d in enumerate(d_ys)]
         assert_same([d.reshape(shape) for d in mine], theirs)
+
+
+@DTYPES
+@pytest.mark.parametrize(("images", "channels"), [(1, 1), (3, 7), (2, 130)])
+def test_scaling(images, channels, dtype):
+    w, weights = tensor((3, channels, channels), dtype), tensor((images, 3, channels), dtype, 1)
+    grad = tensor((images, 3, channels, channels), dtype, 2)
+    plain = w * weights.unsqueeze(2)
+    gradients = paddle.grad(plain, [w, weights], grad)
+    with paddle.no_grad():
+        assert_same([scaled(w, weights), *scaled_backward(grad, w, weights)], [plain, *gradients])
 
 
 BITS = """

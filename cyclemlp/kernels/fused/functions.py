@@ -20,6 +20,7 @@ from cyclemlp.errors import ModelError
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward, layer_norm_into
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
+from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
 from cyclemlp.kernels.fused.unfold import Window, fold, unfold
 from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
@@ -63,7 +64,7 @@ class Function(PyLayer):
             )
         gradients = cls.gradients(grad.contiguous(), list(ctx.saved_tensor()), ctx.kept, *ctx.more)
         # Whole rows: `DataParallel` averages the memory of a gradient, whatever strides a view of it has.
-        gradients = [g if g is None else g.contiguous() for g in gradients]
+        gradients[1:] = [g if g is None else g.contiguous() for g in gradients[1:]]
         return [gradients[ctx.first], *gradients[: ctx.first], *gradients[ctx.first + 1 :]]
 
     @staticmethod
@@ -93,6 +94,18 @@ class LayerNorm(Function):
         x, weight, _ = tensors
         dx, d_weight, d_bias = layer_norm_backward(_rows(grad), _rows(x), weight, *kept)
         return [dx.reshape(x.shape), d_weight, d_bias]
+
+
+class Scaled(Function):
+    """Tensors: matrices `[K, C, C]`, weights `[B, K, C]` → `[B, K, C, C]`, each column times its weight."""
+
+    @staticmethod
+    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        return scaled(*tensors)
+
+    @staticmethod
+    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
+        return list(scaled_backward(grad, *tensors))
 
 
 class Convolution(Function):
@@ -185,10 +198,10 @@ class Mixing(NamedTuple):
     biased: tuple[bool, ...]
     gated: bool
 
-    def biases(self, found: Tensors) -> list[Any]:
-        """Of each branch, from the list that begins with those that there are; None where there is none."""
-        rest = iter(found)
-        return [next(rest) if biased else None for biased in self.biased]
+    def biases(self, found: Tensors, like: paddle.Tensor) -> paddle.Tensor:
+        """`[K, C]` from a list that begins with those that there are; zeros where there is none."""
+        rest, none = iter(found), paddle.zeros(like.shape[-1:], like.dtype)
+        return paddle.stack([next(rest) if biased else none for biased in self.biased])
 
     def gate(self, mean: paddle.Tensor, gate: Tensors) -> paddle.Tensor:
         """Weights of the branches `[B, K, C]` from the mean of their sum `[B, C]`; ones without a gate."""
@@ -205,12 +218,9 @@ class Mixing(NamedTuple):
         From the mean of the products' sum `[B, C]`, the biases that there are, and the gate's tensors.
         """
         mean, *parameters = inputs
-        biases = self.biases(parameters)
-        for bias in biases:
-            mean = mean if bias is None else mean + bias
-        gate = parameters[sum(self.biased) :]
-        weights = self.gate(mean, gate)
-        return [weights, self.sum_of_biases(weights, biases)]
+        biases = self.biases(parameters, mean)
+        weights = self.gate(mean + biases.sum(axis=0), parameters[sum(self.biased) :])
+        return [weights, (weights * biases).sum(axis=1)]
 
     def matrix_and_row(self, inputs: Tensors) -> Tensors:
         """The one matrix `[B, K · C, C]` and row `[B, C]`.
@@ -224,30 +234,17 @@ class Mixing(NamedTuple):
         """
         branches = len(self.biased)
         mean, weights, parameters = inputs[0], inputs[1 : 1 + branches], inputs[1 + branches :]
-        biases, gate, (projection, bias) = (
-            self.biases(parameters),
-            parameters[sum(self.biased) : -2],
-            parameters[-2:],
-        )
+        gate, (projection, bias) = parameters[sum(self.biased) : -2], parameters[-2:]
+        biases = self.biases(parameters, bias)
         stacked = paddle.concat(
             [w.flatten(1).t() if turned else w for w, turned in zip(weights, self.transposed, strict=True)]
         )
-        mean = paddle.matmul(mean, stacked)
-        for b in biases:
-            mean = mean if b is None else mean + b
-        chosen = self.gate(mean, gate)
+        chosen = self.gate(paddle.matmul(mean, stacked) + biases.sum(axis=0), gate)
         batch, _, channels = chosen.shape
-        scaled = stacked.reshape([1, branches, channels, channels]) * chosen.unsqueeze(2)
-        matrix = paddle.matmul(scaled.reshape([-1, channels]), projection)
-        row = F.linear(self.sum_of_biases(chosen, biases), projection, bias)
+        of_image = Scaled.run([stacked.reshape([branches, channels, channels]), chosen])
+        matrix = paddle.matmul(of_image.reshape([-1, channels]), projection)
+        row = F.linear((chosen * biases).sum(axis=1), projection, bias)
         return [matrix.reshape([batch, branches * channels, channels]), row]
-
-    def sum_of_biases(self, weights: paddle.Tensor, biases: list[Any]) -> paddle.Tensor:
-        """Σₖ aₖ ⊙ bₖ, `[B, C]`."""
-        total = paddle.zeros([weights.shape[0], weights.shape[2]], weights.dtype)
-        for k, bias in enumerate(biases):
-            total = total if bias is None else total + weights[:, k] * bias
-        return total
 
 
 class MixerHalf(Function):
