@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 #: Threads of OpenMP and of the runtimes go on turning for some 0.2 s after their work, and would take a core from the
@@ -41,8 +41,13 @@ def work_when_told(once: Callable[[], Any]) -> None:
             repeats += 1
         clock = (time.perf_counter() - clock) / repeats
         processor = (time.process_time() - processor) / repeats
-        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps([clock, processor, megabytes]), flush=True)
+        print(json.dumps([clock, processor, peak_megabytes()]), flush=True)
+
+
+def peak_megabytes() -> float:
+    """Peak resident memory of this process. Not from getrusage(2), where that of the parent before exec counts."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 class Side:
@@ -52,14 +57,17 @@ class Side:
         program: file of the program, which calls `work_when_told` when its first argument is `--worker`.
         words: its further arguments.
         threads: how many it may use; whatever else tunes a processor is taken out of its environment.
+        python: what runs the program.
     """
 
-    def __init__(self, program: str, words: Sequence[str], threads: int) -> None:
+    def __init__(
+        self, program: str, words: Sequence[str], threads: int, python: str = sys.executable
+    ) -> None:
         tuned = ("CYCLEMLP_TUNE", "MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES")
         environment = {k: v for k, v in os.environ.items() if k not in tuned and not k.startswith("MALLOC_")}
         environment["OMP_NUM_THREADS"] = str(threads)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", program, "--worker", *words],
+            [python, "-W", "ignore", program, "--worker", *words],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
