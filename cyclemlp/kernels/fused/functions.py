@@ -415,10 +415,13 @@ class Recorded:
     """
 
     def __init__(self, operations: Callable[[Tensors], Tensors], inputs: Tensors, wanted: bool) -> None:
+        if not wanted:
+            self.outputs = operations(inputs)
+            return
         self.leaves = [tensor.detach() for tensor in inputs]
         for i, (leaf, tensor) in enumerate(zip(self.leaves, inputs, strict=True)):
             leaf.stop_gradient = i > 0 and tensor.stop_gradient
-        with paddle.set_grad_enabled(wanted):
+        with paddle.enable_grad():
             self.recorded = operations(self.leaves)
         self.outputs = [output.detach() for output in self.recorded]
 
