@@ -16,7 +16,6 @@ from cyclemlp.kernels import select_kernels
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
-from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
 from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
 from cyclemlp.network.cyclemlp import CycleBlock, CycleShift
@@ -166,17 +165,6 @@ def test_weighting(shape, dtype):
         mine = weighted_sum_backward(grad.reshape([-1, channels]), weights, more)
         theirs = [d + more[:, k].unsqueeze([1, 2]) for k, d in enumerate(d_ys)]
         assert_same([d.reshape(shape) for d in mine], theirs)
-
-
-@DTYPES
-@pytest.mark.parametrize(("images", "channels"), [(1, 1), (3, 7), (2, 130)])
-def test_scaling(images, channels, dtype):
-    w, weights = tensor((3, channels, channels), dtype), tensor((images, 3, channels), dtype, 1)
-    grad = tensor((images, 3, channels, channels), dtype, 2)
-    plain = w * weights.unsqueeze(2)
-    gradients = paddle.grad(plain, [w, weights], grad)
-    with paddle.no_grad():
-        assert_same([scaled(w, weights), *scaled_backward(grad, w, weights)], [plain, *gradients])
 
 
 BITS = """
@@ -336,6 +324,15 @@ def test_a_gradient_for_the_image_alone():
     (alone,) = paddle.grad(model(x).sum(), [x])
     model(x).sum().backward()
     assert_same([alone], [x.grad])
+
+
+def test_gradients_twice_through_one_graph():
+    """As the receptive field wants them: `paddle.grad` with `retain_graph`."""
+    model, x = network(), paddle.randn([1, 3, 64, 64], "float64")
+    x.stop_gradient = False
+    y = model(x)
+    first, again = (paddle.grad(y.sum(), [x], retain_graph=True)[0] for _ in range(2))
+    assert_same([again], [first])
 
 
 @pytest.mark.parametrize(

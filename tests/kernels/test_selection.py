@@ -179,3 +179,23 @@ print(type(cyclemlp.create_model("cyclemlp_nano").norm).__name__, describe_kerne
         check=True,
     )
     assert done.stdout.splitlines()[-1].startswith("LayerNorm plain: the fused kernels cannot run here (")
+
+
+def test_a_full_disk(tmp_path):
+    """What was compiled cannot be kept, and runs."""
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+import paddle, cyclemlp
+model = cyclemlp.create_model("cyclemlp_nano", num_classes=5)
+model(paddle.ones([1, 3, 32, 32])).sum().backward()
+print(type(model.norm).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "ignore", "-c", program],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "FusedLayerNorm"

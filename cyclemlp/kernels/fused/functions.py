@@ -20,7 +20,6 @@ from cyclemlp.errors import ModelError
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward, layer_norm_into
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
-from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
 from cyclemlp.kernels.fused.unfold import Window, fold, unfold
 from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
@@ -94,18 +93,6 @@ class LayerNorm(Function):
         x, weight, _ = tensors
         dx, d_weight, d_bias = layer_norm_backward(_rows(grad), _rows(x), weight, *kept)
         return [dx.reshape(x.shape), d_weight, d_bias]
-
-
-class Scaled(Function):
-    """Tensors: matrices `[K, C, C]`, weights `[B, K, C]` → `[B, K, C, C]`, each column times its weight."""
-
-    @staticmethod
-    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
-        return scaled(*tensors)
-
-    @staticmethod
-    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
-        return list(scaled_backward(grad, *tensors))
 
 
 class Convolution(Function):
@@ -241,8 +228,8 @@ class Mixing(NamedTuple):
         )
         chosen = self.gate(paddle.matmul(mean, stacked) + biases.sum(axis=0), gate)
         batch, _, channels = chosen.shape
-        of_image = Scaled.run([stacked.reshape([branches, channels, channels]), chosen])
-        matrix = paddle.matmul(of_image.reshape([-1, channels]), projection)
+        scaled = stacked.reshape([1, branches, channels, channels]) * chosen.unsqueeze(2)
+        matrix = paddle.matmul(scaled.reshape([-1, channels]), projection)
         row = F.linear((chosen * biases).sum(axis=1), projection, bias)
         return [matrix.reshape([batch, branches * channels, channels]), row]
 
@@ -406,7 +393,9 @@ def _mean_of_rows(x: paddle.Tensor) -> paddle.Tensor:
 class Recorded:
     """Small operations inside a function, whose gradients Paddle takes: a graph of its own.
 
-    By `backward` on leaves of its own, not by `paddle.grad`, which cannot run inside another `paddle.grad`.
+    By `backward` on leaves of its own, not by `paddle.grad`, which cannot run inside another `paddle.grad`. No
+    function of ours may be among them: `backward` through a `PyLayer` a second time ends Paddle 3.3 with a segmentation
+    fault.
 
     Args:
         operations: computes the outputs from the inputs.

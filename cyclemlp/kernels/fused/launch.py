@@ -159,16 +159,25 @@ class Kernel:
             open_threads()
         function = self._compiled.get(dtype)
         if function is None:
-            function = self._compiled[dtype] = numba.cfunc(types.void(types.int64, _ADDRESSES), **OPTIONS)(
-                self.make(_TYPES[dtype])
-            )
+            function = self._compiled[dtype] = _compiled(self.make(_TYPES[dtype]), types.int64, _ADDRESSES)
         data = (ctypes.c_int64 * (3 + len(arguments)))(0, chunks, function.address, *arguments)
         _run_on_threads(_loop().address, data, 1 if elements <= ALONE else 0, 0)
 
 
+def _compiled(function: Callable[..., None], *arguments: Any) -> Any:
+    """Compiled as a C function, and kept on disk if there is room: where there is none, it runs all the same."""
+    options = OPTIONS
+    for _ in range(16):  # each function that it calls is kept as well, and each can fail to be, once
+        try:
+            return numba.cfunc(types.void(*arguments), **options)(function)
+        except OSError:
+            options = {**OPTIONS, "cache": False}
+    raise ModelError("numba cannot compile a kernel here: it goes on failing to write")
+
+
 @functools.cache
 def _loop() -> Any:
-    return numba.cfunc(types.void(_ADDRESSES), **OPTIONS)(_all_chunks)
+    return _compiled(_all_chunks, _ADDRESSES)
 
 
 def rows_of_chunk(channels: int) -> int:
