@@ -8,6 +8,7 @@ Shapes: B batch, H height, W width, C channels, K branches.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar
 
 import paddle
@@ -96,19 +97,25 @@ class FusedCycleBlock(CycleBlock):
     With dropout in training, with a hook or with another layer inside, its layers are called one by one.
     """
 
-    _mixing: Mixing | None = None
-
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, H, W, C]` → `[B, H, W, C]`."""
         if not (on_cpu(x) and self._is_fused(x)):
             return super().forward(x)
-        mixing, attention, mlp = self._mixing_of(self.attn), self.attn, self.mlp
+        attention, mlp = self.attn, self.mlp
         layers = [getattr(attention, BRANCH_LAYERS[branch]) for branch in attention.branches]
         gate = attention.reweight if attention.gated else None
         tensors = [x, self.norm1.weight, self.norm1.bias, *[layer.weight for layer in layers]]
         tensors += [layer.bias for layer in layers if layer.bias is not None]
         tensors += [] if gate is None else [gate.fc1.weight, gate.fc1.bias, gate.fc2.weight, gate.fc2.bias]
         tensors += [attention.proj.weight, attention.proj.bias]
+        mixing = _mixing(
+            self.norm1._epsilon,
+            x.shape[3],
+            attention.branches,
+            tuple(layer.step_size if isinstance(layer, CycleFC) else None for layer in layers),
+            tuple(layer.bias is not None for layer in layers),
+            attention.gated,
+        )
         x = functions.MixerHalf.run(tensors, mixing, self._scale(x))
         tensors = [
             x,
@@ -127,25 +134,24 @@ class FusedCycleBlock(CycleBlock):
             return None
         return self.drop_path(paddle.ones([x.shape[0], 1, 1, 1], x.dtype)).reshape([-1])
 
-    def _mixing_of(self, mixer: CycleMixer) -> Mixing:
-        if self._mixing is None:
-            layers = [getattr(mixer, BRANCH_LAYERS[branch]) for branch in mixer.branches]
-            steps = tuple(layer.step_size if isinstance(layer, CycleFC) else (1, 1) for layer in layers)
-            mixing = Mixing(
-                self.norm1._epsilon,
-                Moves.of(mixer.proj.weight.shape[0], steps),
-                mixer.branches.index("c") if "c" in mixer.branches else None,
-                tuple(isinstance(layer, CycleFC) for layer in layers),
-                tuple(layer.bias is not None for layer in layers),
-                mixer.gated,
-            )
-            object.__setattr__(self, "_mixing", mixing)
-        assert self._mixing is not None
-        return self._mixing
-
     def _is_fused(self, x: paddle.Tensor) -> bool:
         """Whether the halves can be computed as wholes."""
         return x.dtype == self.mlp.fc1.weight.dtype and _are_own(self, self.training)
+
+
+@functools.cache
+def _mixing(
+    epsilon: float,
+    channels: int,
+    branches: tuple[str, ...],
+    steps: tuple[tuple[int, int] | None, ...],
+    biased: tuple[bool, ...],
+    gated: bool,
+) -> Mixing:
+    """How a mixer is made whose branches have these step sizes, None for a channel FC."""
+    moves = Moves.of(channels, tuple(step or (1, 1) for step in steps))
+    plain = branches.index("c") if "c" in branches else None
+    return Mixing(epsilon, moves, plain, tuple(step is not None for step in steps), biased, gated)
 
 
 #: The network's own layers inside a block.

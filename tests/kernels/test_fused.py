@@ -311,6 +311,13 @@ def test_a_layer_put_in_a_branchs_place_is_used():
     assert float((layer(x) - before).abs().max()) > 1e-6
 
 
+def test_a_mixer_with_other_steps_put_in_place_is_used():
+    layer, x = block(), tensor((2, 5, 5, 8), "float64")
+    both(layer, x)
+    layer.attn = block(step_sizes=((3, 3), (1, 7))).attn
+    assert_same(*both(layer, x))
+
+
 def network():
     model = create_model("cyclemlp_nano", num_classes=5)
     model.to(dtype="float64")
