@@ -22,7 +22,6 @@ import paddle
 import paddle.nn.functional as F
 
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
-from cyclemlp.kernels.fused.launch import open_threads
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
@@ -78,7 +77,6 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=10, help="default: %(default)s")
     rounds = parser.parse_args().rounds
-    open_threads()
     x, grad = paddle.randn([ROWS, CHANNELS]), paddle.randn([ROWS, CHANNELS])
     wide, wide_grad = paddle.randn([ROWS, 4 * CHANNELS]), paddle.randn([ROWS, 4 * CHANNELS])
     row, other, wide_row = (paddle.randn([n * CHANNELS]) for n in (1, 1, 4))

@@ -32,7 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from sides import Side, judge, work_when_told  # the program beside this one
-from speed import plain_network
+from speed import build, paddle_work
+
+from cyclemlp._tune import processor_facts
 
 HERE = Path(__file__).parent
 TORCH = HERE.parent / ".venv-torch"
@@ -142,24 +144,10 @@ def worker(side: str, name: str, folder: str, work: str, batch: int, size: int, 
 
     else:
         if side == "deform":
-            network = plain_network(name, deformable=True)
+            network = build("deform", name)
         else:
             network = cyclemlp.create_model(name, kernels="plain" if side == "plain" else "auto")
-        x = paddle.randn([batch, 3, size, size])
-        if train:
-            labels = paddle.randint(0, 10, [batch])
-            optimizer = paddle.optimizer.AdamW(1e-4, parameters=network.parameters(), weight_decay=0.05)
-
-            def once() -> None:
-                paddle.nn.functional.cross_entropy(network(x), labels).backward()
-                optimizer.step()
-                optimizer.clear_grad()
-        else:
-            network.eval()
-
-            @paddle.no_grad()
-            def once() -> None:
-                network(x)
+        once = paddle_work(network, [batch, 3, size, size], train)
 
     work_when_told(once)
 
@@ -170,6 +158,8 @@ def measure(name: str, work: str, folder: Path, args: argparse.Namespace) -> dic
     sides = {}
     for side in args.sides:
         if work == "training step" and side in ("ONNX Runtime", "OpenVINO"):
+            continue
+        if side == "deform" and name in SIZE:  # speed.py has it for the published variants
             continue
         torch = side.startswith("PyTorch")
         more = [str(folder), work, str(batch), str(SIZE.get(name, 224)), str(args.threads)]
@@ -199,7 +189,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, too")
     args = parser.parse_args()
     results: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
-    print(f"{processor()}, {args.threads} threads, medians of {args.rounds} rounds")
+    print(f"{processor_facts()['name']}, {args.threads} threads, medians of {args.rounds} rounds")
     for name in args.models:
         with tempfile.TemporaryDirectory() as folder:
             prepare(name, Path(folder), args.sides)
@@ -227,11 +217,6 @@ def main() -> None:
             )
         if work == "training step" and {"ours", "floor"} <= set(found):
             judge(f"{work}: ours / floor", found["ours"][0] / found["floor"][0], OVER_THE_FLOOR, True)
-
-
-def processor() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else "unknown processor"
 
 
 if __name__ == "__main__":

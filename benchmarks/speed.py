@@ -172,33 +172,39 @@ def build(side: str, name: str) -> Any:
     return network
 
 
+def paddle_work(network: Any, shape: list[int], train: bool) -> Callable[[], Any]:
+    """A training step, or a forward pass in evaluation, of a network of 1000 classes on images of this shape."""
+    import paddle
+
+    x = paddle.randn(shape)
+    if train:
+        labels = paddle.randint(0, 1000, shape[:1])
+        optimizer = paddle.optimizer.AdamW(1e-4, parameters=network.parameters(), weight_decay=0.05)
+
+        def step() -> None:
+            paddle.nn.functional.cross_entropy(network(x), labels).backward()
+            optimizer.step()
+            optimizer.clear_grad()
+
+        return step
+    network.eval()
+
+    @paddle.no_grad()
+    def forward() -> None:
+        network(x)
+
+    return forward
+
+
 def worker(side: str, name: str, work: str, height: int, width: int, images: int) -> None:
     """One side's work."""
     if SIDES[side]:
         import cyclemlp
 
         cyclemlp.tune()
-    import paddle
 
     network, batch = build(side, name), 1 if work == "one image" else images
-    x = paddle.randn([batch, 3, height, width])
-    once: Callable[[], Any]
-    if work == "training step":
-        labels = paddle.randint(0, 1000, [batch])
-        optimizer = paddle.optimizer.AdamW(1e-4, parameters=network.parameters(), weight_decay=0.05)
-
-        def once() -> None:
-            paddle.nn.functional.cross_entropy(network(x), labels).backward()
-            optimizer.step()
-            optimizer.clear_grad()
-    else:
-        network.eval()
-
-        @paddle.no_grad()
-        def once() -> None:
-            network(x)
-
-    work_when_told(once)
+    work_when_told(paddle_work(network, [batch, 3, height, width], work == "training step"))
 
 
 # ---- the measurement

@@ -20,6 +20,7 @@ from cyclemlp.kernels.fused.functions import Mixing
 from cyclemlp.kernels.fused.shift import Moves
 from cyclemlp.kernels.fused.unfold import Window
 from cyclemlp.network.cyclemlp import BRANCH_LAYERS, CycleBlock, CycleFC, CycleMixer, Mlp
+from cyclemlp.network.drop_path import DropPath
 
 _LayerClass = TypeVar("_LayerClass", bound=type)
 
@@ -155,7 +156,7 @@ def _mixing(
 
 
 #: The network's own layers inside a block.
-_OWN = (nn.Linear, nn.LayerNorm, FusedLayerNorm, nn.Dropout, CycleFC, CycleMixer, Mlp)
+_OWN = (nn.Linear, nn.LayerNorm, FusedLayerNorm, nn.Dropout, CycleFC, CycleMixer, Mlp, DropPath)
 
 
 def _are_own(layer: Any, training: bool) -> bool:
@@ -172,7 +173,7 @@ def _is_own(layer: Any, training: bool) -> bool:
         return not training or layer.p == 0
     if kind is CycleFC:
         return bool(layer.groups == 1)
-    return kind in _OWN or kind.__name__ == "DropPath"
+    return kind in _OWN
 
 
 #: Plain layer → the one that takes its place.

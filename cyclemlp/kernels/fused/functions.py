@@ -105,10 +105,14 @@ class Convolution(Function):
     def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
         x, weight, bias = tensors
         (window,) = more
-        columns = Convolution.columns(x, window)
-        y = paddle.matmul(columns, weight.transpose([2, 3, 1, 0]).reshape([columns.shape[1], -1]))
+        y = paddle.matmul(Convolution.columns(x, window), Convolution.matrix(weight))
         y = add_residual(None, y, bias, 1)
         return y.reshape([x.shape[0], *window.out, -1]).transpose([0, 3, 1, 2])
+
+    @staticmethod
+    def matrix(weight: paddle.Tensor) -> paddle.Tensor:
+        """`[O, C, k, k]` → `[k · k · C, O]`."""
+        return weight.transpose([2, 3, 1, 0]).reshape([-1, weight.shape[0]])
 
     @staticmethod
     def columns(x: paddle.Tensor, window: Window) -> paddle.Tensor:
@@ -127,9 +131,9 @@ class Convolution(Function):
         d_weight = paddle.matmul(columns, grad, transpose_x=True).reshape([*kernel, channels, out])
         dx = None
         if not x.stop_gradient:
-            flat = weight.transpose([2, 3, 1, 0]).reshape([columns.shape[1], -1])
+            d_columns = paddle.matmul(grad, Convolution.matrix(weight), transpose_y=True)
             shape = [x.shape[0], x.shape[2], x.shape[3], channels]
-            dx = fold(paddle.matmul(grad, flat, transpose_y=True), window, shape).transpose([0, 3, 1, 2])
+            dx = fold(d_columns, window, shape).transpose([0, 3, 1, 2])
         d_bias = add_residual_backward(grad, 1)[1].squeeze(0)
         return [dx, d_weight.transpose([3, 2, 0, 1]), d_bias]
 

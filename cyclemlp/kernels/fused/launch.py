@@ -180,14 +180,9 @@ def _loop() -> Any:
     return _compiled(_all_chunks, _ADDRESSES)
 
 
-def rows_of_chunk(channels: int) -> int:
-    """Rows of a chunk of a map with so many channels."""
-    return max(1, CHUNK // channels)
-
-
 def chunks_of(rows: int, channels: int) -> tuple[int, int]:
-    """Rows of a chunk, and how many chunks a map has."""
-    per = rows_of_chunk(channels)
+    """Rows of a chunk, and how many chunks a map, or an image's part of it, has."""
+    per = max(1, CHUNK // channels)
     return per, -(-rows // per)
 
 

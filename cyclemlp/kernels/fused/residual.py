@@ -12,7 +12,7 @@ from typing import Any
 
 import paddle
 
-from cyclemlp.kernels.fused.launch import Kernel, row, rows_of_chunk
+from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
 
 
 def _make_forward(real: Any) -> Any:
@@ -81,9 +81,10 @@ def add_residual(
         scale: s, `[B]`.
     """
     rows, channels = y.shape
-    positions, per = rows // images, rows_of_chunk(channels)
+    positions = rows // images
+    per, parts = chunks_of(positions, channels)
     _forward(
-        y.dtype, y.size, images * -(-positions // per), positions, channels, per,
+        y.dtype, y.size, images * parts, positions, channels, per,
         0 if x is None else x.data_ptr(), y.data_ptr(), bias.data_ptr(), channels if bias.ndim > 1 else 0,
         0 if scale is None else scale.data_ptr(),
     )  # fmt: skip
@@ -95,8 +96,8 @@ def add_residual_backward(
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
     """The gradient of y, which is dout itself without `scale`, and its sums over each image's rows, `[B, C]`."""
     rows, channels = dout.shape
-    positions, per = rows // images, rows_of_chunk(channels)
-    parts = -(-positions // per)
+    positions = rows // images
+    per, parts = chunks_of(positions, channels)
     dy = dout if scale is None else paddle.empty_like(dout)
     sums = paddle.empty([images, parts, channels], dout.dtype)
     _backward(

@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from numba import types
 
-from cyclemlp.kernels.fused.launch import Kernel, row, rows_of_chunk
+from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
 from cyclemlp.offsets import cycle_offsets
 
 
@@ -112,9 +112,10 @@ def shift(
         strides: numbers from row to row of the map, and of the targets.
     """
     batch, height, width, channels = shape
-    rows, per = batch * height * width, rows_of_chunk(channels)
+    rows = batch * height * width
+    per, chunks = chunks_of(rows, channels)
     _forward(
-        dtype, rows * channels * len(targets), -(-rows // per), rows, channels, per, height, width, x,
+        dtype, rows * channels * len(targets), chunks, rows, channels, per, height, width, x,
         strides[0], strides[1], len(moves.table), moves.table.ctypes.data, moves.chosen.ctypes.data, *targets,
     )  # fmt: skip
 
@@ -131,10 +132,11 @@ def shift_backward(
         more: `[B, K, C]`, added to each row of an image's gradients.
     """
     batch, height, width, channels = shape
-    rows, per = batch * height * width, rows_of_chunk(channels)
+    rows = batch * height * width
+    per, chunks = chunks_of(rows, channels)
     dx = paddle.empty([batch, height, width, channels], dtype)
     _backward(
-        dtype, rows * channels * len(sources), -(-rows // per), rows, channels, per, height, width,
+        dtype, rows * channels * len(sources), chunks, rows, channels, per, height, width,
         dx.data_ptr(), stride, len(moves.table), moves.table.ctypes.data, moves.chosen.ctypes.data,
         0 if more is None else more.data_ptr(), len(sources), *sources,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import paddle
 
-from cyclemlp.kernels.fused.launch import Kernel, row, rows_of_chunk
+from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
 
 
 def _make_forward(real: Any) -> Any:
@@ -81,9 +81,10 @@ _forward, _sums, _backward = Kernel(_make_forward), Kernel(_make_sums), Kernel(_
 def weighted_sum(ys: list[paddle.Tensor], weights: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
     """K maps `[B · P, C]`, weights `[B, K, C]` and row `[B, C]` → `[B · P, C]`."""
     images, branches, channels = weights.shape
-    positions, per, out = ys[0].shape[0] // images, rows_of_chunk(channels), paddle.empty_like(ys[0])
+    positions, out = ys[0].shape[0] // images, paddle.empty_like(ys[0])
+    per, parts = chunks_of(positions, channels)
     _forward(
-        out.dtype, out.size * branches, images * -(-positions // per), positions, channels, per, branches,
+        out.dtype, out.size * branches, images * parts, positions, channels, per, branches,
         weights.data_ptr(), bias.data_ptr(), out.data_ptr(), *[y.data_ptr() for y in ys],
     )  # fmt: skip
     return out
@@ -92,8 +93,8 @@ def weighted_sum(ys: list[paddle.Tensor], weights: paddle.Tensor, bias: paddle.T
 def weighted_sum_gradients(dout: paddle.Tensor, ys: list[paddle.Tensor], images: int) -> paddle.Tensor:
     """Gradients of the weights and, last, of the row: `[B, K + 1, C]`."""
     rows, channels = dout.shape
-    branches, positions, per = len(ys), rows // images, rows_of_chunk(channels)
-    parts = -(-positions // per)
+    branches, positions = len(ys), rows // images
+    per, parts = chunks_of(positions, channels)
     sums = paddle.empty([images, parts, branches + 1, channels], dout.dtype)
     _sums(
         dout.dtype, dout.size * branches, images * parts, positions, channels, per, branches, dout.data_ptr(),
@@ -107,10 +108,11 @@ def weighted_sum_backward(
 ) -> list[paddle.Tensor]:
     """Gradients of the K maps; `more`, `[B, K, C]`, is added to each row of an image's."""
     images, branches, channels = weights.shape
-    positions, per = dout.shape[0] // images, rows_of_chunk(channels)
+    positions = dout.shape[0] // images
+    per, parts = chunks_of(positions, channels)
     gradients = [paddle.empty_like(dout) for _ in range(branches)]
     _backward(
-        dout.dtype, dout.size * branches, images * -(-positions // per), positions, channels, per, branches,
+        dout.dtype, dout.size * branches, images * parts, positions, channels, per, branches,
         weights.data_ptr(), more.data_ptr(), dout.data_ptr(), *[dy.data_ptr() for dy in gradients],
     )  # fmt: skip
     return gradients
