@@ -67,6 +67,8 @@ class TrainingTransform:
         scale: least and greatest area of the crop, as a share of the image's.
         ratio: least and greatest width / height of the crop for a square input; for another, times its own
             width / height, so that images are distorted as little as for a square.
+        padding: instead of a crop that is resized: the image covers the input as in evaluation, gets so many black
+            pixels on each side, and a part of the input's size is cut out; None for the resized crop.
         hflip: probability of mirroring left and right; 0 where left and right mean something, as in digits.
         interpolation: instead of the preprocessing's: nearest, bilinear, bicubic, or random (bilinear or bicubic).
         auto_augment: `rand-m9-mstd0.5-inc1`, `original`, …: see `parse_auto_augment`; None for none.
@@ -83,6 +85,7 @@ class TrainingTransform:
         *,
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        padding: int | None = None,
         hflip: float = 0.5,
         interpolation: str | None = None,
         auto_augment: str | None = None,
@@ -95,9 +98,12 @@ class TrainingTransform:
             raise ConfigError(f"scale is {scale}; give least and greatest share of the area, both in (0, 1]")
         if not 0 < ratio[0] <= ratio[1] < math.inf:
             raise ConfigError(f"ratio is {ratio}; give least and greatest width / height, both above 0")
+        if padding is not None and padding < 0:
+            raise ConfigError(f"padding is {padding}; give a number of pixels, or None for resized crops")
         if not 0 <= hflip <= 1:
             raise ConfigError(f"hflip is {hflip}; give a probability from 0 to 1")
         self.preprocessing, self.scale, self.ratio, self.hflip = preprocessing, scale, ratio, hflip
+        self.padding = padding
         proportion = preprocessing.input_width / preprocessing.input_height
         self._ratio = (ratio[0] * proportion, ratio[1] * proportion)
         self.interpolation = interpolation or preprocessing.interpolation
@@ -122,7 +128,14 @@ class TrainingTransform:
         if rng is None:
             raise TypeError("the training transform is random: it needs a numpy.random.Generator")
         image = prepared(image, self.preprocessing)
-        return self._augmented(as_array(image.crop(self._box(image.size, rng))), rng)
+        if self.padding is None:
+            return self._augmented(as_array(image.crop(self._box(image.size, rng))), rng)
+        how, size = self._filter(rng), self.preprocessing.input_size
+        image = center_crop(resize_to_cover(image, size, how), size)  # a part beyond the image is black
+        left, top = (int(rng.integers(2 * self.padding + 1)) - self.padding for _ in "xy")
+        return self._augmented(
+            as_array(image.crop((left, top, left + image.width, top + image.height))), rng, resized=True
+        )
 
     def begin_file(self, file: EncodedImage, rng: np.random.Generator) -> Begun:
         """As `begin`, from a file, decoding no more than the crop needs.
@@ -132,7 +145,7 @@ class TrainingTransform:
         """
         p = self.preprocessing
         turned = p.exif == "apply" and file.orientation != 1
-        if turned and not file.is_jpeg:  # decoded whole in any case
+        if self.padding is not None or (turned and not file.is_jpeg):  # decoded whole in any case
             return self.begin(file.decode(), rng)
         left, upper, right, lower = box = self._box(file.upright_size if turned else file.size, rng)
         room = min((right - left) // p.input_width, (lower - upper) // p.input_height)
@@ -142,11 +155,14 @@ class TrainingTransform:
     def _box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         return random_resized_crop_box(*size, self.scale, self._ratio, rng)
 
-    def _augmented(self, pixels: np.ndarray, rng: np.random.Generator) -> Begun:
-        """From the crop, uint8 [H, W, C], to what is to be finished."""
+    def _filter(self, rng: np.random.Generator) -> Image.Resampling:
         filters = self._filters
-        how = filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
-        pixels = resampled(pixels, self.preprocessing.input_size, how)
+        return filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
+
+    def _augmented(self, pixels: np.ndarray, rng: np.random.Generator, resized: bool = False) -> Begun:
+        """From the crop, uint8 [H, W, C], to what is to be finished."""
+        if not resized:
+            pixels = resampled(pixels, self.preprocessing.input_size, self._filter(rng))
         mirrored = rng.random() < self.hflip
         if self.augmentation is not None:
             image = as_image(pixels)
@@ -159,7 +175,10 @@ class TrainingTransform:
 
     def __str__(self) -> str:
         size = self.preprocessing.size_text
-        steps = [f"{100 * self.scale[0]:g} to {100 * self.scale[1]:g} % of the image at {size}"]
+        if self.padding is None:
+            steps = [f"{100 * self.scale[0]:g} to {100 * self.scale[1]:g} % of the image at {size}"]
+        else:
+            steps = [f"moved by up to {self.padding} pixels at {size}"]
         steps.append(self.interpolation)
         if self.hflip:
             steps.append(f"mirrored p {self.hflip:g}")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import model_validator
+
 from cyclemlp.config import Config, Expected, Field, Pair, Share, Text, rising
 from cyclemlp.data import Mixup, training_transform
 from cyclemlp.data.transforms import TrainingTransform
+from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
 
 #: Greatest width / height of a crop.
 MAX_RATIO = 100.0
 MAX_REPEATS = 1000
+#: Pixels around an image.
+MAX_PADDING = 4096
 
 Area = Annotated[Pair, rising(0, 1, above=True), Expected("two shares in (0, 1], rising")]
 Ratio = Annotated[
@@ -29,6 +34,13 @@ class AugmentConfig(Config):
         (0.08, 1.0), description="least and greatest area of the part that is taken, as shares of the image's"
     )
     crop_ratio: Ratio = Field((3 / 4, 4 / 3), description="least and greatest width / height of the part")
+    crop_padding: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_PADDING,
+        description="instead of a part that is resized: black pixels around the image, out of which a part of the "
+        "input's size is cut; 4 is usual for CIFAR-10. Not together with `augment.crop_scale` or `.crop_ratio`",
+    )
     hflip: Share = Field(0.5, description="probability of mirroring left and right; 0 for digits or writing")
     interpolation: Literal["nearest", "bilinear", "bicubic", "random"] | None = Field(
         None, description="of resizing; `random` is bilinear or bicubic; null takes the preprocessing's"
@@ -66,6 +78,17 @@ class AugmentConfig(Config):
         "long; 1 is none",
     )
 
+    @model_validator(mode="after")
+    def _crops_one_way(self) -> AugmentConfig:
+        default = AugmentConfig.model_fields
+        for name in ("crop_scale", "crop_ratio"):
+            if self.crop_padding is not None and getattr(self, name) != default[name].default:
+                raise ConfigError(
+                    f"augment.{name}, of a part that is resized, and augment.crop_padding, of one that is not, both "
+                    "set how images are cropped; leave out one of them, or write `crop_padding: null`"
+                )
+        return self
+
 
 def build_transform(config: AugmentConfig, preprocessing: Preprocessing) -> TrainingTransform:
     """What happens to each training image.
@@ -77,6 +100,7 @@ def build_transform(config: AugmentConfig, preprocessing: Preprocessing) -> Trai
         preprocessing,
         scale=config.crop_scale,
         ratio=config.crop_ratio,
+        padding=config.crop_padding,
         **config.model_dump(
             include={
                 "hflip",

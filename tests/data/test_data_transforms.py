@@ -178,3 +178,31 @@ def test_training_randomness_is_the_generators():
 def test_impossible_training_options(options, message):
     with pytest.raises(ConfigError, match=message):
         training_transform(Preprocessing(), **options)
+
+
+def test_a_padded_crop_moves_the_image_and_black_comes_in():
+    transform = training_transform(PLAIN, padding=3, hflip=0.0)
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(400):
+        red, green, _ = pixels(transform(ramp(8, 8), rng))
+        inside = np.argwhere((red > 0) & (green > 0))
+        i, j = inside[len(inside) // 2]
+        right, down = red[i, j] - j, green[i, j] - i
+        seen.add((right, down))
+        column, line = np.meshgrid(np.arange(8) + right, np.arange(8) + down)
+        there = (column >= 0) & (column < 8) & (line >= 0) & (line < 8)
+        assert (red == np.where(there, column, 0)).all()
+        assert (green == np.where(there, line, 0)).all()
+    assert seen == {(right, down) for right in range(-3, 4) for down in range(-3, 4)}
+
+
+def test_a_padded_crop_of_another_size_is_of_the_image_as_in_evaluation():
+    preprocessing = Preprocessing(input_size=(8, 12), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    image = photograph()
+    transform = training_transform(preprocessing, padding=0, hflip=0.0)
+    assert (transform(image, np.random.default_rng(0)) == evaluation_transform(preprocessing)(image)).all()
+
+
+def test_a_negative_padding_is_refused():
+    with pytest.raises(ConfigError, match="padding is -1"):
+        training_transform(PLAIN, padding=-1)

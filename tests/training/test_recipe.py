@@ -134,6 +134,7 @@ def test_every_committed_recipe_is_valid_and_says_its_command(config):
         ({"augment": {"crop_scale": [0.5]}}, r"augment.crop_scale is \[0.5\]; expected two shares"),
         ({"augment": {"crop_scale": [0.5, "x"]}}, r"augment.crop_scale is \[0.5, 'x'\]; expected two shares"),
         ({"augment": {"crop_scale": [1.0, 0.5]}}, "augment.crop_scale is .*rising"),
+        ({"augment": {"crop_padding": 4, "crop_scale": [0.5, 1.0]}}, "both set how .*leave out one of them"),
         ({"augment": {"crop_ratio": [1e-300, 1]}}, "augment.crop_ratio is .*from 0.01 to 100"),
         ({"augment": {"cutmix_minmax": [0.5, 0.2]}}, "augment.cutmix_minmax is .*rising, or null"),
         ({"augment": {"hflip": 2}}, r"augment.hflip is 2; expected a number in \[0, 1\]"),

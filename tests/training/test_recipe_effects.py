@@ -33,6 +33,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "data.preprocessing.std": ([0.2], {}),
     "augment.crop_scale": ([0.2, 0.3], {}),
     "augment.crop_ratio": ([0.3, 0.4], {}),
+    "augment.crop_padding": (2, {"augment.crop_scale": [0.08, 1.0], "augment.crop_ratio": [3 / 4, 4 / 3]}),
     "augment.hflip": (1.0, {}),
     "augment.interpolation": ("nearest", {}),
     "augment.auto_augment": ("rand-m9-mstd0.5-inc1", {}),
