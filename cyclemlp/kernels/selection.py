@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TypeVar
 
+import paddle
 from paddle import nn
 
 from cyclemlp.errors import ConfigError
@@ -52,6 +53,11 @@ def chosen_kernels() -> str:
     if choice not in CHOICES:
         raise ConfigError(f"the environment has {VARIABLE}={choice}; expected {' or '.join(CHOICES)}")
     return choice
+
+
+def fused_kernels_run() -> bool:
+    """Whether what is computed now on Paddle's device is to be computed by fused kernels."""
+    return chosen_kernels() == "auto" and paddle.device.get_device() == "cpu" and why_not_fused() is None
 
 
 def describe_kernels() -> str:

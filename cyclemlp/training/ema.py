@@ -8,6 +8,7 @@ import paddle
 from paddle import nn
 
 from cyclemlp.config import Config, Field
+from cyclemlp.kernels.averaging import average
 
 
 class EmaConfig(Config):
@@ -61,8 +62,5 @@ class Ema:
             model: the one that is trained.
             update: how many updates there were before; the caller counts, and keeps the count in its checkpoints.
         """
-        share = 1 - self.decay_at(update)
-        for average, weight in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(
-                weight.detach(), share
-            )  # exact where they are equal, unlike d · average + (1 − d) · weight
+        # Exact where they are equal, unlike d · average + (1 − d) · weight.
+        average(self.model.parameters(), model.parameters(), 1 - self.decay_at(update))

@@ -13,10 +13,13 @@ from paddle import nn
 from cyclemlp import create_model
 from cyclemlp.errors import ModelError
 from cyclemlp.kernels import select_kernels
+from cyclemlp.kernels.averaging import average
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
+from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
+from cyclemlp.kernels.fused.unfold import turned
 from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
 from cyclemlp.network.cyclemlp import CycleBlock, CycleShift
 
@@ -178,6 +181,40 @@ y, *statistics = layer_norm(x, x[0], x[1], 1e-5)
 parts = [y, *statistics, *layer_norm_backward(x[::-1].contiguous(), x, x[2], *statistics)]
 print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts[:4])).hexdigest())
 """
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (5, 2, 37), (3, 3, 64)])
+def test_scaled_matrices(shape, dtype):
+    images, branches, channels = shape
+    matrix, weights = tensor((branches * channels, channels), dtype), tensor(shape, dtype, 1)
+    grad = tensor((images, branches * channels, channels), dtype, 2)
+    plain = matrix.reshape([1, branches, channels, channels]) * weights.unsqueeze(2)
+    plain = plain.reshape(grad.shape)
+    gradients = paddle.grad(plain, [matrix, weights], grad)
+    with paddle.no_grad():
+        assert_same([scaled(matrix, weights)], [plain])
+        assert_same(scaled_backward(grad, matrix, weights), gradients)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 3, 49), (64, 320, 9)])
+def test_a_weights_channels_and_positions_change_places(shape, dtype):
+    weight = tensor(shape, dtype)
+    with paddle.no_grad():
+        assert_same([turned(weight), turned(turned(weight))], [weight.transpose([0, 2, 1]), weight])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_average_of_parameters_of_many_shapes_and_types(share):
+    shapes = [((1,), "float32"), ((300, 331), "float32"), ((7, 5), "float64")]
+    averages = [tensor(shape, dtype).detach() for shape, dtype in shapes]
+    values = [tensor(shape, dtype, 1) for shape, dtype in shapes]
+    views = tensor((6, 4), "float32").detach().t(), tensor((6, 4), "float32", 1).detach().t()
+    averages, values = [*averages, views[0]], [*values, views[1]]
+    plain = [a + share * (v.detach() - a) for a, v in zip(averages, values, strict=True)]
+    average(averages, values, share)
+    assert_same(averages, plain)
 
 
 def test_a_kernels_bits_do_not_depend_on_the_number_of_threads():

@@ -20,8 +20,9 @@ from cyclemlp.errors import ModelError
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward, layer_norm_into
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
+from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
-from cyclemlp.kernels.fused.unfold import Window, fold, unfold
+from cyclemlp.kernels.fused.unfold import Window, fold, turned, unfold
 from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
 
 Tensors = list[paddle.Tensor]
@@ -96,7 +97,7 @@ class LayerNorm(Function):
 
 
 class Convolution(Function):
-    """Tensors: x `[B, C, H, W]`, weight `[O, C, k, k]`, bias `[O]`; more: the window. → `[B, O, H', W']`.
+    """Tensors: x `[B, C, H, W]`, weight `[O, C, k_H, k_W]`, bias `[O]`; more: the window. → `[B, O, H', W']`.
 
     Its result is a view of a map with the channels last, and so may x be.
     """
@@ -105,14 +106,12 @@ class Convolution(Function):
     def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
         x, weight, bias = tensors
         (window,) = more
-        y = paddle.matmul(Convolution.columns(x, window), Convolution.matrix(weight))
-        y = add_residual(None, y, bias, 1)
+        columns = Convolution.columns(x, window)
+        matrix = turned(weight.flatten(2)).flatten(1)  # [O, k_H · k_W · C]
+        if kept is not None:
+            kept += [columns, matrix]
+        y = add_residual(None, paddle.matmul(columns, matrix, transpose_y=True), bias, 1)
         return y.reshape([x.shape[0], *window.out, -1]).transpose([0, 3, 1, 2])
-
-    @staticmethod
-    def matrix(weight: paddle.Tensor) -> paddle.Tensor:
-        """`[O, C, k, k]` → `[k · k · C, O]`."""
-        return weight.transpose([2, 3, 1, 0]).reshape([-1, weight.shape[0]])
 
     @staticmethod
     def columns(x: paddle.Tensor, window: Window) -> paddle.Tensor:
@@ -125,17 +124,17 @@ class Convolution(Function):
     def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
         x, weight, _ = tensors
         (window,) = more
+        columns, matrix = kept
         grad = _rows(grad.transpose([0, 2, 3, 1]))
-        out, channels, *kernel = weight.shape
-        columns = Convolution.columns(x, window)
-        d_weight = paddle.matmul(columns, grad, transpose_x=True).reshape([*kernel, channels, out])
+        out, channels = weight.shape[:2]
+        d_matrix = paddle.matmul(grad, columns, transpose_x=True)
+        d_weight = turned(d_matrix.reshape([out, -1, channels])).reshape(weight.shape)
         dx = None
         if not x.stop_gradient:
-            d_columns = paddle.matmul(grad, Convolution.matrix(weight), transpose_y=True)
             shape = [x.shape[0], x.shape[2], x.shape[3], channels]
-            dx = fold(d_columns, window, shape).transpose([0, 3, 1, 2])
+            dx = fold(paddle.matmul(grad, matrix), window, shape).transpose([0, 3, 1, 2])
         d_bias = add_residual_backward(grad, 1)[1].squeeze(0)
-        return [dx, d_weight.transpose([3, 2, 0, 1]), d_bias]
+        return [dx, d_weight, d_bias]
 
 
 class MlpHalf(Function):
@@ -189,19 +188,32 @@ class Mixing(NamedTuple):
     biased: tuple[bool, ...]
     gated: bool
 
+    def parts(self, parameters: Tensors) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+        """A `MixerHalf`'s tensors after those of the norm: weights, biases, the gate's, the projection's."""
+        first, end = len(self.biased), len(self.biased) + sum(self.biased)
+        return parameters[:first], parameters[first:end], parameters[end:-2], parameters[-2:]
+
+    def of_biased(self, rows: paddle.Tensor) -> Tensors:
+        """The rows of a `[K, C]` that belong to branches with a bias."""
+        return [rows[k] for k, biased in enumerate(self.biased) if biased]
+
     def biases(self, found: Tensors, like: paddle.Tensor) -> paddle.Tensor:
         """`[K, C]` from a list that begins with those that there are; zeros where there is none."""
         rest, none = iter(found), paddle.zeros(like.shape[-1:], like.dtype)
         return paddle.stack([next(rest) if biased else none for biased in self.biased])
 
-    def gate(self, mean: paddle.Tensor, gate: Tensors) -> paddle.Tensor:
-        """Weights of the branches `[B, K, C]` from the mean of their sum `[B, C]`; ones without a gate."""
+    def gate(self, inputs: Tensors) -> Tensors:
+        """Weights of the branches `[B, K, C]` from the mean of their sum `[B, C]` and the gate's tensors.
+
+        Ones without a gate.
+        """
+        mean, *gate = inputs
         batch, channels = mean.shape
         if not self.gated:
-            return paddle.ones([batch, len(self.biased), channels], mean.dtype)
+            return [paddle.ones([batch, len(self.biased), channels], mean.dtype)]
         w1, b1, w2, b2 = gate
         logits = F.linear(F.gelu(F.linear(mean, w1, b1)), w2, b2).reshape([batch, channels, len(self.biased)])
-        return F.softmax(logits, axis=-1).transpose([0, 2, 1]).contiguous()
+        return [F.softmax(logits, axis=-1).transpose([0, 2, 1]).contiguous()]
 
     def weights_and_row(self, inputs: Tensors) -> Tensors:
         """Weights of the branches `[B, K, C]` and sum of the biases `[B, C]`.
@@ -210,32 +222,22 @@ class Mixing(NamedTuple):
         """
         mean, *parameters = inputs
         biases = self.biases(parameters, mean)
-        weights = self.gate(mean + biases.sum(axis=0), parameters[sum(self.biased) :])
+        (weights,) = self.gate([mean + biases.sum(axis=0), *parameters[sum(self.biased) :]])
         return [weights, (weights * biases).sum(axis=1)]
 
-    def matrix_and_row(self, inputs: Tensors) -> Tensors:
-        """The one matrix `[B, K · C, C]` and row `[B, C]`.
-
-        From the means of the branches' inputs `[B, K · C]` (B is 1 without a gate), and a `MixerHalf`'s tensors
-        after those of the norm.
-
-        The gate is linear up to its softmax, so that its input follows from these means. With the weights a₁…a_K of an
-        image known, Σₖ aₖ ⊙ (Wₖ xₖ + bₖ), then the projection P, is the product of the inputs side by side with the
-        matrices Wₖ diag(aₖ) P below each other, plus one row. No branch's output is ever stored.
-        """
-        branches = len(self.biased)
-        mean, weights, parameters = inputs[0], inputs[1 : 1 + branches], inputs[1 + branches :]
-        gate, (projection, bias) = parameters[sum(self.biased) : -2], parameters[-2:]
-        biases = self.biases(parameters, bias)
-        stacked = paddle.concat(
-            [w.flatten(1).t() if turned else w for w, turned in zip(weights, self.transposed, strict=True)]
+    def stacked(self, weights: Tensors) -> paddle.Tensor:
+        """The branches' matrices below each other, `[K · C, C]`."""
+        return paddle.concat(
+            [w.flatten(1).t() if across else w for w, across in zip(weights, self.transposed, strict=True)]
         )
-        chosen = self.gate(paddle.matmul(mean, stacked) + biases.sum(axis=0), gate)
-        batch, _, channels = chosen.shape
-        scaled = stacked.reshape([1, branches, channels, channels]) * chosen.unsqueeze(2)
-        matrix = paddle.matmul(scaled.reshape([-1, channels]), projection)
-        row = F.linear((chosen * biases).sum(axis=1), projection, bias)
-        return [matrix.reshape([batch, branches * channels, channels]), row]
+
+    def unstacked(self, stacked: paddle.Tensor, weights: Tensors) -> Tensors:
+        """The gradient of each branch's weight from that of `stacked`."""
+        parts = stacked.chunk(len(weights))
+        return [
+            (part.t() if across else part).reshape(w.shape)
+            for part, across, w in zip(parts, self.transposed, weights, strict=True)
+        ]
 
 
 class MixerHalf(Function):
@@ -245,8 +247,12 @@ class MixerHalf(Function):
     four if there is one, the projection's weight and bias; more: a `Mixing`, s `[B]` or None.
 
     Two forms, equal but for rounding. Where the map has at least K · C positions, one product with a matrix of each
-    image's own (`Mixing.matrix_and_row`): making the matrices takes K·C³ and saves H·W·C² MACs. Elsewhere branch by
-    branch, as the equation stands. Without a gate all images share one matrix, and their positions count together.
+    image's own: making the matrices takes K·C³ and saves H·W·C² MACs. Elsewhere branch by branch, as the equation
+    stands. Without a gate all images share one matrix, and their positions count together.
+
+    The one product: the gate is linear up to its softmax, so that its input follows from the means of the branches'
+    inputs. With the weights a₁…a_K of an image known, Σₖ aₖ ⊙ (Wₖ xₖ + bₖ), then the projection P, is the product of
+    the inputs side by side with the matrices Wₖ diag(aₖ) P below each other, plus a row. No branch's output is stored.
     """
 
     @staticmethod
@@ -297,11 +303,18 @@ class MixerHalf(Function):
         matrices = batch if mixing.gated else 1
         inputs = paddle.empty([matrices, batch * height * width // matrices, wide], x.dtype)
         mean, inverse = MixerHalf.inputs(tensors, mixing, _side_by_side(inputs, channels), wide)
-        small = Recorded(mixing.matrix_and_row, [_mean_of_rows(inputs), *parameters], kept is not None)
-        matrix, row = small.outputs
+        weights, biases, gate, (projection, bias) = mixing.parts(parameters)
+        means, stacked = _mean_of_rows(inputs.flatten(0, 1), matrices), mixing.stacked(weights)
+        biases = mixing.biases(biases, bias)
+        summed = paddle.matmul(means, stacked) + biases.sum(axis=0)
+        small = Recorded(mixing.gate, [summed, *gate], kept is not None)
+        chosen = small.outputs[0]
+        each, row = scaled(stacked, chosen), (chosen * biases).sum(axis=1)
+        matrix = paddle.matmul(each.flatten(0, 1), projection).reshape(each.shape)
         y = paddle.matmul(inputs, matrix).reshape([-1, channels])
         if kept is not None:
-            kept += [mean, inverse, inputs, small]
+            kept += [mean, inverse, inputs, means, stacked, biases, small, each, row, matrix]
+        row = F.linear(row, projection, bias)
         row = row if mixing.gated else row.squeeze(0)
         return add_residual(_rows(x), y, row, batch, scale).reshape(x.shape)
 
@@ -309,22 +322,35 @@ class MixerHalf(Function):
     def one_product_gradients(
         grad: paddle.Tensor, tensors: Tensors, kept: list[Any], mixing: Mixing, scale: paddle.Tensor | None
     ) -> list[Any]:
-        x, gamma = tensors[:2]
-        mean, inverse, inputs, small = kept
+        x, gamma, parameters = tensors[0], tensors[1], tensors[3:]
+        mean, inverse, inputs, means, stacked, biases, small, each, row, matrix = kept
+        weights, _, _, (projection, _) = mixing.parts(parameters)
         batch, height, width, channels = x.shape
         grad = _rows(grad)
         dy, sums = add_residual_backward(grad, batch, scale)
         dy = dy.reshape([inputs.shape[0], -1, channels])
-        d_matrix = paddle.matmul(inputs, dy, transpose_x=True)
-        d_means, *d_parameters = small.gradients(
-            [d_matrix, sums if mixing.gated else sums.sum(axis=0, keepdim=True)]
-        )
-        d_inputs = paddle.matmul(dy, small.outputs[0], transpose_y=True)
-        more = None if d_means is None else (d_means / (height * width)).contiguous()
+        d_matrix = paddle.matmul(inputs, dy, transpose_x=True).reshape([-1, channels])
+        d_bias = sums.sum(axis=0)
+        d_projected = sums if mixing.gated else d_bias.unsqueeze(0)
+        d_projection = paddle.matmul(each.flatten(0, 1), d_matrix, transpose_x=True)
+        d_projection += paddle.matmul(row, d_projected, transpose_x=True)
+        d_row = paddle.matmul(d_projected, projection, transpose_y=True).unsqueeze(1)
+        chosen = small.outputs[0]
+        d_each = paddle.matmul(d_matrix, projection, transpose_y=True)
+        d_stacked, d_chosen = scaled_backward(d_each, stacked, chosen)
+        d_biases = (chosen * d_row).sum(axis=0)
+        d_summed, *d_gate = small.gradients([d_chosen + d_row * biases])
+        more = None
+        if d_summed is not None:
+            d_stacked += paddle.matmul(means, d_summed, transpose_x=True)
+            d_biases += d_summed.sum(axis=0)
+            more = paddle.matmul(d_summed, stacked, transpose_y=True) / (height * width)
+        d_inputs = paddle.matmul(dy, matrix, transpose_y=True)
         sources = _side_by_side(d_inputs, channels)
         d_norm = shift_backward(sources, x.dtype, x.shape, mixing.moves, inputs.shape[2], more)
         dx, d_gamma, d_beta = layer_norm_backward(_rows(d_norm), _rows(x), gamma, mean, inverse, grad)
-        return [dx.reshape(x.shape), d_gamma, d_beta, *d_parameters]
+        d_parameters = mixing.unstacked(d_stacked, weights) + mixing.of_biased(d_biases) + d_gate
+        return [dx.reshape(x.shape), d_gamma, d_beta, *d_parameters, d_projection, d_bias]
 
     @staticmethod
     def branch_by_branch(
@@ -336,10 +362,10 @@ class MixerHalf(Function):
         inputs = [paddle.empty([x.size // channels, channels], x.dtype) for _ in weights]
         mean, inverse = MixerHalf.inputs(tensors, mixing, [y.data_ptr() for y in inputs], channels)
         products = [
-            paddle.matmul(y, w.flatten(1), transpose_y=turned)
-            for y, w, turned in zip(inputs, weights, mixing.transposed, strict=True)
+            paddle.matmul(y, w.flatten(1), transpose_y=across)
+            for y, w, across in zip(inputs, weights, mixing.transposed, strict=True)
         ]
-        means = paddle.add_n([_mean_of_rows(y.reshape([batch, -1, channels])) for y in products])
+        means = paddle.add_n([_mean_of_rows(y, batch) for y in products])
         small = Recorded(mixing.weights_and_row, [means, *parameters[len(weights) : -2]], kept is not None)
         mixed = weighted_sum(products, *small.outputs)
         if kept is not None:
@@ -368,10 +394,10 @@ class MixerHalf(Function):
             more = (d_means / (height * width)).unsqueeze(1).expand([batch, branches, channels]).contiguous()
         d_products = weighted_sum_backward(d_mixed, small.outputs[0], more)
         d_weights, d_inputs = [], []
-        for y, d, w, turned in zip(inputs, d_products, weights, mixing.transposed, strict=True):
-            d_weight = paddle.matmul(*((d, y) if turned else (y, d)), transpose_x=True)
+        for y, d, w, across in zip(inputs, d_products, weights, mixing.transposed, strict=True):
+            d_weight = paddle.matmul(*((d, y) if across else (y, d)), transpose_x=True)
             d_weights.append(d_weight.reshape(w.shape))
-            d_inputs.append(paddle.matmul(d, w.flatten(1), transpose_y=not turned))
+            d_inputs.append(paddle.matmul(d, w.flatten(1), transpose_y=not across))
         sources = [d.data_ptr() for d in d_inputs]
         d_norm = shift_backward(sources, x.dtype, x.shape, mixing.moves, channels, None)
         dx, d_gamma, d_beta = layer_norm_backward(_rows(d_norm), _rows(x), gamma, mean, inverse, grad)
@@ -388,10 +414,9 @@ def _side_by_side(x: paddle.Tensor, channels: int) -> list[int]:
     return [x.data_ptr() + start * x.element_size() for start in range(0, x.shape[-1], channels)]
 
 
-def _mean_of_rows(x: paddle.Tensor) -> paddle.Tensor:
-    """`[B, N, C]` → `[B, C]`, as a product."""
-    ones = paddle.full([1, x.shape[1]], 1 / x.shape[1], dtype=x.dtype)
-    return paddle.matmul(ones, x).squeeze(1)
+def _mean_of_rows(x: paddle.Tensor, images: int) -> paddle.Tensor:
+    """`[B · P, C]` → `[B, C]`."""
+    return add_residual_backward(x, images)[1] / (x.shape[0] // images)
 
 
 class Recorded:

@@ -94,7 +94,10 @@ def add_residual(
 def add_residual_backward(
     dout: paddle.Tensor, images: int, scale: paddle.Tensor | None = None
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """The gradient of y, which is dout itself without `scale`, and its sums over each image's rows, `[B, C]`."""
+    """The gradient of y, which is dout itself without `scale`, and its sums over each image's rows, `[B, C]`.
+
+    Without `scale` it is nothing but these sums, of whatever map.
+    """
     rows, channels = dout.shape
     positions = rows // images
     per, parts = chunks_of(positions, channels)

@@ -80,7 +80,32 @@ def _make_backward(real: Any) -> Any:
     return fold
 
 
-_forward, _backward = Kernel(_make_forward), Kernel(_make_backward)
+def _make_turn(real: Any) -> Any:
+    def turned(chunk: int, a: Any) -> None:
+        rows, first, second, per, x, y = a[3], a[4], a[5], a[6], a[7], a[8]
+        for r in range(chunk * per, min(rows, (chunk + 1) * per)):
+            source = row(x, r, first * second, first * second, real)
+            target = row(y, r, first * second, first * second, real)
+            for j in range(second):
+                for i in range(first):
+                    target[j * first + i] = source[i * second + j]
+
+    return turned
+
+
+_forward, _backward, _turn = Kernel(_make_forward), Kernel(_make_backward), Kernel(_make_turn)
+
+
+def turned(x: paddle.Tensor) -> paddle.Tensor:
+    """`[O, n, m]` → `[O, m, n]`: a weight's channels and positions, in the order of the patches and back.
+
+    Plain form: `transpose([0, 2, 1])`.
+    """
+    rows, first, second = x.shape
+    x, y = x.contiguous(), paddle.empty([rows, second, first], x.dtype)
+    per, chunks = chunks_of(rows, first * second)
+    _turn(x.dtype, x.size, chunks, rows, first, second, per, x.data_ptr(), y.data_ptr())
+    return y
 
 
 def unfold(x: paddle.Tensor, window: Window, channels_first: bool) -> paddle.Tensor:
