@@ -14,13 +14,19 @@ from cyclemlp import create_model
 from cyclemlp.errors import ModelError
 from cyclemlp.kernels import select_kernels
 from cyclemlp.kernels.averaging import average
+from cyclemlp.kernels.fused.gate import gate, gate_backward
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
 from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
 from cyclemlp.kernels.fused.unfold import turned
-from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
+from cyclemlp.kernels.fused.weighting import (
+    mean_of_sum,
+    weighted_sum,
+    weighted_sum_backward,
+    weighted_sum_gradients,
+)
 from cyclemlp.network.cyclemlp import CycleBlock, CycleShift
 
 #: Equal implementations agree to this share of the largest value: in float64 strictly; float32 only shows that the
@@ -195,6 +201,34 @@ def test_scaled_matrices(shape, dtype):
     with paddle.no_grad():
         assert_same([scaled(matrix, weights)], [plain])
         assert_same(scaled_backward(grad, matrix, weights), gradients)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (40, 2, 37), (3, 3, 320)])
+def test_gate(shape, dtype):
+    images, branches, channels = shape
+    logits, bias = tensor((images, channels * branches), dtype), tensor((channels * branches,), dtype, 1)
+    biases, grads = (
+        tensor((branches, channels), dtype, 2),
+        [tensor(shape, dtype, 3), tensor((images, channels), dtype)],
+    )
+    weights = F.softmax((logits + bias).reshape([images, channels, branches]), -1).transpose([0, 2, 1])
+    plain = [weights, (weights * biases).sum(axis=1)]
+    gradients = paddle.grad(plain, [logits, biases], grads)
+    with paddle.no_grad():
+        found = gate(logits, bias, biases)
+        assert_same(found, plain)
+        assert_same(gate_backward(*grads, found[0], biases), gradients)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 700, 96), (2, 5, 7)])
+def test_mean_of_sum(shape, dtype):
+    maps = [tensor((shape[0] * shape[1], shape[2]), dtype, seed) for seed in range(3)]
+    for count in (1, 3):
+        plain = paddle.add_n(maps[:count]).reshape(shape).mean(axis=1)
+        with paddle.no_grad():
+            assert_same([mean_of_sum(maps[:count], shape[0])], [plain])
 
 
 @DTYPES

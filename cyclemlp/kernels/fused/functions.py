@@ -9,7 +9,6 @@ Shapes: B batch, H height, W width, C channels, K branches, N = B · H · W rows
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import paddle
@@ -17,13 +16,20 @@ import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
 from cyclemlp.errors import ModelError
+from cyclemlp.kernels.fused.gate import gate as branch_weights
+from cyclemlp.kernels.fused.gate import gate_backward as branch_weights_backward
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward, layer_norm_into
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
 from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
 from cyclemlp.kernels.fused.shift import Moves, shift, shift_backward
 from cyclemlp.kernels.fused.unfold import Window, fold, turned, unfold
-from cyclemlp.kernels.fused.weighting import weighted_sum, weighted_sum_backward, weighted_sum_gradients
+from cyclemlp.kernels.fused.weighting import (
+    mean_of_sum,
+    weighted_sum,
+    weighted_sum_backward,
+    weighted_sum_gradients,
+)
 
 Tensors = list[paddle.Tensor]
 
@@ -202,28 +208,52 @@ class Mixing(NamedTuple):
         rest, none = iter(found), paddle.zeros(like.shape[-1:], like.dtype)
         return paddle.stack([next(rest) if biased else none for biased in self.biased])
 
-    def gate(self, inputs: Tensors) -> Tensors:
-        """Weights of the branches `[B, K, C]` from the mean of their sum `[B, C]` and the gate's tensors.
+    def choose(
+        self, kept: list[Any] | None, summed: paddle.Tensor, biases: paddle.Tensor, gate: Tensors
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Weights of the branches `[B, K, C]`, and the row that their biases come to, `[B, C]`.
 
-        Ones without a gate.
+        Args:
+            kept: as in `Function.compute`.
+            summed: the mean over positions of the branches' sum, biases included, `[B, C]`.
+            biases: of the branches, `[K, C]`.
+            gate: its four tensors; without them all weights are 1.
         """
-        mean, *gate = inputs
-        batch, channels = mean.shape
-        if not self.gated:
-            return [paddle.ones([batch, len(self.biased), channels], mean.dtype)]
+        if not gate:
+            shape = [summed.shape[0], *biases.shape]
+            return paddle.ones(shape, summed.dtype), biases.sum(axis=0).expand_as(summed).contiguous()
         w1, b1, w2, b2 = gate
-        logits = F.linear(F.gelu(F.linear(mean, w1, b1)), w2, b2).reshape([batch, channels, len(self.biased)])
-        return [F.softmax(logits, axis=-1).transpose([0, 2, 1]).contiguous()]
+        hidden = paddle.matmul(summed, w1)
+        logits = paddle.matmul(bias_gelu(hidden, b1, in_place=kept is None), w2)
+        weights, row = branch_weights(logits, b2, biases)
+        if kept is not None:
+            kept += [summed, hidden]
+        return weights, row
 
-    def weights_and_row(self, inputs: Tensors) -> Tensors:
-        """Weights of the branches `[B, K, C]` and sum of the biases `[B, C]`.
-
-        From the mean of the products' sum `[B, C]`, the biases that there are, and the gate's tensors.
-        """
-        mean, *parameters = inputs
-        biases = self.biases(parameters, mean)
-        (weights,) = self.gate([mean + biases.sum(axis=0), *parameters[sum(self.biased) :]])
-        return [weights, (weights * biases).sum(axis=1)]
+    def choose_gradients(
+        self,
+        d_weights: paddle.Tensor,
+        d_row: paddle.Tensor,
+        weights: paddle.Tensor,
+        biases: paddle.Tensor,
+        gate: Tensors,
+        kept: list[Any],
+    ) -> tuple[paddle.Tensor | None, paddle.Tensor, Tensors]:
+        """Gradients of `choose`'s `summed` (None without a gate), of the biases, and of the gate's tensors."""
+        if not gate:
+            return None, d_row.sum(axis=0).expand_as(biases), []
+        w1, b1, w2, _ = gate
+        summed, hidden = kept
+        d_logits, d_biases = branch_weights_backward(
+            d_weights.contiguous(), d_row.contiguous(), weights, biases
+        )
+        d_hidden, d_b1, activated = bias_gelu_backward(
+            paddle.matmul(d_logits, w2, transpose_y=True), hidden, b1
+        )
+        d_w1 = paddle.matmul(summed, d_hidden, transpose_x=True)
+        d_w2 = paddle.matmul(activated, d_logits, transpose_x=True)
+        d_summed = paddle.matmul(d_hidden, w1, transpose_y=True)
+        return d_summed, d_biases + d_summed.sum(axis=0), [d_w1, d_b1, d_w2, d_logits.sum(axis=0)]
 
     def stacked(self, weights: Tensors) -> paddle.Tensor:
         """The branches' matrices below each other, `[K · C, C]`."""
@@ -304,16 +334,16 @@ class MixerHalf(Function):
         inputs = paddle.empty([matrices, batch * height * width // matrices, wide], x.dtype)
         mean, inverse = MixerHalf.inputs(tensors, mixing, _side_by_side(inputs, channels), wide)
         weights, biases, gate, (projection, bias) = mixing.parts(parameters)
-        means, stacked = _mean_of_rows(inputs.flatten(0, 1), matrices), mixing.stacked(weights)
+        means, stacked = mean_of_sum([inputs.flatten(0, 1)], matrices), mixing.stacked(weights)
         biases = mixing.biases(biases, bias)
+        of_gate: list[Any] | None = None if kept is None else []
         summed = paddle.matmul(means, stacked) + biases.sum(axis=0)
-        small = Recorded(mixing.gate, [summed, *gate], kept is not None)
-        chosen = small.outputs[0]
-        each, row = scaled(stacked, chosen), (chosen * biases).sum(axis=1)
+        chosen, row = mixing.choose(of_gate, summed, biases, gate)
+        each = scaled(stacked, chosen)
         matrix = paddle.matmul(each.flatten(0, 1), projection).reshape(each.shape)
         y = paddle.matmul(inputs, matrix).reshape([-1, channels])
         if kept is not None:
-            kept += [mean, inverse, inputs, means, stacked, biases, small, each, row, matrix]
+            kept += [mean, inverse, inputs, means, stacked, biases, of_gate, chosen, each, row, matrix]
         row = F.linear(row, projection, bias)
         row = row if mixing.gated else row.squeeze(0)
         return add_residual(_rows(x), y, row, batch, scale).reshape(x.shape)
@@ -323,8 +353,8 @@ class MixerHalf(Function):
         grad: paddle.Tensor, tensors: Tensors, kept: list[Any], mixing: Mixing, scale: paddle.Tensor | None
     ) -> list[Any]:
         x, gamma, parameters = tensors[0], tensors[1], tensors[3:]
-        mean, inverse, inputs, means, stacked, biases, small, each, row, matrix = kept
-        weights, _, _, (projection, _) = mixing.parts(parameters)
+        mean, inverse, inputs, means, stacked, biases, of_gate, chosen, each, row, matrix = kept
+        weights, _, gate, (projection, _) = mixing.parts(parameters)
         batch, height, width, channels = x.shape
         grad = _rows(grad)
         dy, sums = add_residual_backward(grad, batch, scale)
@@ -334,16 +364,13 @@ class MixerHalf(Function):
         d_projected = sums if mixing.gated else d_bias.unsqueeze(0)
         d_projection = paddle.matmul(each.flatten(0, 1), d_matrix, transpose_x=True)
         d_projection += paddle.matmul(row, d_projected, transpose_x=True)
-        d_row = paddle.matmul(d_projected, projection, transpose_y=True).unsqueeze(1)
-        chosen = small.outputs[0]
+        d_row = paddle.matmul(d_projected, projection, transpose_y=True)
         d_each = paddle.matmul(d_matrix, projection, transpose_y=True)
         d_stacked, d_chosen = scaled_backward(d_each, stacked, chosen)
-        d_biases = (chosen * d_row).sum(axis=0)
-        d_summed, *d_gate = small.gradients([d_chosen + d_row * biases])
+        d_summed, d_biases, d_gate = mixing.choose_gradients(d_chosen, d_row, chosen, biases, gate, of_gate)
         more = None
         if d_summed is not None:
             d_stacked += paddle.matmul(means, d_summed, transpose_x=True)
-            d_biases += d_summed.sum(axis=0)
             more = paddle.matmul(d_summed, stacked, transpose_y=True) / (height * width)
         d_inputs = paddle.matmul(dy, matrix, transpose_y=True)
         sources = _side_by_side(d_inputs, channels)
@@ -365,11 +392,14 @@ class MixerHalf(Function):
             paddle.matmul(y, w.flatten(1), transpose_y=across)
             for y, w, across in zip(inputs, weights, mixing.transposed, strict=True)
         ]
-        means = paddle.add_n([_mean_of_rows(y, batch) for y in products])
-        small = Recorded(mixing.weights_and_row, [means, *parameters[len(weights) : -2]], kept is not None)
-        mixed = weighted_sum(products, *small.outputs)
+        _, biases, gate, _ = mixing.parts(parameters)
+        biases = mixing.biases(biases, bias)
+        of_gate: list[Any] | None = None if kept is None else []
+        summed = mean_of_sum(products, batch) + biases.sum(axis=0)
+        chosen, row = mixing.choose(of_gate, summed, biases, gate)
+        mixed = weighted_sum(products, chosen, row)
         if kept is not None:
-            kept += [mean, inverse, small, mixed, inputs, products]
+            kept += [mean, inverse, biases, of_gate, chosen, mixed, inputs, products]
         y = paddle.matmul(mixed, projection)
         return add_residual(_rows(x), y, bias, batch, scale).reshape(x.shape)
 
@@ -378,21 +408,23 @@ class MixerHalf(Function):
         grad: paddle.Tensor, tensors: Tensors, kept: list[Any], mixing: Mixing, scale: paddle.Tensor | None
     ) -> list[Any]:
         x, gamma, parameters = tensors[0], tensors[1], tensors[3:]
-        mean, inverse, small, mixed, inputs, products = kept
-        weights, (projection, _) = parameters[: len(products)], parameters[-2:]
+        mean, inverse, biases, of_gate, chosen, mixed, inputs, products = kept
+        weights, _, gate, (projection, _) = mixing.parts(parameters)
         branches = len(weights)
         batch, height, width, channels = x.shape
         grad = _rows(grad)
         dy, sums = add_residual_backward(grad, batch, scale)
         d_projection = paddle.matmul(mixed, dy, transpose_x=True)
         d_mixed = paddle.matmul(dy, projection, transpose_y=True)
-        of_gate = weighted_sum_gradients(d_mixed, products, batch)
-        d_means, *d_small = small.gradients([of_gate[:, :branches], of_gate[:, branches]])
-        if d_means is None:
+        sums_of = weighted_sum_gradients(d_mixed, products, batch)
+        d_summed, d_biases, d_gate = mixing.choose_gradients(
+            sums_of[:, :branches], sums_of[:, branches], chosen, biases, gate, of_gate
+        )
+        if d_summed is None:
             more = paddle.zeros([batch, branches, channels], x.dtype)
         else:
-            more = (d_means / (height * width)).unsqueeze(1).expand([batch, branches, channels]).contiguous()
-        d_products = weighted_sum_backward(d_mixed, small.outputs[0], more)
+            more = (d_summed / (height * width)).unsqueeze(1).expand([batch, branches, channels]).contiguous()
+        d_products = weighted_sum_backward(d_mixed, chosen, more)
         d_weights, d_inputs = [], []
         for y, d, w, across in zip(inputs, d_products, weights, mixing.transposed, strict=True):
             d_weight = paddle.matmul(*((d, y) if across else (y, d)), transpose_x=True)
@@ -401,7 +433,8 @@ class MixerHalf(Function):
         sources = [d.data_ptr() for d in d_inputs]
         d_norm = shift_backward(sources, x.dtype, x.shape, mixing.moves, channels, None)
         dx, d_gamma, d_beta = layer_norm_backward(_rows(d_norm), _rows(x), gamma, mean, inverse, grad)
-        return [dx.reshape(x.shape), d_gamma, d_beta, *d_weights, *d_small, d_projection, sums.sum(axis=0)]
+        d_parameters = d_weights + mixing.of_biased(d_biases) + d_gate
+        return [dx.reshape(x.shape), d_gamma, d_beta, *d_parameters, d_projection, sums.sum(axis=0)]
 
 
 def _rows(x: paddle.Tensor) -> paddle.Tensor:
@@ -412,43 +445,3 @@ def _rows(x: paddle.Tensor) -> paddle.Tensor:
 def _side_by_side(x: paddle.Tensor, channels: int) -> list[int]:
     """Addresses of parts of C channels in the first row of a map."""
     return [x.data_ptr() + start * x.element_size() for start in range(0, x.shape[-1], channels)]
-
-
-def _mean_of_rows(x: paddle.Tensor, images: int) -> paddle.Tensor:
-    """`[B · P, C]` → `[B, C]`."""
-    return add_residual_backward(x, images)[1] / (x.shape[0] // images)
-
-
-class Recorded:
-    """Small operations inside a function, whose gradients Paddle takes: a graph of its own.
-
-    By `backward` on leaves of its own, not by `paddle.grad`, which cannot run inside another `paddle.grad`. No
-    function of ours may be among them: `backward` through a `PyLayer` a second time ends Paddle 3.3 with a segmentation
-    fault.
-
-    Args:
-        operations: computes the outputs from the inputs.
-        inputs: tensors; the gradient of the first is always wanted.
-        wanted: whether gradients will be asked for.
-    """
-
-    def __init__(self, operations: Callable[[Tensors], Tensors], inputs: Tensors, wanted: bool) -> None:
-        if not wanted:
-            self.outputs = operations(inputs)
-            return
-        self.leaves = [tensor.detach() for tensor in inputs]
-        for i, (leaf, tensor) in enumerate(zip(self.leaves, inputs, strict=True)):
-            leaf.stop_gradient = i > 0 and tensor.stop_gradient
-        with paddle.enable_grad():
-            self.recorded = operations(self.leaves)
-        self.outputs = [output.detach() for output in self.recorded]
-
-    def gradients(self, grads: Tensors) -> list[Any]:
-        """Of each input; None where none is wanted."""
-        pairs = [(y, dy) for y, dy in zip(self.recorded, grads, strict=True) if not y.stop_gradient]
-        for leaf in self.leaves:
-            leaf.clear_gradient(set_to_zero=False)
-        if pairs:
-            with paddle.enable_grad():
-                paddle.autograd.backward([y for y, _ in pairs], [dy for _, dy in pairs], retain_graph=True)
-        return [leaf.grad for leaf in self.leaves]

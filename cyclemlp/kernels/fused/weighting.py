@@ -36,6 +36,25 @@ def _make_forward(real: Any) -> Any:
     return weighted_sum
 
 
+def _make_mean(real: Any) -> Any:
+    def mean_of_sum(chunk: int, a: Any) -> None:
+        positions, channels, per, branches, sums = a[3], a[4], a[5], a[6], a[7]
+        parts = (positions + per - 1) // per
+        image, part = chunk // parts, chunk % parts
+        total = row(sums, chunk, channels, channels, real)
+        for c in range(channels):
+            total[c] = real(0)
+        for k in range(branches):
+            for r in range(part * per, min(positions, (part + 1) * per)):
+                source = row(a[8 + k], image * positions + r, channels, channels, real)
+                for c in range(channels):
+                    total[c] += source[c]
+        for c in range(channels):
+            total[c] /= real(positions)
+
+    return mean_of_sum
+
+
 def _make_sums(real: Any) -> Any:
     def products_summed(chunk: int, a: Any) -> None:
         positions, channels, per, branches, dout, sums = a[3], a[4], a[5], a[6], a[7], a[8]
@@ -75,7 +94,21 @@ def _make_backward(real: Any) -> Any:
     return weighted_sum_backward
 
 
-_forward, _sums, _backward = Kernel(_make_forward), Kernel(_make_sums), Kernel(_make_backward)
+_forward, _mean = Kernel(_make_forward), Kernel(_make_mean)
+_sums, _backward = Kernel(_make_sums), Kernel(_make_backward)
+
+
+def mean_of_sum(ys: list[paddle.Tensor], images: int) -> paddle.Tensor:
+    """K maps `[B · P, C]` → the mean over the positions of their sum, `[B, C]`."""
+    rows, channels = ys[0].shape
+    positions = rows // images
+    per, parts = chunks_of(positions, channels)
+    sums = paddle.empty([images, parts, channels], ys[0].dtype)
+    _mean(
+        sums.dtype, ys[0].size * len(ys), images * parts, positions, channels, per, len(ys), sums.data_ptr(),
+        *[y.data_ptr() for y in ys],
+    )  # fmt: skip
+    return sums.squeeze(1) if parts == 1 else sums.sum(axis=1)
 
 
 def weighted_sum(ys: list[paddle.Tensor], weights: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
