@@ -1,10 +1,10 @@
-"""`cyclemlp data KIND`: what is wrong with a data set, data sets that are made here, and lists of ImageNet."""
+"""`cyclemlp data KIND`: a data set checked or divided into parts, data sets that are made here, ImageNet's lists."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,24 +12,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cyclemlp.cli.common import output_folder, plain_warnings, print_json
-from cyclemlp.cli.options import add, add_class_map_argument, add_classes_argument, image_size, whole_number
+from cyclemlp.cli.options import (
+    add,
+    add_class_map_argument,
+    add_classes_argument,
+    image_size,
+    share,
+    whole_number,
+)
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 from cyclemlp.report import Progress, draw_detections, format_table, image_sheet, overlay_masks, progress
 from cyclemlp.text import printable
 
 if TYPE_CHECKING:
-    from cyclemlp.data import Finding, Source
+    from cyclemlp.data import Finding, Source, Split
     from cyclemlp.data.scenes import SceneOptions
 
 KINDS = {
     "check": "what is wrong with a data set: unreadable images, duplicates, leaks, imbalance",
+    "split": "lists of training, validation and test images, from one set of images",
     "scenes": "scenes of handwritten digits, for segmentation and detection",
     "imagenet": "ImageNet's lists, from its tars, folders or other lists",
 }
 DEFAULT_OUTPUT = Path("data/scenes")  # where configs/seg/scenes.yaml and configs/det/scenes.yaml look
 PREVIEW_SCENES = 6
 MOST_IMAGES = 5  # that are named of a finding about many
+MOST_CLASSES = 50  # that the table of a split lists
 CLASS_MAP = "map_to_1000.txt"  # as Paddle-CycleMLP calls it
 
 SCENES_EPILOG = """
@@ -61,6 +70,23 @@ examples:
   cyclemlp data check photos --list train.csv --val-list val.csv
 
 Exit code: 0 no errors; 1 errors were found; 2 an error in the options or the input.
+"""
+
+SPLIT_EPILOG = """
+what it writes: DIR/train.txt, DIR/val.txt and, with --test, DIR/test.txt, a line `name label` an image, and
+DIR/classes.txt where the classes have names. Names are relative to SOURCE, or of a list to its --data. No image is
+copied.
+
+Each class is divided by the same shares, up to rounding: every class has a training image and, of two or more, a
+validation image. The result depends on names, classes, shares and --seed, not on the order in which files are found.
+
+examples:
+  cyclemlp data split photos --output lists
+      photos/cat/1.jpg, photos/dog/7.png …: 80 % for training, 20 % for validation
+  cyclemlp data split photos.tar --output lists --val 0.15 --test 0.15 --seed 1
+  cyclemlp data split labels.csv --data photos --output lists
+  cyclemlp data split frames --output lists --group-by-prefix _
+      frames/cat/video7_0012.jpg and all others of video7 are in one part
 """
 
 IMAGENET_EPILOG = """
@@ -97,6 +123,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_classes_argument(check)
     add(check, "--json")
     add(check, "--no-progress")
+    _add_split_arguments(
+        kinds.add_parser(
+            "split",
+            help=KINDS["split"],
+            description=f"Write {KINDS['split']}.",
+            epilog=SPLIT_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     imagenet = kinds.add_parser(
         "imagenet",
         help=KINDS["imagenet"],
@@ -171,11 +206,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a folder or a tar with one folder of images a class, or a list file"
+    )
+    add(parser, "--output", "where the lists go", required=True)
+    add(
+        parser,
+        "--data",
+        "the folder or tar that a list's names are relative to (default: the list's own folder)",
+    )
+    add_class_map_argument(parser)
+    add(
+        parser,
+        "--classes",
+        "names of the classes of a list, one a line in class order (`name` or `index name`)",
+    )
+    add(
+        parser,
+        "--val",
+        "share of the validation images (default: %(default)s)",
+        type=share,
+        metavar="SHARE",
+        default=0.2,
+    )
+    add(
+        parser, "--test", "share of the test images (default: none)", type=share, metavar="SHARE", default=0.0
+    )
+    add(parser, "--seed", "another one gives another split (default: %(default)s)", default=0)
+    add(
+        parser,
+        "--group-by-prefix",
+        "images whose file names agree up to the first SEPARATOR are all in one part, such as the frames of a video",
+        metavar="SEPARATOR",
+    )
+    add(parser, "--force", "replace lists that are there")
+    add(parser, "--json")
+
+
 def run(args: argparse.Namespace) -> int:
-    """Make or check the data set; 0, or 1 for errors that were found."""
+    """Make, divide or check the data set; 0, or 1 for errors that were found."""
     if args.kind == "check":
         with plain_warnings("data"):
             return check(args)
+    if args.kind == "split":
+        with plain_warnings("data"):
+            return split(args)
     if args.kind == "imagenet":
         with plain_warnings("data"):
             return write_imagenet_lists(args)
@@ -285,11 +361,7 @@ def write_imagenet_lists(args: argparse.Namespace) -> int:
         "val"
     ]  # none: opening says what is missing
     if not args.force:
-        for path in (output / name for name in (*(LISTS[split] for split in splits), CLASS_MAP)):
-            if path.exists():
-                raise ConfigError(
-                    f"{path} is there already; choose another --output, or --force to replace it"
-                )
+        _refuse_existing(output / name for name in (*(LISTS[split] for split in splits), CLASS_MAP))
     output_folder(output)
     rows, notes, commands = [], [], []
     for split in splits:
@@ -327,6 +399,129 @@ def write_imagenet_lists(args: argparse.Namespace) -> int:
     )
     print("\nthey are read with:", *commands, sep="\n  ")
     return 0
+
+
+def _refuse_existing(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise ConfigError(f"{path} is there already; choose another --output, or --force to replace it")
+
+
+def split(args: argparse.Namespace) -> int:
+    """`cyclemlp data split`; 0.
+
+    Raises:
+        DataError: the images or labels are not as they should be.
+        ConfigError: impossible options, or there are lists already.
+    """
+    from cyclemlp.data import open_class_names, split_source, write_split
+    from cyclemlp.data.splitting import SPLIT_FILES
+
+    if not args.val:
+        raise ConfigError("--val is 0; give the share of the validation images, above 0")
+    if args.val + args.test >= 1:
+        raise ConfigError(
+            f"--val {args.val:g} and --test {args.test:g} leave no training images; they must add up to less than 1"
+        )
+    if not args.force:
+        _refuse_existing(args.output / name for name in SPLIT_FILES)
+    names = open_class_names(args.classes)
+    data, source = _open_undivided(args, names)
+    if Path(args.source).is_dir() and Path(data).resolve() in args.output.resolve().parents:
+        raise ConfigError(
+            f"--output {args.output} lies in {data}, where it would be a class; choose another folder"
+        )
+    divided = split_source(
+        source, val=args.val, test=args.test, seed=args.seed, separator=args.group_by_prefix
+    )
+    classes = source.classes or names
+    output_folder(args.output)
+    written = write_split(args.output, source, divided, classes)
+    lists = ["--list", str(args.output / "train.txt"), "--val-list", str(args.output / "val.txt")]
+    if classes is not None:
+        lists += ["--classes", str(written[-1])]
+    commands = [
+        shlex.join(["cyclemlp", "data", "check", data, *lists]),
+        shlex.join(["cyclemlp", "train", "--data", data, *lists]),
+    ]
+    rows = _split_rows(divided, classes)
+    if args.json:
+        print_json(
+            {
+                "written": [str(path) for path in written],
+                "images": {part: len(indices) for part, indices in divided.parts.items()},
+                "classes": [dict(zip(("class", *divided.parts), row, strict=True)) for row in rows],
+                "val": args.val,
+                "test": args.test,
+                "seed": args.seed,
+                "group_by_prefix": args.group_by_prefix,
+                "next": commands,
+            },
+            indent=1,
+        )
+        return 0
+    totals = ["all", *map(len, divided.parts.values())]
+    print(format_table(["class", *divided.parts], [*rows[:MOST_CLASSES], totals]))
+    if len(rows) > MOST_CLASSES:
+        print(f"… and {len(rows) - MOST_CLASSES:,} more classes")
+    print(f"\nwritten: {', '.join(map(str, written))}")
+    print("\nnext:", *commands, sep="\n  ")
+    return 0
+
+
+def _open_undivided(args: argparse.Namespace, names: list[str] | None) -> tuple[str, Source]:
+    """What the names in the lists are relative to, and the images.
+
+    Raises:
+        DataError, ConfigError: no such images, options for a list beside a folder, or images with parts of their own.
+    """
+    from cyclemlp.data import (
+        ImageFolder,
+        TarFolders,
+        data_folder,
+        find_split,
+        is_tar,
+        open_class_map,
+        open_source,
+    )
+
+    given = args.source
+    if given == "digits":
+        raise ConfigError(
+            "the digits have parts of their own: --data digits; a folder of that name is ./digits"
+        )
+    if not Path(given).is_dir() and not is_tar(given):
+        listed = Path(given)
+        source = open_source(
+            args.data,
+            listed,
+            mode="train",
+            num_classes=None if names is None else len(names),
+            class_map=args.class_map,
+            names=names,
+        )
+        return data_folder(args.data, listed), source
+    for option in ("data", "classes"):
+        if getattr(args, option) is not None:
+            raise ConfigError(
+                f"--{option} goes with a list file; {given} is a {'tar' if is_tar(given) else 'folder'}"
+            )
+    if is_tar(given):
+        return given, TarFolders(given, class_map=open_class_map(args.class_map))
+    if (parts := find_split(given)) is not None:
+        raise ConfigError(
+            f"{given} has parts already, {parts[0].name}/ and {parts[1].name}/; train with --data {given}, or split "
+            f"{parts[0]}"
+        )
+    return given, ImageFolder(given, class_map=open_class_map(args.class_map))
+
+
+def _split_rows(divided: Split, classes: Sequence[str] | None) -> list[list[str | int]]:
+    """A row a class: its name and its images in each part."""
+    return [
+        [classes[label] if classes else str(label), *counts.values()]
+        for label, counts in divided.counts.items()
+    ]
 
 
 def make_scenes(args: argparse.Namespace) -> int:

@@ -61,6 +61,17 @@ def finite_number(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Type of an argument that is a share of a whole, from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a share from 0 to below 1, such as 0.2")
+    return value
+
+
 def image_size(text: str) -> Size:
     """Type of an argument that is a size: `224`, or height and width as in `192x256`."""
     try:

@@ -13,6 +13,7 @@ from cyclemlp.data.opening import data_folder, open_class_map, open_class_names,
 from cyclemlp.data.pairing import View, pair_classes
 from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
 from cyclemlp.data.sources import Sample, Source
+from cyclemlp.data.splitting import Split, split_source, write_split
 from cyclemlp.data.tars import TarFolders, TarImages, TarListFile, is_tar
 from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
 
@@ -31,6 +32,7 @@ __all__ = [
     "SceneOptions",
     "Scenes",
     "Source",
+    "Split",
     "TarFolders",
     "TarImages",
     "TarListFile",
@@ -54,7 +56,9 @@ __all__ = [
     "parse_auto_augment",
     "read_class_map",
     "read_class_names",
+    "split_source",
     "step_generator",
     "training_transform",
     "write_scenes",
+    "write_split",
 ]
