@@ -15,7 +15,7 @@ from cyclemlp.files import write_text
 
 if TYPE_CHECKING:
     from cyclemlp.data import Loader
-    from cyclemlp.evaluation import Analysis, EvaluationResult
+    from cyclemlp.evaluation import Analysis, EvaluationResult, Views
     from cyclemlp.preprocessing import Preprocessing
     from cyclemlp.training.distributed import World
 
@@ -36,6 +36,8 @@ examples:
       the same, fetched; the folders are named by WordNet ids; only JSON on stdout
   cyclemlp eval exported/digits --data digits --runtime openvino
       a model that `cyclemlp export` wrote, in OpenVINO
+  cyclemlp eval runs/pets --data pets/val --tta flip
+      the mean of the probabilities of each image and of its mirror image
 
 Exit code: 0 done; 1 the model gives no finite numbers; 2 an error in the options or the input.
 """
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_running_arguments(parser, batch_size=64)
     options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
+    options.add_tta_argument(group)
     add(
         group,
         "--topk",
@@ -75,8 +78,13 @@ def run(args: argparse.Namespace) -> int:
     from cyclemlp.training.distributed import faults_told_apart, join
 
     with common.plain_warnings("eval"), faults_told_apart():
-        from cyclemlp.data import evaluation_transform
-        from cyclemlp.evaluation import accuracy_intervals, analyse, write_evaluation_csv, write_report
+        from cyclemlp.evaluation import (
+            accuracy_intervals,
+            analyse,
+            choose_views,
+            write_evaluation_csv,
+            write_report,
+        )
         from cyclemlp.evaluation.analysis.measures import BINS
 
         _check(args)
@@ -86,15 +94,16 @@ def run(args: argparse.Namespace) -> int:
         classes = common.model_class_names(model, args.classes)
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
-        transform, share = evaluation_transform(preprocessing), {"rank": world.rank, "world_size": world.size}
-        loader = common.open_loader(args, model, source, transform, device, **share)
-        result = _evaluate(args, classify, loader, world)
+        views, share = choose_views(args.tta), {"rank": world.rank, "world_size": world.size}
+        loader = common.open_loader(args, model, source, views.transform(preprocessing), device, **share)
+        result = _evaluate(args, views.classifier(classify), loader, world)
         if not world.is_first:
             return 0
         report: dict[str, Any] = {
             **result.to_dict(),
             **{f"top{k}_interval": list(ends) for k, ends in accuracy_intervals(result).items()},
             **common.provenance(args, model, preprocessing, device),
+            "tta": views.to_dict(),
         }
         analysis = analyse(result, bins=args.bins or BINS) if args.report else None
         if analysis is not None:
@@ -111,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         common.print_json(report, indent=2)
     else:
-        _print(report, result, analysis, preprocessing)
+        _print(report, result, analysis, preprocessing, views)
         if written:
             print(f"written   in {output}: {', '.join(path.name for path in written)}")
     return 0
@@ -133,6 +142,7 @@ def _print(
     result: EvaluationResult,
     analysis: Analysis | None,
     preprocessing: Preprocessing,
+    views: Views,
 ) -> None:
     def interval(ends: Sequence[float], digits: int = 2) -> str:
         return f"   (95 % interval {ends[0]:.{digits}f} to {ends[1]:.{digits}f})"
@@ -142,6 +152,8 @@ def _print(
     turned = ", turned by EXIF" if preprocessing.exif == "apply" else ""
     prepared = f"{preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"
     print(f"prepared  {prepared}{turned}")
+    if views.name != "none":
+        print(f"views     {views}")
     for k, value in result.accuracy.items():
         print(f"{f'top-{k}':<9} {value:.3f} %{interval(report[f'top{k}_interval'])}")
     print(f"loss      {result.loss:.4f}")

@@ -360,6 +360,18 @@ def add_override_argument(group: Group) -> None:
     )
 
 
+def add_tta_argument(group: Group) -> None:
+    """`--tta`: over which views of an image the probabilities are averaged."""
+    add(
+        group,
+        "--tta",
+        "average the probabilities over views of each image: flip, it and its mirror image (2 forward passes); crops, "
+        "the centre and the corners of the resized image and their mirror images (10); default: none",
+        choices=("none", "flip", "crops"),
+        default="none",
+    )
+
+
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     """`--runtime`, `--precision`, `--threads`: how an exported model runs."""
     from cyclemlp.deploy import PRECISIONS, RUNTIMES

@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_running_arguments(parser, batch_size=32)
     options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
+    options.add_tta_argument(group)
     add(group, "--top", "classes an image (default: %(default)s)", default=5)
     options.add_classes_argument(group)
     add(group, "--output", "write DIR/predictions.csv and DIR/predictions.json")
@@ -89,8 +90,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from cyclemlp.data import evaluation_transform
-    from cyclemlp.evaluation import PredictionFiles, outcome_to_dict, predict, prediction_to_dict
+    from cyclemlp.evaluation import (
+        PredictionFiles,
+        choose_views,
+        outcome_to_dict,
+        predict,
+        prediction_to_dict,
+    )
 
     output = common.output_folder(args.output)
     model, classify, device = common.open_classifier(args)
@@ -104,10 +110,11 @@ def _predict(args: argparse.Namespace) -> int:
         common.message(f"cyclemlp predict: skipped {failure.message}")
 
     on_failure = skip if args.skip_bad else None
-    transform = evaluation_transform(preprocessing)
+    views = choose_views(args.tta)
+    transform = views.transform(preprocessing)
     loader = common.open_loader(args, model, source, transform, device, on_failure=on_failure)
     topk = min(args.top, len(classes))
-    head = common.provenance(args, model, preprocessing, device)
+    head = {**common.provenance(args, model, preprocessing, device), "tta": views.to_dict()}
     files = (
         None
         if output is None
@@ -120,7 +127,8 @@ def _predict(args: argparse.Namespace) -> int:
     complete = False
     try:
         with files or nullcontext():
-            for prediction in predict(classify, loader, topk=topk, progress=not args.no_progress):
+            averaged = views.classifier(classify)
+            for prediction in predict(averaged, loader, topk=topk, progress=not args.no_progress):
                 if files is not None:
                     files.write(prediction)
                 if args.json or files is None or count < MOST_SHOWN:

@@ -424,7 +424,7 @@ def _shared_memory_suffices(transform: Transform, batch_size: int, num_workers: 
     """Whether the batches under way fit in /dev/shm: where they do not (64 MB in many containers), writing to it
     ends the process by SIGBUS, so they go through pipes, which is slower."""
     p = getattr(transform, "preprocessing", Preprocessing())
-    bytes_each = 1 if hasattr(transform, "finish") else 4
+    bytes_each = (1 if hasattr(transform, "finish") else 4) * getattr(transform, "views", 1)
     needed = (
         bytes_each * p.channels * p.input_height * p.input_width * batch_size * (PREFETCH * num_workers + 2)
     )

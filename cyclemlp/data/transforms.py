@@ -30,6 +30,7 @@ RESAMPLING = {
 }
 RANDOM_INTERPOLATION = "random"  # bilinear or bicubic, drawn each time
 CROP_TRIES = 10
+CROPS = ("centre", "upper left", "upper right", "lower left", "lower right")
 JPEG_SCALES = (1, 2, 4, 8)
 
 
@@ -55,6 +56,26 @@ class EvaluationTransform:
         image = prepared(image, p)
         image = resize_to_cover(image, p.resize_size, RESAMPLING[p.interpolation])
         return Begun(as_array(center_crop(image, p.input_size)), Left())
+
+
+class FiveCropsTransform(EvaluationTransform):
+    """As `EvaluationTransform`, with the crops `CROPS` of the resized image, one below the other: float32
+    [C, 5 · input_height, input_width]."""
+
+    views = len(CROPS)
+
+    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
+        """All but the normalisation, which is `finish`."""
+        p = self.preprocessing
+        image = prepared(image, p)
+        image = resize_to_cover(image, p.resize_size, RESAMPLING[p.interpolation])
+        width, height = p.input_width, p.input_height
+        right, lower = image.width - width, image.height - height
+        corners = [
+            image.crop((left, top, left + width, top + height)) for top in (0, lower) for left in (0, right)
+        ]
+        crops = [center_crop(image, p.input_size), *corners]
+        return Begun(np.concatenate([as_array(crop) for crop in crops]), Left())
 
 
 class TrainingTransform:

@@ -39,17 +39,21 @@ from cyclemlp.evaluation.tables import (
     write_csv,
     write_evaluation_csv,
 )
+from cyclemlp.evaluation.tta import TTA, Views, choose_views
 
 __all__ = [
+    "TTA",
     "Analysis",
     "Comparison",
     "EvaluationResult",
     "Prediction",
     "PredictionFiles",
+    "Views",
     "accuracy_intervals",
     "analyse",
     "as_callable",
     "calibration_error",
+    "choose_views",
     "compare",
     "confused_pairs",
     "confusion_matrix",

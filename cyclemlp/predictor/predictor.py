@@ -120,6 +120,8 @@ class Predictor:
         top: classes that a classifier gives for each image.
         batch_size: images in one step.
         classes: class names in place of the model's own.
+        tta: test-time augmentation of a classifier: "flip" averages the probabilities over an image and its mirror
+            image, "crops" over five crops and theirs; it takes 2 or 10 times the time.
         runtime, precision, threads: of an exported model, as for `load_exported`.
 
     Attributes:
@@ -137,6 +139,7 @@ class Predictor:
         top: int = 5,
         batch_size: int = 32,
         classes: Sequence[str] | None = None,
+        tta: str = "none",
         runtime: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
@@ -145,7 +148,7 @@ class Predictor:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; give a whole number from 1")
         self._wishes, self._batch_size = Wishes(top, maps=False), batch_size
-        self._task = _open(Path(source), classes, runtime, precision, threads)
+        self._task = _open(Path(source), classes, tta, runtime, precision, threads)
         self.task: str = self._task.facts["task"]
         self.classes: list[str] | None = self._task.class_names
 
@@ -230,16 +233,17 @@ def _opened(image: ImageLike, number: int) -> tuple[str, ImageSource]:
 def _open(
     path: Path,
     classes: Sequence[str] | None,
+    tta: str,
     runtime: str | None,
     precision: str | None,
     threads: int | None,
 ) -> Task:
     if is_exported(path):
-        return open_task(load_exported(path, runtime, precision, threads), classes)
+        return open_task(load_exported(path, runtime, precision, threads), classes, tta=tta)
     for option, given in (("runtime", runtime), ("precision", precision), ("threads", threads)):
         if given is not None:
             raise ConfigError(f"{option} is for an exported model; {path} runs in Paddle")
-    return Classification(_PaddleModel(path), classes)
+    return Classification(_PaddleModel(path), classes, tta=tta)
 
 
 class _PaddleModel:

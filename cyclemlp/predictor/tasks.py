@@ -14,13 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data import evaluation_transform, imagenet_classes
+from cyclemlp.data import imagenet_classes
 from cyclemlp.data.resampling import as_array
 from cyclemlp.data.transforms import Finish, Left, prepared
 from cyclemlp.deploy import ExportError, ExportMetadata
 from cyclemlp.deploy.runtimes import DETECTION_TASKS
 from cyclemlp.errors import ConfigError
 from cyclemlp.evaluation.metrics import log_softmax, top_classes
+from cyclemlp.evaluation.tta import choose_views
 from cyclemlp.report import class_colour
 
 #: What an 8-bit mask can hold.
@@ -117,19 +118,23 @@ class Task(Protocol):
         """JSON values from the outputs for one image. Raises FloatingPointError if they are not finite."""
 
 
-def open_task(model: Network, class_names: Sequence[str] | None = None) -> Task:
+def open_task(model: Network, class_names: Sequence[str] | None = None, *, tta: str = "none") -> Task:
     """What a model is for.
 
     Args:
         model: its metadata say it.
         class_names: in place of the model's own.
+        tta: test-time augmentation of a classifier, see `choose_views`.
 
     Raises:
+        ConfigError: an unknown `tta`, or one for a model that is no classifier.
         ExportError: it is for something that is not served, or prepares images in a way unknown here.
     """
     metadata = model.metadata
     if metadata.task == "classification" and model.output("logits"):
-        return Classification(model, class_names)
+        return Classification(model, class_names, tta=tta)
+    if tta != "none":
+        raise ConfigError(f"tta is {tta!r}, which is for classification; {model.path} is for {metadata.task}")
     if metadata.task == "segmentation":
         return Segmentation(model, class_names)
     if metadata.task in DETECTION_TASKS:
@@ -180,12 +185,18 @@ class _OneModel:
 
 
 class Classification(_OneModel):
-    """Classes with probabilities; where the model has class maps, where it saw each of them."""
+    """Classes with probabilities; where the model has class maps, where it saw each of them.
 
-    def __init__(self, model: Network, class_names: Sequence[str] | None) -> None:
+    With test-time augmentation, `Prepared.pixels` are the crops one below the other, and there are no maps.
+    """
+
+    def __init__(self, model: Network, class_names: Sequence[str] | None, *, tta: str = "none") -> None:
         super().__init__(model, class_names)
-        self._transform = evaluation_transform(self._preprocessing)
-        self._logits, self._maps = str(model.output("logits")), model.output("class maps")
+        self._views = choose_views(tta)
+        self._transform = self._views.transform(self._preprocessing)
+        self._logits = str(model.output("logits"))
+        self._maps = model.output("class maps") if tta == "none" else None
+        self._averaged = self._views.classifier(lambda images: model(images)[self._logits])
         self.has_maps = self._maps is not None
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -203,6 +214,14 @@ class Classification(_OneModel):
         )
         seen = (width / 2 - across, height / 2 - down, width / 2 + across, height / 2 + down)
         return Prepared(pixels, seen)
+
+    def run(self, batch: list[Prepared]) -> list[Outputs]:
+        """The outputs for each of some images; with test-time augmentation the logits alone."""
+        if self._views.name == "none":
+            return super().run(batch)
+        pixels = np.stack([prepared.pixels for prepared in batch])
+        logits = np.asarray(self._averaged(self._finish(pixels, [Left()] * len(batch))))
+        return [{self._logits: row} for row in logits]
 
     def _scale(self, size: tuple[int, int]) -> float:
         """By what an image of this width and height is resized."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import redirect_stdout
+from dataclasses import replace
 
 import numpy as np
 import paddle
@@ -17,12 +18,21 @@ import pytest
 from PIL import Image
 
 import cyclemlp
-from cyclemlp.cli.main import main
-from cyclemlp.data import Digits, ImageFiles, build_loader, evaluation_transform, imagenet_classes
+from cyclemlp.cli.main import build_parser, main
+from cyclemlp.data import (
+    Digits,
+    ImageFiles,
+    ImageFolder,
+    build_loader,
+    evaluation_transform,
+    imagenet_classes,
+)
 from cyclemlp.evaluation import (
+    TTA,
     EvaluationResult,
     analyse,
     as_callable,
+    choose_views,
     evaluate,
     wilson_interval,
     write_report,
@@ -230,6 +240,30 @@ def test_preprocessing_can_be_overridden(run, models, images):
     assert other["preprocessing"]["interpolation"] == "bilinear"
     assert other["preprocessing"]["mean"] == plain["preprocessing"]["mean"]
     assert other["loss"] != plain["loss"]
+
+
+@pytest.mark.parametrize(("tta", "passes"), [("flip", 2), ("crops", 10)])
+def test_views_are_averaged_and_told(run, models, images, tmp_path, tta, passes):
+    words = [models / "rgb.safetensors", "--data", images, "--input-size", "24x40", "--tta", tta]
+    code, out, _ = run(*words, "--output", tmp_path, "--report")
+    assert code == 0
+    report = json.loads((tmp_path / "eval.json").read_text())
+    assert report["tta"]["name"] == tta
+    assert report["tta"]["forward_passes"] == len(report["tta"]["views"]) == passes
+    assert f"views     {passes} views, " in out
+    assert f"the mean over {passes} views: centre; centre, mirrored" in (tmp_path / "report.md").read_text()
+    model = cyclemlp.load_model(models / "rgb.safetensors")
+    views = choose_views(tta)
+    transform = views.transform(replace(model.metadata.preprocessing, input_size=(24, 40)))
+    loader = build_loader(ImageFolder(images), transform, batch_size=4)
+    expected = evaluate(views.classifier(as_callable(model)), loader, progress=False)
+    assert report["loss"] == pytest.approx(expected.loss, abs=1e-5)
+    assert report["analysis"]["calibration"]["nll"] == pytest.approx(expected.loss, abs=1e-5)
+    plain = json.loads(run(*words[:-2], "--json")[1])
+    choices = build_parser("eval").parse_args  # the words of the option are those of the library
+    assert [choices(["eval", "m", "--tta", name]).tta for name in TTA] == list(TTA)
+    assert plain["tta"]["forward_passes"] == 1
+    assert plain["loss"] != pytest.approx(report["loss"], abs=1e-6)
 
 
 def test_folders_are_matched_by_the_models_class_names(run, models, images, tmp_path):

@@ -67,6 +67,22 @@ def expected(folder):
     return dict(zip(names, probabilities, strict=True))
 
 
+def test_views_are_averaged_and_told(run, folder, tmp_path):
+    words = [folder / "rgb.safetensors", "--data", folder / "shots", "--list", folder / "test.txt"]
+    code, out, _ = run(*words, "--tta", "crops", "--output", tmp_path, "--json")
+    assert code == 0
+    found, plain = json.loads(out), json.loads(run(*words, "--json")[1])
+    assert (found["tta"]["name"], found["tta"]["forward_passes"]) == ("crops", 10)
+    assert json.loads((tmp_path / "predictions.json").read_text())["tta"] == found["tta"]
+    assert (plain["tta"]["name"], plain["tta"]["forward_passes"]) == ("none", 1)
+    predictor = cyclemlp.Predictor(folder / "rgb.safetensors", tta="crops")
+    for entry, other in zip(found["predictions"], plain["predictions"], strict=True):
+        best = predictor(folder / "shots" / entry["image"]).best
+        assert entry["classes"][0]["index"] == best.index
+        assert entry["classes"][0]["probability"] == pytest.approx(best.probability, abs=1e-5)
+        assert entry["classes"][0]["probability"] != other["classes"][0]["probability"]
+
+
 def rows(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

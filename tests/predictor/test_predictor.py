@@ -9,6 +9,7 @@ from test_predictor_tasks import detector, segmentation
 
 import cyclemlp
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError, ModelError, WeightsError
+from cyclemlp.evaluation import as_callable, choose_views
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +107,28 @@ def test_what_is_no_source_is_named(sources, tmp_path):
         cyclemlp.Predictor(sources / "run", classes=["a", "b"])
     with pytest.raises(ConfigError, match="top is 0"):
         cyclemlp.Predictor(sources / "run", top=0)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "exported"])
+@pytest.mark.parametrize("tta", ["flip", "crops"])
+def test_probabilities_over_views_are_those_of_the_views(sources, images, name, tta):
+    found = cyclemlp.Predictor(sources / name, tta=tta, batch_size=2)(images)
+    model = cyclemlp.load_model(sources / "model.safetensors")
+    views = choose_views(tta)
+    transform = views.transform(model.metadata.preprocessing)
+    stacked = np.stack([transform(Image.open(path)) for path in images])
+    expected = np.exp(views.classifier(as_callable(model))(stacked))
+    plain = cyclemlp.Predictor(sources / name)(images)
+    for one, other, row in zip(found, plain, expected, strict=True):
+        assert [c.probability for c in one.classes] == pytest.approx(sorted(row, reverse=True), abs=1e-4)
+        assert one.best.probability != other.best.probability
+
+
+def test_views_are_for_classifiers(sources, tmp_path):
+    segmentation(tmp_path / "model", [])
+    with pytest.raises(
+        ConfigError, match=r"tta is 'flip', which is for classification; .* is for segmentation"
+    ):
+        cyclemlp.Predictor(tmp_path / "model", tta="flip")
+    with pytest.raises(ConfigError, match="tta is 'mirror'; use one of none, flip, crops"):
+        cyclemlp.Predictor(sources / "run", tta="mirror")

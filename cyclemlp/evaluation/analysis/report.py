@@ -54,7 +54,8 @@ def write_report(
         result: what was analysed.
         source: its images.
         classes: names of all classes.
-        facts: what the evaluation was made with: `model`, `weights`, `data`, `preprocessing`.
+        facts: what the evaluation was made with: `model`, `weights`, `data`, `preprocessing`, and `tta`
+            (`Views.to_dict`) where the probabilities may be means over views.
 
     Returns:
         The files written, report.md last.
@@ -188,6 +189,8 @@ class _Report:
             ],
             ["mean probability of the answer − accuracy", f"{calibration.overconfidence:+.4f}", "–"],
         ]
+        views = facts.get("tta", {}).get("views", [])
+        averaged = f" Probabilities are the mean over {len(views)} views: {'; '.join(views)}."
         return [
             f"# Evaluation of {facts['model']}",
             "",
@@ -195,6 +198,7 @@ class _Report:
                 f"Weights: `{facts['weights']}`. Images: {result.images:,} of `{facts['data']}`, prepared to "
                 f"{size_words(preprocessing['input_size'], '²')} pixels, {preprocessing['interpolation']}; "
                 f"{result.classes:,} classes."
+                f"{averaged if len(views) > 1 else ''}"
             ),
             "",
             markdown_table(["figure", "value", INTERVAL], figures),
