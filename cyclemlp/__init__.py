@@ -14,6 +14,7 @@ from cyclemlp._version import __version__
 if TYPE_CHECKING:
     from cyclemlp.deploy import export_model, load_exported
     from cyclemlp.models import create_model, list_models, load_model, load_weights, model_info, save_model
+    from cyclemlp.parameters import param_groups
     from cyclemlp.predictor import Predictor
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "model_info",
+    "param_groups",
     "save_model",
     "tune",
 ]
@@ -39,6 +41,10 @@ def __getattr__(name: str) -> Any:
         from cyclemlp import deploy
 
         return getattr(deploy, name)
+    if name == "param_groups":
+        from cyclemlp.parameters import param_groups
+
+        return param_groups
     if name == "Predictor":
         from cyclemlp.predictor import Predictor
 
