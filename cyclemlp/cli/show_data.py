@@ -90,6 +90,8 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     ]
     if augment.repeats > 1:
         words[1] += f", each image {augment.repeats} times"
+    if recipe.data.sampling is not None:
+        words[1] += ", each class drawn as often"
     path = plot_samples(
         [to_image(image, preprocessing) for image in images[:count]],
         [caption(target, names) for target in targets[:count]],

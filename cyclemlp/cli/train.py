@@ -251,10 +251,11 @@ def run_recipe(
     if not world.is_first:
         return 0
     if json:
-        figures: dict[str, Any] = {"output": str(output), "top1": result.best, "epoch": result.best_epoch}
-        print_json({**figures, "epochs": result.epochs})
+        best = next((record for record in result.epochs if record["epoch"] == result.best_epoch), {})
+        figures: dict[str, Any] = {"output": str(output), "top1": best.get("val_top1")}
+        print_json({**figures, "epoch": result.best_epoch, "epochs": result.epochs})
     elif result.best is not None:
-        say(f"best top-1: {result.best:.2f} % in epoch {result.best_epoch}; everything is in {output}")
+        say(f"best {result.metric.text(result.best)} in epoch {result.best_epoch}; everything is in {output}")
     else:
         say(f"done; everything is in {output}")
     return 0

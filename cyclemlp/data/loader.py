@@ -88,6 +88,7 @@ def build_loader(
     rank: int = 0,
     world_size: int = 1,
     repeats: int = 1,
+    weights: np.ndarray | None = None,
     tensors: bool = False,
     on_failure: Callable[[Failure], None] | None = None,
 ) -> Loader:
@@ -105,11 +106,13 @@ def build_loader(
         rank, world_size: this process's number, and how many share an epoch.
         repeats: how often an image that is shown comes in its epoch, augmented anew each time (repeated
             augmentation; needs `shuffle`). The epoch stays as long: it shows fewer different images.
+        weights: of the images, float [N], from 0: each place of an epoch is drawn by itself, an image by its share of
+            them (needs `shuffle`, without `repeats`). None shows each image once.
         tensors: give images and labels as Paddle tensors on the current device instead of NumPy arrays.
         on_failure: called for each image that cannot be read, which is then left out of its batch; None raises.
 
     Raises:
-        ConfigError: an impossible number.
+        ConfigError: an impossible number, or weights that do not fit.
         DataError: while iterating, for an image that cannot be read, or if a worker process dies.
     """
     if num_workers < 0:
@@ -123,6 +126,7 @@ def build_loader(
         rank=rank,
         world_size=world_size,
         repeats=repeats,
+        weights=weights,
     )
     if num_workers and not sys.platform.startswith("linux"):
         warnings.warn(

@@ -29,6 +29,8 @@ class EpochOrder:
       time augmented anew, on different ranks where there are several. An epoch still has as many places as there
       are images, so it shows a third of them, another third in the next: as the authors', whose epoch is
       the same rounded down to a multiple of 256 (and empty for fewer images, which this one is not).
+    * With `weights` each place of an epoch is drawn by itself, an image by its share of the weights: some images come
+      several times, each time augmented anew, and others do not come. An epoch still has as many places.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class EpochOrder:
         rank: int = 0,
         world_size: int = 1,
         repeats: int = 1,
+        weights: np.ndarray | None = None,
     ) -> None:
         for name, value, least in (
             ("batch_size", batch_size, 1),
@@ -55,6 +58,19 @@ class EpochOrder:
             raise ConfigError(f"rank is {rank}; of {world_size} ranks it must be from 0 to {world_size - 1}")
         if repeats > 1 and not shuffle:
             raise ConfigError(f"repeats is {repeats}; only shuffled images, for training, can be repeated")
+        if weights is not None:
+            if repeats > 1 or not shuffle:
+                raise ConfigError(
+                    f"weights are given with shuffle {shuffle} and repeats {repeats}; only shuffled images that are "
+                    "not repeated can be drawn by weights"
+                )
+            weights = np.asarray(weights, dtype=np.float64)
+            if len(weights) != size or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+                raise ConfigError(
+                    f"there are {len(weights)} weights for {size} images; give each a number from 0"
+                )
+            weights = weights / weights.sum()
+        self._shares = weights
         self.size, self.batch_size, self.seed, self.repeats = size, batch_size, seed, repeats
         self.shuffle, self.rank, self.world_size = shuffle, rank, world_size
         self.epoch = self.first_batch = 0
@@ -84,10 +100,35 @@ class EpochOrder:
 
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, order = self.epoch, np.arange(self.size)
+        copies = np.zeros(self._places, dtype=np.int64)
         if self.shuffle:
-            order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.size)
-            order = np.resize(np.repeat(order, self.repeats)[: self.size], self._places)
+            rng = np.random.default_rng([ORDER, self.seed, epoch])
+            if self._shares is None:
+                order = np.repeat(rng.permutation(self.size), self.repeats)[: self.size]
+            else:
+                order = rng.choice(self.size, self.size, p=self._shares)
+            order = np.resize(order, self._places)
+            copies = np.arange(self._places) % self.repeats if self._shares is None else _occurrences(order)
         for batch in range(self.first_batch, len(self)):
             start = batch * self._together
             places = range(start + self.rank, min(start + self._together, self._places), self.world_size)
-            yield [(epoch, int(order[place]), place % self.repeats) for place in places]
+            yield [(epoch, int(order[place]), int(copies[place])) for place in places]
+
+
+def _occurrences(order: np.ndarray) -> np.ndarray:
+    """How often each item of an array came before it, int64."""
+    by_item = np.argsort(order, kind="stable")
+    begins = np.flatnonzero(np.diff(order[by_item], prepend=-1))
+    lengths = np.diff(begins, append=len(order))
+    counts = np.empty_like(by_item)
+    counts[by_item] = np.arange(len(order)) - np.repeat(begins, lengths)
+    return counts
+
+
+def balanced(labels: np.ndarray) -> np.ndarray:
+    """Weights of images by which each class that has some is drawn as often as any other: float64 [N].
+
+    Args:
+        labels: the images' classes, int [N], from 0.
+    """
+    return 1 / np.bincount(labels)[labels]

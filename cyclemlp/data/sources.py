@@ -54,6 +54,14 @@ class Source(Protocol):
         """Its class, without decoding it."""
 
 
+def labels_of(source: Source) -> np.ndarray:
+    """The class of each image, int64 [N], without decoding one. Raises DataError if an image has none."""
+    labels = [source.label(index) for index in range(len(source))]
+    if None in labels:
+        raise DataError(f"{source.location(labels.index(None))}: the image has no label")
+    return np.array(labels, dtype=np.int64)
+
+
 class Names:
     """Many strings in one block of bytes: the list of ImageNet's images as Python strings takes 150 MB, and
     every worker that touches a string copies the page it lies on."""

@@ -18,10 +18,12 @@ from cyclemlp.evaluation.analysis.measures import (
 from cyclemlp.evaluation.analysis.report import write_report
 from cyclemlp.evaluation.comparison import Comparison, compare, read_evaluation
 from cyclemlp.evaluation.metrics import (
+    class_outcomes,
     confusion_matrix,
     cross_entropy,
     label_ranks,
     log_softmax,
+    macro_f1,
     top_classes,
 )
 from cyclemlp.evaluation.run import (
@@ -54,6 +56,7 @@ __all__ = [
     "as_callable",
     "calibration_error",
     "choose_views",
+    "class_outcomes",
     "compare",
     "confused_pairs",
     "confusion_matrix",
@@ -61,6 +64,7 @@ __all__ = [
     "evaluate",
     "label_ranks",
     "log_softmax",
+    "macro_f1",
     "merge_results",
     "outcome_to_dict",
     "plot_calibration",

@@ -32,6 +32,28 @@ def top_classes(logits: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-logits, axis=1, kind="stable")[:, :k]
 
 
+def class_outcomes(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Of each class its images, the images that were taken for it, and those of both: int64 [3, K].
+
+    Args:
+        labels, predicted: int [B], in 0 … `num_classes` − 1.
+    """
+    parts = (labels, predicted, labels[labels == predicted])
+    return np.stack([np.bincount(part, minlength=num_classes) for part in parts])
+
+
+def macro_f1(outcomes: np.ndarray) -> float:
+    """Mean of the F1 of the classes that have images, in percent.
+
+    The F1 of a class is 2 · right / (its images + images taken for it), the harmonic mean of precision and recall.
+
+    Args:
+        outcomes: of `class_outcomes`, [3, K]; at least one class has images.
+    """
+    images, predicted, right = outcomes[:, outcomes[0] > 0]
+    return float((200 * right / (images + predicted)).mean())
+
+
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts, int64 [K, K]: a row a true class, a column a predicted one.
 

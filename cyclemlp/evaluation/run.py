@@ -10,14 +10,20 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from cyclemlp.data import Batch, Loader
 from cyclemlp.errors import DataError, ModelError
-from cyclemlp.evaluation.metrics import cross_entropy, label_ranks, log_softmax, top_classes
+from cyclemlp.evaluation.metrics import (
+    class_outcomes,
+    cross_entropy,
+    label_ranks,
+    log_softmax,
+    top_classes,
+)
 from cyclemlp.report import Progress
 
 T = TypeVar("T")
@@ -37,6 +43,7 @@ class EvaluationResult:
         seconds: from the first batch asked for to the last answer, reading included.
         notes: what a reader of the figures should know.
         logits: float32 [images, K], labels, indices: int64 [images]; only with `keep=True`, else None.
+        outcomes: int64 [3, K], see `class_outcomes`; None only in a result that `evaluate` did not make.
     """
 
     accuracy: dict[int, float]
@@ -48,6 +55,7 @@ class EvaluationResult:
     logits: np.ndarray | None = None
     labels: np.ndarray | None = None
     indices: np.ndarray | None = None
+    outcomes: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def top1(self) -> float:
@@ -149,6 +157,7 @@ def evaluate(
     images = classes = 0
     loss = 0.0
     hits = np.zeros(len(topk), dtype=np.int64)
+    outcomes = np.zeros((3, 1), dtype=np.int64)  # of as many classes as there are, once the first batch tells
     kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     begin = time.perf_counter()
     bar = _bar("evaluate", loader, progress)
@@ -159,6 +168,7 @@ def evaluate(
             labels = checked_labels(batch, loader, classes)
             ranks = label_ranks(logits, labels)
             hits += [(ranks < k).sum() for k in topk]
+            outcomes = outcomes + class_outcomes(labels, logits.argmax(axis=1), classes)
             loss += float(cross_entropy(logits, labels).sum())
             images += len(labels)
             if keep:
@@ -174,7 +184,8 @@ def evaluate(
         if k > classes
     )
     accuracy = {k: 100 * int(hit) / images for k, hit in zip(topk, hits, strict=True)}
-    arrays = [np.concatenate(part) for part in zip(*kept, strict=True)] if keep else [None] * 3
+    arrays: list[Any] = [np.concatenate(part) for part in zip(*kept, strict=True)] if keep else [None] * 3
+    arrays.append(outcomes)
     return EvaluationResult(accuracy, loss / images, images, classes, seconds, notes, *arrays)
 
 
@@ -201,6 +212,7 @@ def merge_results(parts: Sequence[EvaluationResult | None]) -> EvaluationResult:
         k: 100 * sum(round(part.accuracy[k] * part.images / 100) for part in found) / images
         for k in found[0].accuracy
     }
+    outcomes = [part.outcomes for part in found if part.outcomes is not None]
     kept: list[Any] = [None] * 3
     if found[0].indices is not None:
         columns = [[getattr(part, name) for part in found] for name in ("logits", "labels", "indices")]
@@ -215,6 +227,7 @@ def merge_results(parts: Sequence[EvaluationResult | None]) -> EvaluationResult:
         logits=kept[0],
         labels=kept[1],
         indices=kept[2],
+        outcomes=np.sum(outcomes, axis=0) if outcomes else None,
     )
 
 

@@ -3,7 +3,8 @@
 recipe.yaml         the whole recipe, or the engine's whole configuration, defaults included
 log.jsonl           see `log.py`
 checkpoints/        see `checkpoints.py`
-best.safetensors    the model with the best validation top-1, with its metadata; best_ema.safetensors of the average
+best.safetensors    the model of the best epoch, by default of validation top-1, with its metadata; best_ema.safetensors
+                    of the average
 best.pdparams       of segmentation and detection: the model with the best mean IoU, or average precision
 curves.png          losses, accuracies or precisions, and the learning rate
 README.md           command, versions, figures: for the reader who finds the folder in a year

@@ -16,6 +16,7 @@ _FIGURES = {
     "validation loss": ("val_loss", 1),
     "top-1 (%)": ("val_top1", 1),
     "top-5 (%)": ("val_top5", 1),
+    "macro F1 (%)": ("val_macro_f1", 1),
     "top-1 of the average (%)": ("ema_top1", 1),
     "steps skipped": ("skipped_steps", 1),
     "mean IoU (%)": ("mean_iou", 100),

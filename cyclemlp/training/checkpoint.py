@@ -45,8 +45,9 @@ class TrainingState:
         skipped: steps of the epoch under way that overflowed in float16 and changed nothing.
         updates: steps of the whole run that changed the weights.
         seconds: of training in the whole run; evaluation and saving are not counted.
-        best, best_epoch: best validation top-1 in % so far (without validation images: None), and its epoch.
+        best, best_epoch: best figure of the validation so far (without validation images: None), and its epoch.
         best_ema, best_ema_epoch: the same of the weights' average.
+        best_metric: the recipe's `run.best_metric`, of which those are.
         scaler: state of the float16 loss scaler.
     """
 
@@ -58,6 +59,7 @@ class TrainingState:
     best_epoch: int | None = None
     best_ema: float | None = None
     best_ema_epoch: int | None = None
+    best_metric: str = "accuracy"
     skipped: int = 0
     updates: int = 0
     seconds: float = 0.0
@@ -141,7 +143,8 @@ def training_state(path: Path) -> TrainingState:
     Raises:
         BrokenCheckpointError: it is not, or is none of a classification run of this version.
     """
-    state = read_state(path)
+    # Checkpoints from before there was a choice do not name the metric.
+    state = {"best_metric": "accuracy", **read_state(path)}
     if set(state) != {f.name for f in fields(TrainingState)}:
         raise BrokenCheckpointError(
             f"{path} was written by another version of this program, or of another task"

@@ -20,10 +20,12 @@ from cyclemlp.data import (
     check_data,
     evaluation_transform,
     find_split,
+    labels_of,
     open_source,
     pair_classes,
 )
 from cyclemlp.data.check import SAMPLE
+from cyclemlp.data.order import balanced
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing, checked, parse_size
 from cyclemlp.report import Progress, progress
@@ -119,6 +121,12 @@ class DataConfig(Config):
         None,
         description="what decodes JPEG files and resizes training crops: `fast`, the libraries of the extra of that "
         "name, or `pillow`; some values of crops differ by 1/255; null takes what is installed, and the run keeps it",
+    )
+    sampling: Literal["balanced"] | None = Field(
+        None,
+        description="`balanced` draws the images of an epoch by 1 / images of their class, so that each class comes as "
+        "often as any other: images of small classes come several times, of large ones not all; an epoch stays as "
+        "long. Not together with `augment.repeats` above 1. null shows each image once",
     )
     preprocessing: Annotated[PreprocessingConfig, BeforeValidator(_nothing)] = Field(
         PreprocessingConfig(), description="what differs from the model's own preprocessing"
@@ -256,6 +264,7 @@ def build_loaders(
         rank=world.rank,
         world_size=world.size,
         repeats=recipe.augment.repeats,
+        weights=balanced(labels_of(train_source)) if recipe.data.sampling == "balanced" else None,
         tensors=True,
     )
     if val_source is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import model_validator
@@ -59,6 +59,18 @@ class RunConfig(Config):
     keep_checkpoints: int = Field(
         3, ge=1, le=MAX_COUNT, description="how many of the newest stay; the best model stays anyway"
     )
+    best_metric: Literal["accuracy", "macro_f1", "loss"] = Field(
+        "accuracy",
+        description="figure of the validation images by which the best epoch is chosen: `accuracy`, the top-1; "
+        "`macro_f1`, the mean of the classes' F1, in which each class counts alike; or `loss`",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="early stopping: the run ends after so many epochs in a row in which `run.best_metric` of the "
+        "model did not improve; null trains all epochs",
+    )
 
     @model_validator(mode="after")
     def _has_epochs(self) -> RunConfig:
@@ -96,6 +108,15 @@ class Recipe(Config):
             raise ConfigError(
                 f"schedule.cooldown_epochs is {self.schedule.cooldown_epochs}; it must be less than run.epochs, "
                 f"{self.run.epochs}, of which it is the end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _draws_one_way(self) -> Recipe:
+        if self.data.sampling is not None and self.augment.repeats > 1:
+            raise ConfigError(
+                f"data.sampling is {self.data.sampling} and augment.repeats is {self.augment.repeats}: both decide how "
+                "often an image comes in an epoch; set augment.repeats to 1, or data.sampling to null"
             )
         return self
 

@@ -58,6 +58,7 @@ class Stepper:
         model: nn.Layer,
         *,
         lr: float,
+        class_counts: np.ndarray | None = None,
         world: World = ALONE,
         say: Callable[[str], None] = print,
     ) -> Stepper:
@@ -65,6 +66,7 @@ class Stepper:
 
         Args:
             lr: learning rate to begin with.
+            class_counts: training images of each class, int [K]; for a loss with class weights.
             world: the processes of the run; all get the first one's weights.
             say: takes a text for people on the teacher.
 
@@ -73,7 +75,7 @@ class Stepper:
         """
         frozen = freeze_stages(model, recipe.model.freeze_stages)
         amp = MixedPrecision(recipe.amp)
-        base = build_base_loss(recipe.loss)
+        base = build_base_loss(recipe.loss, class_counts, model.metadata.classes)
         network = world.wrap(model)  # before its average is taken, after what is frozen is
         return cls(
             world=world,

@@ -19,21 +19,22 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from cyclemlp.data import Batch, Loader, Source, step_generator
+from cyclemlp.data import Batch, Loader, Source, labels_of, step_generator
 from cyclemlp.data.resampling import choose_decoder
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.evaluation import as_callable, evaluate, macro_f1
 from cyclemlp.report import Progress, format_duration, progress
 from cyclemlp.report.writers import require_writer
 from cyclemlp.run import BEST, BEST_EMA, CHECKPOINTS, RunFolder
 from cyclemlp.run.log import now
 from cyclemlp.training.augmentation import build_transform
+from cyclemlp.training.best import METRICS, Metric
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_model
 from cyclemlp.training.data import build_loaders, check_images, pair_sources
 from cyclemlp.training.distributed import World, faults_told_apart, join
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.model import build_model
-from cyclemlp.training.recipe import Recipe
+from cyclemlp.training.recipe import Recipe, RunConfig
 from cyclemlp.training.schedule import Schedule
 from cyclemlp.training.step import Stepper
 
@@ -61,14 +62,16 @@ class TrainingResult:
 
     Attributes:
         output: its folder.
-        best, best_epoch: best validation top-1 in %, and its epoch; None without validation images.
+        best, best_epoch: best value of `metric`, None without validation images; and its epoch.
         epochs: one mapping an epoch, as in `log.jsonl`.
+        metric: the figure of the recipe's `run.best_metric`.
     """
 
     output: Path
     best: float | None
     best_epoch: int | None
     epochs: list[dict[str, Any]]
+    metric: Metric = METRICS["accuracy"]
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,9 @@ class Trainer:
         self.recipe, self.folder, self.world, self.options = recipe, folder, world, options
         self.interruption = Interruption()
         paddle.seed(recipe.run.seed)
+        self.metric = METRICS[recipe.run.best_metric]
+        if val_source is None:
+            _require_no_choice(recipe)
         train_source, val_source, names, count = pair_sources(train_source, val_source, classes)
         model = build_model(recipe.model, recipe.data.preprocessing, names, count, options.say)
         preprocessing = model.metadata.preprocessing
@@ -184,17 +190,20 @@ class Trainer:
             recipe, preprocessing, train_source, val_source, workers=options.workers, world=world
         )
         self.schedule = Schedule.from_recipe(recipe, world.size)
+        class_counts = None
+        if recipe.loss.class_weights is not None:
+            class_counts = np.bincount(labels_of(train_source), minlength=count)
         self.stepper = Stepper.from_recipe(
-            recipe, model, lr=self.schedule.at(0), world=world, say=options.say
+            recipe, model, lr=self.schedule.at(0), class_counts=class_counts, world=world, say=options.say
         )
         self.average = self.stepper.ema.model if self.stepper.ema else None
-        self.state = TrainingState(epoch=recipe.run.start_epoch)
+        self.state = TrainingState(epoch=recipe.run.start_epoch, best_metric=recipe.run.best_metric)
         if folder.checkpoint is not None:
             self._go_on(folder.checkpoint)
         self.facts = describe(recipe, self.stepper, train_source, val_source, self.schedule)
 
     def fit(self) -> TrainingResult:
-        """Train to the recipe's last epoch."""
+        """Train to the recipe's last epoch, or until its patience is over."""
         self.folder.prepare()
         self.folder.save_recipe(self.recipe.to_yaml())
         self.options.say("\n".join(f"{name:<14} {value}" for name, value in self.facts.items()))
@@ -202,17 +211,36 @@ class Trainer:
         with self.interruption, self.folder.open_log() as self.log, contextlib.closing(self.curves):
             self.log.start(self.facts, command=self.options.command, checkpoint=self.folder.checkpoint)
             self.folder.write_readme()
-            while self.state.epoch < self.recipe.run.epochs:
+            while not self._is_over():
                 began = time.perf_counter()
                 with self._kept_when_it_fails():
                     figures = self.train_epoch() | self.evaluate_epoch()
                 if self.world.any(self.interruption.signal is not None):
                     self._stop()
                 self._finish_epoch(figures, seconds=time.perf_counter() - began)
-            self._log_end("finished")
+            stopped_early = self.state.epoch < self.recipe.run.epochs
+            if stopped_early:
+                self.options.say(self._why_early())
+            self._log_end("early stopping" if stopped_early else "finished")
         self.folder.draw_curves()
         epochs = self.world.from_first(self.folder.epochs() if self.world.is_first else [])
-        return TrainingResult(self.folder.path, self.state.best, self.state.best_epoch, epochs)
+        return TrainingResult(self.folder.path, self.state.best, self.state.best_epoch, epochs, self.metric)
+
+    def _is_over(self) -> bool:
+        """Whether the last epoch is done, or `run.patience` of them without a better one.
+
+        An epoch is an evaluation, so the epochs since the best count, which every checkpoint tells.
+        """
+        run, state = self.recipe.run, self.state
+        waited = 0 if state.best_epoch is None else state.epoch - state.best_epoch
+        return state.epoch >= run.epochs or (run.patience is not None and waited >= run.patience)
+
+    def _why_early(self) -> str:
+        state = self.state
+        return (
+            f"early stopping after epoch {state.epoch}: no better {self.metric.title} since epoch {state.best_epoch} "
+            f"(run.patience is {self.recipe.run.patience})"
+        )
 
     # ---- an epoch
 
@@ -306,7 +334,7 @@ class Trainer:
         return images
 
     def evaluate_epoch(self) -> dict[str, float]:
-        """Loss and accuracies of the model and of its average on the validation images, where there are any.
+        """Loss, accuracies and macro F1 of the model and of its average on the validation images, where there are any.
 
         Raises:
             TrainingFailedError: logits that are not finite.
@@ -319,22 +347,26 @@ class Trainer:
 
     def _evaluate(self, name: str, model: nn.Layer, loader: Loader) -> dict[str, float]:
         """Over the loader's images of all processes; nothing if any of them is to stop."""
-        own, broken = np.zeros(4), None  # right first answers, right among five, sum of losses, images
+        # Right first answers, right among five, sum of losses, images, and the outcomes of each class.
+        none = np.zeros(4 + 3 * self.stepper.model.config.num_classes)
+        own, broken = none, None
         try:
             if loader.images:
                 found = self.interruption.unless_stopped(lambda: self._evaluate_here(model, loader))
-                own = np.zeros(4) if found is None else found
+                own = none if found is None else found
         except FloatingPointError as error:
             broken = f"after this epoch, {error}"
         if self.world.any(self.interruption.signal is not None):
             return {}
         if self.world.any(broken is not None):
             raise TrainingFailedError(self.world.first_given(broken))
-        top1, top5, loss, images = self.world.sum(own).tolist()
+        total = self.world.sum(own)
+        top1, top5, loss, images = total[:4].tolist()
         return {
             f"{name}_loss": loss / images,
             f"{name}_top1": 100 * top1 / images,
             f"{name}_top5": 100 * top5 / images,
+            f"{name}_macro_f1": macro_f1(total[4:].reshape(3, -1)),
         }
 
     def _evaluate_here(self, model: nn.Layer, loader: Loader) -> np.ndarray:
@@ -356,7 +388,8 @@ class Trainer:
 
             result = evaluate(classify_and_count, loader, progress=False)
         right = [round(result.accuracy[k] * result.images / 100) for k in (1, 5)]
-        return np.array([*right, result.loss * result.images, result.images])
+        assert result.outcomes is not None
+        return np.array([*right, result.loss * result.images, result.images, *result.outcomes.ravel()])
 
     # ---- what a run keeps
 
@@ -381,25 +414,25 @@ class Trainer:
         )
         record: dict[str, Any] = {"event": "epoch", "epoch": state.epoch, **figures}
         record |= {"time": now(), "seconds": state.seconds, "epoch_seconds": seconds}
-        record["best"] = _is_best(record, "val_top1", state.best)
+        record["best"] = self.metric.is_best(record, "val", state.best)
         if record["best"]:
-            state.best, state.best_epoch = record.get("val_top1"), state.epoch
+            state.best, state.best_epoch = self.metric.value(record, "val"), state.epoch
             self._keep_best(self.stepper.model, BEST, record, "val")
-        if self.average is not None and _is_best(record, "ema_top1", state.best_ema):
-            state.best_ema, state.best_ema_epoch = record.get("ema_top1"), state.epoch
+        if self.average is not None and self.metric.is_best(record, "ema", state.best_ema):
+            state.best_ema, state.best_ema_epoch = self.metric.value(record, "ema"), state.epoch
             self._keep_best(self.average, BEST_EMA, record, "ema")
         self.log.write(record)
         self.curves.scalars(_numbers(record), step=state.epoch)
-        if state.epoch % run.checkpoint_epochs == 0 or state.epoch == run.epochs:
+        if state.epoch % run.checkpoint_epochs == 0 or self._is_over():
             self.save()
         if self.options.on_epoch is not None:
             self.options.on_epoch(record, self.stepper.model)
-        self.options.say(_epoch_line(record, run.epochs))
+        self.options.say(_epoch_line(record, run))
         self.folder.write_readme()
 
     def _keep_best(self, model: nn.Layer, name: str, record: dict[str, Any], part: str) -> None:
         if self.world.is_first:
-            keys = ("train_loss", f"{part}_loss", f"{part}_top1", f"{part}_top5")
+            keys = ("train_loss", *(f"{part}_{figure}" for figure in ("loss", "top1", "top5", "macro_f1")))
             figures = {key: record.get(key) for key in keys}
             write_model(model, self.folder.path / name, extra={"epoch": record["epoch"], "figures": figures})
 
@@ -440,9 +473,15 @@ class Trainer:
             checkpoint, self.stepper.model, self.stepper.optimizer, self.average
         )
         self.stepper.amp.load_state_dict(state.scaler)
-        if not self.folder.continues:  # the best model stays in the other run's folder
+        metric = self.recipe.run.best_metric
+        if self.folder.continues and state.best_epoch is not None and state.best_metric != metric:
+            say(
+                f"run.best_metric was {state.best_metric} and is {metric}: the best epoch is chosen anew from here on"
+            )
+        # Of another metric nothing can be compared; the best model of another run stays in that one's folder.
+        if not self.folder.continues or state.best_metric != metric:
             self.state = state = replace(
-                state, best=None, best_epoch=None, best_ema=None, best_ema_epoch=None
+                state, best=None, best_epoch=None, best_ema=None, best_ema_epoch=None, best_metric=metric
             )
         per_step = self.train_loader.images * self.world.size // len(self.train_loader)
         if state.images != state.step * per_step:
@@ -455,6 +494,9 @@ class Trainer:
         say(f"resuming from {checkpoint}: {state.epoch} epochs and {state.step} steps done")
         if state.epoch >= epochs:
             say(f"nothing is left to do of {epochs} epochs (--epochs gives it more)")
+            return
+        if self._is_over():
+            say("nothing is left to do (a larger run.patience, or null, gives it more)")
             return
         path = self.folder.recipe_before()
         before = None if path is None else Recipe.load(path)
@@ -521,9 +563,18 @@ def _numbers(record: dict[str, Any]) -> dict[str, float]:
     return {key: value for key, value in record.items() if key not in words}
 
 
-def _is_best(record: dict[str, Any], figure: str, best: float | None) -> bool:
-    """Whether an epoch's model is kept: without validation images always."""
-    return figure not in record or best is None or record[figure] > best
+def _require_no_choice(recipe: Recipe) -> None:
+    """Raise ConfigError if a recipe chooses by validation images, of which there are none."""
+    run = recipe.run
+    for key, value, default in (
+        ("patience", run.patience, None),
+        ("best_metric", run.best_metric, "accuracy"),
+    ):
+        if value != default:
+            raise ConfigError(
+                f"run.{key} is {value}, and there are no validation images to go by: give data.val (--val-data) or "
+                f"data.val_list (--val-list), or leave run.{key} out"
+            )
 
 
 def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
@@ -531,10 +582,15 @@ def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1)[0])
 
 
-def _epoch_line(record: dict[str, Any], epochs: int) -> str:
-    words = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {record['train_loss']:.4f}"]
+def _epoch_line(record: dict[str, Any], run: RunConfig) -> str:
+    words = [
+        f"epoch {record['epoch']:>{len(str(run.epochs))}}/{run.epochs}",
+        f"loss {record['train_loss']:.4f}",
+    ]
     if "val_top1" in record:
         words += [f"validation loss {record['val_loss']:.4f}", f"top-1 {record['val_top1']:.2f} %"]
+    if "val_macro_f1" in record and run.best_metric == "macro_f1":
+        words += [f"macro F1 {record['val_macro_f1']:.2f} %"]
     if "ema_top1" in record:
         words += [f"average's {record['ema_top1']:.2f} %"]
     if record.get("skipped_steps"):
@@ -557,20 +613,28 @@ def describe(
     frozen = sum(parameter.size for parameter in model.parameters() if parameter.stop_gradient)
     weights = recipe.model.weights or "random"
     rule, parts, repeats = recipe.optimizer.lr_for_batch, recipe.optimizer.accumulate, recipe.augment.repeats
-    asked, ema = recipe.distillation, recipe.ema
+    asked, ema, weighted = recipe.distillation, recipe.ema, recipe.loss.class_weights
+    run, metric = recipe.run, METRICS[recipe.run.best_metric].title
     scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
     return {
         "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights"
         + (f", {frozen:,} frozen" if frozen else ""),
         "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
         + (", turned by EXIF" if p.exif == "apply" else ""),
-        "classes": str(model.config.num_classes),
-        "images": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation",
+        "classes": str(model.config.num_classes)
+        + (
+            ""
+            if weighted is None
+            else f", {'balanced' if weighted == 'balanced' else 'given'} weights in the loss"
+        ),
+        "images": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation"
+        + (", each class drawn as often" if recipe.data.sampling else ""),
         "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}"
         + (f" on each of {stepper.world.size} devices" if stepper.world.size > 1 else "")
         + f", seed {recipe.run.seed}"
         + (f", each step in {parts} parts" if parts > 1 else "")
-        + (f", each image {repeats} times" if repeats > 1 else ""),
+        + (f", each image {repeats} times" if repeats > 1 else "")
+        + (f", early stopping after {run.patience} without a better {metric}" if run.patience else ""),
         "augmentation": str(build_transform(recipe.augment, p)),
         "mixing": str(stepper.mixup),
         "learning rate": f"{schedule.base_lr:.3g}{scaled}",

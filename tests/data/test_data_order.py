@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cyclemlp.data import Digits, build_loader, evaluation_transform, training_transform
-from cyclemlp.data.order import EpochOrder
+from cyclemlp.data.order import EpochOrder, balanced
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -118,6 +118,43 @@ def test_repeats_of_few_images(size):
     assert len({index for _, index, _ in keys}) == -(-size // 3)
 
 
+# Class 0 has 90 images, class 1 has 9 and class 2 one.
+UNEVEN = np.repeat([0, 1, 2], [90, 9, 1])
+
+
+def test_balanced_draws_take_the_classes_alike_in_an_epoch_of_the_same_length():
+    order = EpochOrder(100, 10, shuffle=True, weights=balanced(UNEVEN))
+    seen = Counter()
+    for epoch in range(30):
+        order.epoch = epoch
+        keys = list(itertools.chain(*order))
+        assert len(keys) == 100
+        assert len(set(keys)) == 100  # each copy has a number of its own, and so its own augmentation
+        copies = {index: sorted(copy for _, i, copy in keys if i == index) for _, index, _ in keys}
+        assert all(numbers == list(range(len(numbers))) for numbers in copies.values())
+        seen.update(index for _, index, _ in keys)
+    drawn = [sum(seen[i] for i in np.flatnonzero(k == UNEVEN)) for k in range(3)]
+    assert all(900 < number < 1100 for number in drawn)  # of 3000; a standard deviation is 26
+    assert all(60 < seen[i] < 160 for i in range(90, 99))  # and the images of a class alike
+
+
+def test_balanced_draws_do_not_depend_on_ranks_and_go_on_in_the_middle_of_an_epoch():
+    options = {"shuffle": True, "drop_last": True, "seed": 4, "weights": balanced(UNEVEN)}
+    for epoch in range(3):
+        (alone,) = orders(100, 12, 1, epoch, **options)
+        for world in (2, 3):
+            ranks = orders(100, 12 // world, world, epoch, **options)
+            for step, keys in enumerate(alone):
+                assert sorted(flat([[batches[step]] for batches in ranks])) == sorted(keys)
+    order = EpochOrder(100, 12, **options)
+    whole = list(order)
+    order.first_batch = 5
+    assert list(order) == whole[5:]
+    order.epoch, order.first_batch = 1, 0
+    assert list(order) != whole
+    assert list(EpochOrder(100, 12, **{**options, "seed": 5})) != whole
+
+
 def test_few_images_are_said():
     with pytest.warns(UserWarning, match=r"5 images are fewer than one batch of 16 \(2 ranks with 8 each\)"):
         EpochOrder(5, 8, shuffle=True, drop_last=True, world_size=2)
@@ -141,6 +178,10 @@ def test_an_epoch_begins_where_it_is_told():
         ({"repeats": 0, "shuffle": True}, "repeats is 0"),
         ({"repeats": 3}, "repeats is 3; only shuffled images"),
         ({"seed": -1}, "seed is -1"),
+        ({"weights": np.ones(10)}, "weights are given with shuffle False"),
+        ({"weights": np.ones(10), "shuffle": True, "repeats": 2}, "and repeats 2; only shuffled"),
+        ({"weights": np.ones(9), "shuffle": True}, "9 weights for 10 images"),
+        ({"weights": np.zeros(10), "shuffle": True}, "give each a number from 0"),
     ],
 )
 def test_impossible(options, message):
@@ -206,6 +247,21 @@ def test_going_on_in_the_middle_of_an_epoch(digits, workers):
         assert np.array_equal(before.images, after.images)
         assert np.array_equal(before.indices, after.indices)
     assert not np.array_equal(next_one[0].indices, whole[0].indices)
+    loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_is_drawn_twice_is_augmented_anew_and_workers_change_nothing(digits, workers):
+    weights = np.zeros(len(digits))
+    weights[:4] = 1
+    options = {"batch_size": 32, "shuffle": True, "weights": weights}
+    loader = build_loader(digits, TRAINING, num_workers=workers, **options)
+    first, second, *_ = read(loader)
+    assert set(first.indices) == {0, 1, 2, 3}
+    images = np.concatenate([first.images, second.images]).reshape(64, -1)
+    assert len(np.unique(images, axis=0)) > 55
+    here = read(build_loader(digits, TRAINING, **options))
+    assert np.array_equal(here[1].images, second.images)
     loader.close()
 
 

@@ -203,7 +203,7 @@ def test_the_parts_of_several_processes_are_the_whole(greys, ranks):
     merged = merge_results(parts)
     assert (merged.images, merged.classes, merged.accuracy) == (12, 6, whole.accuracy)
     assert merged.loss == pytest.approx(whole.loss, rel=1e-12)
-    for name in ("logits", "labels", "indices"):
+    for name in ("logits", "labels", "indices", "outcomes"):
         np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
 
 

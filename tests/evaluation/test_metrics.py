@@ -7,9 +7,17 @@ import math
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion
-from sklearn.metrics import log_loss, top_k_accuracy_score
+from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
-from cyclemlp.evaluation import confusion_matrix, cross_entropy, label_ranks, log_softmax, top_classes
+from cyclemlp.evaluation import (
+    class_outcomes,
+    confusion_matrix,
+    cross_entropy,
+    label_ranks,
+    log_softmax,
+    macro_f1,
+    top_classes,
+)
 
 
 @pytest.fixture
@@ -51,6 +59,20 @@ def test_constant_logits_are_right_no_more_often_than_chance():
     ranks = label_ranks(np.zeros((10, 10)), np.arange(10))
     assert (ranks < 1).sum() == 1
     assert (ranks < 5).sum() == 5
+
+
+def test_macro_f1_by_hand():
+    outcomes = class_outcomes(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 3]), 5)
+    assert outcomes.tolist() == [[2, 1, 1, 0, 0], [1, 2, 0, 1, 0], [1, 1, 0, 0, 0]]
+    # Classes 3 and 4 have no images: they do not count, but an image that was taken for one is missed by its own.
+    assert macro_f1(outcomes) == pytest.approx(100 * (2 / 3 + 2 / 3 + 0) / 3)
+
+
+def test_macro_f1_against_scikit_learn(random):
+    logits, labels = random
+    predicted = top_classes(logits, 1)[:, 0]
+    expected = 100 * f1_score(labels, predicted, average="macro")
+    assert macro_f1(class_outcomes(labels, predicted, 7)) == pytest.approx(expected)
 
 
 def test_confusion_matrix_by_hand():

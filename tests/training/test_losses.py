@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.training.losses import SoftTargetCrossEntropy
+from cyclemlp.training.losses import LossConfig, SoftTargetCrossEntropy, balanced_weights, build_base_loss
 
 # softmax([ln 1, ln 2, ln 5]) is (1, 2, 5) / 8; softmax([ln 3, ln 3, ln 2]) is (3, 3, 2) / 8
 LOGITS = np.log(np.array([[1, 2, 5], [3, 3, 2]], dtype=np.float64))
@@ -67,3 +67,47 @@ def test_an_impossible_smoothing_is_refused():
     for smoothing in (-0.1, 1.0):
         with pytest.raises(ConfigError, match="label_smoothing"):
             SoftTargetCrossEntropy(smoothing)
+
+
+def weighted(targets, weights, smoothing=0.0):
+    fn = SoftTargetCrossEntropy(smoothing, class_weights=weights)
+    return float(fn(paddle.to_tensor(LOGITS), paddle.to_tensor(targets)))
+
+
+def test_an_image_counts_by_the_weights_of_its_target():
+    # Of class 2, then of class 0; divided by the two images, not by the weights.
+    by_hand = (5 * math.log(8 / 5) + 0.5 * math.log(8 / 3)) / 2
+    assert weighted([2, 0], [0.5, 1, 5]) == pytest.approx(by_hand, rel=1e-12)
+    assert weighted([2, 0], [1, 1, 1]) == pytest.approx(loss([2, 0], 0.0), rel=1e-12)
+
+
+def test_a_mixed_image_counts_by_the_shares_of_its_classes():
+    soft = np.array([[0.25, 0, 0.75], [1, 0, 0]])
+    first = 0.25 * math.log(8) + 0.75 * math.log(8 / 5)
+    by_hand = ((0.25 * 0.5 + 0.75 * 5) * first + 0.5 * math.log(8 / 3)) / 2
+    assert weighted(soft, [0.5, 1, 5]) == pytest.approx(by_hand, rel=1e-12)
+    smoothed = soft * 0.7 + 0.1  # in a run they are smoothed before; here by the loss itself
+    assert weighted(smoothed, [0.5, 1, 5]) == pytest.approx(weighted(soft, [0.5, 1, 5], 0.3), rel=1e-12)
+
+
+def test_balanced_weights_let_the_classes_count_alike():
+    counts = np.array([1, 10, 100])
+    weights = np.array(balanced_weights(counts))
+    assert weights == pytest.approx([111 / 3, 111 / 30, 111 / 300])
+    assert np.ptp(counts * weights) == pytest.approx(0, abs=1e-9)
+    assert (counts * weights).sum() / counts.sum() == pytest.approx(1)
+    fn = build_base_loss(LossConfig(class_weights="balanced"), counts)
+    assert fn.class_weights.numpy() == pytest.approx(weights)
+
+
+@pytest.mark.parametrize(
+    ("weights", "counts", "message"),
+    [
+        ("balanced", [3, 0, 1], r"loss.class_weights is balanced.* no training images of 'dog'.* as a list"),
+        ([1.0, 2.0], [3, 1, 1], "loss.class_weights has 2 numbers, and there are 3 classes: give one number"),
+    ],
+)
+def test_weights_that_do_not_fit_the_classes_are_refused(weights, counts, message):
+    config = LossConfig(class_weights=weights)
+    with pytest.raises(ConfigError, match=message):
+        build_base_loss(config, np.array(counts), ["cat", "dog", "emu"])

@@ -339,3 +339,33 @@ def test_nonsense_for_any_key_is_taken_as_it_can_be_written_or_refused(keys):
     assert len(refusals) > 15 * len(keys)
     assert max(map(len, refusals)) < 500
     assert all(map(str.isprintable, refusals))
+
+
+def test_an_epoch_is_drawn_one_way():
+    with pytest.raises(
+        ConfigError, match=r"data.sampling is balanced and augment.repeats is 3: .*repeats to 1, or"
+    ):
+        Recipe.from_dict({"data": {"sampling": "balanced"}})
+    recipe = Recipe.from_dict({"data": {"sampling": "balanced"}, "augment": {"repeats": 1}})
+    assert recipe.data.sampling == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("equal", r"loss.class_weights is 'equal'; expected `balanced`, a list of numbers above 0"),
+        ([1, 0, 2], r"loss.class_weights is \[1, 0, 2\]; expected `balanced`"),
+        ([], r"loss.class_weights is \[\]; expected `balanced`"),
+        (2.0, r"loss.class_weights is 2.0; expected `balanced`"),
+    ],
+)
+def test_class_weights_are_balanced_or_numbers(weights, message):
+    with pytest.raises(ConfigError, match=message):
+        Recipe.from_dict({"loss": {"class_weights": weights}})
+
+
+def test_class_weights_come_back_from_a_file(tmp_path):
+    for weights in ("balanced", [1, 2.5]):
+        recipe = Recipe.from_dict({"loss": {"class_weights": weights}})
+        recipe.save(tmp_path / "recipe.yaml")
+        assert Recipe.load(tmp_path / "recipe.yaml") == recipe

@@ -26,6 +26,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.freeze_stages": (1, {}),
     "model.overrides": ({**OVERRIDES, "drop_rate": 0.3}, {}),
     "data.batch_size": (4, {}),
+    "data.sampling": ("balanced", {"augment.repeats": 1}),
     "data.preprocessing.input_size": (20, {}),
     "data.decoder": ("pillow", {}),
     "data.preprocessing.interpolation": ("nearest", {}),
@@ -65,6 +66,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "schedule.cosine_epochs": (1, {"schedule.by": "step"}),
     "schedule.shift_epochs": (1, {}),
     "loss.label_smoothing": (0.5, {}),
+    "loss.class_weights": ([0.2, *[1.0] * 8, 5.0], {}),
     "distillation.kind": ("hard", {}),
     "distillation.alpha": (0.9, {}),
     "distillation.tau": (3.0, {}),
@@ -105,6 +107,8 @@ ELSEWHERE = {
     "amp.growth_steps",
     "run.checkpoint_epochs",  # test_checkpoints_every_few_epochs…
     "run.keep_checkpoints",
+    "run.best_metric",  # test_imbalance.py
+    "run.patience",
 }
 
 
