@@ -33,6 +33,7 @@ KINDS = {
     "check": "what is wrong with a data set: unreadable images, duplicates, leaks, imbalance",
     "split": "lists of training, validation and test images, from one set of images",
     "scenes": "scenes of handwritten digits, for segmentation and detection",
+    "cifar": "CIFAR-10 or CIFAR-100 as tars of class folders, from the official archive",
     "imagenet": "ImageNet's lists, from its tars, folders or other lists",
 }
 DEFAULT_OUTPUT = Path("data/scenes")  # where configs/seg/scenes.yaml and configs/det/scenes.yaml look
@@ -89,6 +90,18 @@ examples:
       frames/cat/video7_0012.jpg and all others of video7 are in one part
 """
 
+CIFAR_EPILOG = """
+what it reads: cifar-10-python.tar.gz or cifar-100-python.tar.gz, as https://www.cs.toronto.edu/~kriz/cifar.html has
+them. The pickles in it are read as data: nothing of them is run.
+
+what it writes: DIR/train.tar and DIR/test.tar with a PNG file an image, which loses nothing, in a folder a class.
+
+examples:
+  cyclemlp data cifar cifar-10-python.tar.gz --output data/cifar10
+  cyclemlp data split data/cifar10/train.tar --val 0.1 --output data/cifar10
+      5,000 of the training images for validation
+"""
+
 IMAGENET_EPILOG = """
 what it reads: ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar with the devkit beside it, train/ and val/, or
 train_list.txt and val_list.txt; see docs/imagenet.md. Nothing is unpacked.
@@ -132,6 +145,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     )
+    cifar = kinds.add_parser(
+        "cifar",
+        help=KINDS["cifar"],
+        description=f"Write {KINDS['cifar']}.",
+        epilog=CIFAR_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cifar.add_argument("archive", metavar="ARCHIVE", type=Path, help="cifar-10-python.tar.gz")
+    add(cifar, "--output", "where the tars go", required=True)
+    add(cifar, "--force", "replace tars that are there")
+    add(cifar, "--no-progress")
     imagenet = kinds.add_parser(
         "imagenet",
         help=KINDS["imagenet"],
@@ -252,6 +276,8 @@ def run(args: argparse.Namespace) -> int:
     if args.kind == "split":
         with plain_warnings("data"):
             return split(args)
+    if args.kind == "cifar":
+        return write_cifar_tars(args)
     if args.kind == "imagenet":
         with plain_warnings("data"):
             return write_imagenet_lists(args)
@@ -336,6 +362,32 @@ def _compare_classes(classes: Mapping[str, Mapping[str, int]]) -> list[Finding]:
         text = f"val: no images of the classes {', '.join(map(repr, missing))}"
         found.append(Finding("warning", "missing_class", text))
     return found
+
+
+def write_cifar_tars(args: argparse.Namespace) -> int:
+    """`cyclemlp data cifar`; 0.
+
+    Raises:
+        DataError: the archive is damaged or another one.
+        ConfigError: there are tars already.
+    """
+    from cyclemlp.data.cifar import PARTS, read_cifar, write_class_tar
+
+    paths = {part: args.output / f"{part}.tar" for part in PARTS}
+    if not args.force:
+        _refuse_existing(paths.values())
+    found = read_cifar(args.archive)
+    output_folder(args.output)
+    total = sum(len(found[part].labels) for part in PARTS)
+    bar: Progress[None] = progress(desc="images", total=total, disable=args.no_progress)
+    with bar:
+        for part, path in paths.items():
+            write_class_tar(found[part], path, lambda: bar.update(1))
+    for part, path in paths.items():
+        print(f"{path}: {len(found[part].labels):,} images of {len(found[part].classes)} classes")
+    command = ["cyclemlp", "data", "split", str(paths["train"]), "--val", "0.1", "--output", str(args.output)]
+    print("\nnext, validation images set aside:", shlex.join(command), sep="\n  ")
+    return 0
 
 
 def write_imagenet_lists(args: argparse.Namespace) -> int:
