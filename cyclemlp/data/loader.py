@@ -36,6 +36,8 @@ from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.text import printable
 
 SHARED_MEMORY = Path("/dev/shm")
+#: What stops a run; sent to its whole group.
+STOPS = {signal.SIGINT, signal.SIGTERM}
 PREFETCH = 2  # batches under way for each worker, Paddle's own default
 
 
@@ -279,6 +281,9 @@ def begin_worker(number: int) -> None:
     workers until it is saved. One that is killed leaves them; Paddle means them to see that, and they do not.
     """
     os.setpgid(0, 0)
+    while signal.sigtimedwait(STOPS, 0):  # what the group was sent before; see `iterate_without_signals`
+        pass
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
@@ -295,11 +300,19 @@ def _end_with(parent: int) -> None:
 def iterate_without_signals(start: Callable[[], Iterator[Any]]) -> Iterator[Any]:
     """The iterator of Paddle's loader that `start` makes, without the handler by which Paddle raises, at any line of
     the program, when a worker dies: half a checkpoint may be written there. The loader notices by itself, within
-    seconds, when it waits for that worker."""
+    seconds, when it waits for that worker.
+
+    Its workers are begun with the signals that stop a run held back: until `begin_worker` they are of the run's group,
+    and one that ended by such a signal would end the run before it is saved.
+    """
     if threading.current_thread() is not threading.main_thread():
         return start()
     before = signal.getsignal(signal.SIGCHLD)
-    iterator = start()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        iterator = start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
     return iterator
 

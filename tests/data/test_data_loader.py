@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from collections import namedtuple
@@ -254,3 +256,39 @@ def test_enough_shared_memory_is_used_silently(digits):
 def test_impossible_numbers(digits, option, value):
     with pytest.raises(ConfigError, match=f"{option} is {value}"):
         build_loader(digits, EVALUATION, **{"batch_size": 2, option: value})
+
+
+STOPPED_AT_THE_START = """
+import functools, os, signal, time, numpy as np, paddle
+from cyclemlp.data.loader import begin_worker, iterate_without_signals
+
+class Numbers(paddle.io.Dataset):
+    def __len__(self): return 8
+    def __getitem__(self, index): return np.full(1, index)
+
+def begin(number):
+    time.sleep(1)
+    begin_worker(number)
+
+heard = []
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, frame: heard.append(number))
+engine = paddle.io.DataLoader(Numbers(), batch_size=2, num_workers=2, worker_init_fn=begin, timeout=20)
+batches = iterate_without_signals(functools.partial(iter, engine))
+time.sleep(0.5)
+for number in (signal.SIGTERM, signal.SIGINT):
+    os.killpg(0, number)
+print(sorted(int(value) for batch in batches for value in np.ravel(batch)), len(heard))
+"""
+
+
+def test_a_signal_to_the_group_does_not_end_workers_that_are_just_beginning():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", STOPPED_AT_THE_START],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["[0, 1, 2, 3, 4, 5, 6, 7] 2"], done.stderr
