@@ -20,9 +20,8 @@ from typing import Any
 import cyclemlp  # first: with CYCLEMLP_TUNE=1 it tunes before Paddle is imported
 
 # isort: split
-import paddle
-import paddle.nn.functional as F
 from paddle import profiler
+from speed import paddle_work  # the program beside this one
 
 from cyclemlp.kernels.fused.launch import Kernel
 from cyclemlp.report.figures import COLOURS, GREY, PALE, saved_figure
@@ -39,20 +38,6 @@ PARTS = {
     "AdamW": r"adamw",
 }
 REST = "the rest"
-
-
-def step_of(kernels: str, batch: int) -> Any:
-    model = cyclemlp.create_model("cyclemlp_b1", kernels=kernels)
-    model.train()
-    optimizer = paddle.optimizer.AdamW(1e-4, parameters=model.parameters(), weight_decay=0.05)
-    images, labels = paddle.randn([batch, 3, 224, 224]), paddle.randint(0, 1000, [batch])
-
-    def step() -> None:
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-        optimizer.clear_grad()
-
-    return step
 
 
 def parts_of(step: Any, steps: int) -> tuple[dict[str, float], float]:
@@ -127,7 +112,10 @@ def main() -> None:
     Kernel.__call__ = seen  # type: ignore[method-assign]
     found = {}
     for form, kernels in (("Paddle's operations", "plain"), ("fused kernels", "auto")):
-        found[form], whole = parts_of(step_of(kernels, args.images), args.steps)
+        network = cyclemlp.create_model("cyclemlp_b1", kernels=kernels)
+        found[form], whole = parts_of(
+            paddle_work(network, [args.images, 3, 224, 224], train=True), args.steps
+        )
         print(f"{form}: {whole:.0f} ms a step")
         for part, ms in found[form].items():
             print(f"    {part:22}{ms:8.1f}{100 * ms / whole:6.0f} %", flush=True)

@@ -50,6 +50,11 @@ def shortened(text: str, longest: int = LONGEST_VALUE) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def listed(texts: Sequence[str], most: int) -> str:
+    """The first `most` of some texts; where there are others, how many there are in all."""
+    return ", ".join(texts[:most]) + (f" … ({len(texts)} in all)" if len(texts) > most else "")
+
+
 def line_of(text: object) -> str:
     """`str(text)` as one line of a message: line ends that come from a name are escaped, too.
 

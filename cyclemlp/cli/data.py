@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -119,13 +119,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the kinds of data sets and their arguments."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    check = kinds.add_parser(
-        "check",
-        help=KINDS["check"],
-        description=f"Find {KINDS['check']}.",
-        epilog=CHECK_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    check = _add_kind(kinds, "check", "Find", CHECK_EPILOG)
     check.add_argument(
         "data", nargs="?", metavar="DIR|TAR", help="a folder a class, or train/ and val/ of such folders"
     )
@@ -136,43 +130,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_classes_argument(check)
     add(check, "--json")
     add(check, "--no-progress")
-    _add_split_arguments(
-        kinds.add_parser(
-            "split",
-            help=KINDS["split"],
-            description=f"Write {KINDS['split']}.",
-            epilog=SPLIT_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-    )
-    cifar = kinds.add_parser(
-        "cifar",
-        help=KINDS["cifar"],
-        description=f"Write {KINDS['cifar']}.",
-        epilog=CIFAR_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    _add_split_arguments(_add_kind(kinds, "split", "Write", SPLIT_EPILOG))
+    cifar = _add_kind(kinds, "cifar", "Write", CIFAR_EPILOG)
     cifar.add_argument("archive", metavar="ARCHIVE", type=Path, help="cifar-10-python.tar.gz")
     add(cifar, "--output", "where the tars go", required=True)
     add(cifar, "--force", "replace tars that are there")
     add(cifar, "--no-progress")
-    imagenet = kinds.add_parser(
-        "imagenet",
-        help=KINDS["imagenet"],
-        description=f"Write {KINDS['imagenet']}.",
-        epilog=IMAGENET_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    imagenet = _add_kind(kinds, "imagenet", "Write", IMAGENET_EPILOG)
     add(imagenet, "--imagenet", "where ImageNet is", required=True)
     add(imagenet, "--output", "where the lists go", required=True)
     add(imagenet, "--force", "replace lists that are there")
-    scenes = kinds.add_parser(
-        "scenes",
-        help=KINDS["scenes"],
-        description=f"Compose {KINDS['scenes']}.",
-        epilog=SCENES_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    scenes = _add_kind(kinds, "scenes", "Compose", SCENES_EPILOG)
     add(scenes, "--output", "default: %(default)s", default=DEFAULT_OUTPUT)
     add(scenes, "--force", "replace scenes that are there")
     add(scenes, "--preview", "draw some scenes with their truth: DIR/preview.png")
@@ -228,6 +196,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         default=120,
     )
+
+
+def _add_kind(kinds: Any, name: str, verb: str, epilog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        name,
+        help=KINDS[name],
+        description=f"{verb} {KINDS[name]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
 
 
 def _add_split_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from cyclemlp.data.classes import imagenet_class_map, imagenet_classes
 from cyclemlp.data.images import EncodedImage
 from cyclemlp.data.sources import Sample, Source
 from cyclemlp.errors import DataError
-from cyclemlp.text import printable, shortened
+from cyclemlp.text import listed, printable, shortened
 
 MOST_NAMES = 5
 
@@ -193,8 +193,8 @@ def _unpaired(
 
 
 def _list(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    listed = ", ".join(shortened(printable(name, lines=False), 40) for name in names[:most])
-    return listed + (f" … ({len(names)} in all)" if len(names) > most > 1 else "")
+    names = [shortened(printable(name, lines=False), 40) for name in names]
+    return listed(names[:1] if most == 1 else names, most)
 
 
 def _is_number(name: str) -> bool:

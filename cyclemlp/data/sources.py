@@ -58,7 +58,9 @@ def labels_of(source: Source) -> np.ndarray:
     """The class of each image, int64 [N], without decoding one. Raises DataError if an image has none."""
     labels = [source.label(index) for index in range(len(source))]
     if None in labels:
-        raise DataError(f"{source.location(labels.index(None))}: the image has no label")
+        raise DataError(
+            f"{source.location(labels.index(None))}: the images have no labels; a list needs lines `name label`"
+        )
     return np.array(labels, dtype=np.int64)
 
 

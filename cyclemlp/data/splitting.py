@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.data.pairing import MOST_NAMES
-from cyclemlp.data.sources import Source
+from cyclemlp.data.sources import Source, labels_of
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.files import write_text
-from cyclemlp.text import shown
+from cyclemlp.text import listed, shown
 
 PARTS = ("train", "val", "test")
 CLASSES_FILE = "classes.txt"
@@ -68,10 +68,8 @@ def split_source(
     """
     shares = _exact_shares(val, test)
     names = [source.name(index) for index in range(len(source))]
-    labels = [source.label(index) for index in range(len(source))]
-    numbers = [label for label in labels if label is not None]
-    if len(numbers) < len(labels):
-        raise DataError("the images have no labels; a list needs lines `name label`")
+    labels = labels_of(source)
+    numbers = labels.tolist()
     if len(set(numbers)) < 2:
         raise DataError(
             f"there is one class only, {_class_name(source, numbers[0])}; training needs at least two"
@@ -92,7 +90,7 @@ def split_source(
         why = "every class has one image" if separator is None else "the groups are too few or too large"
         raise DataError(f"there would be no validation images: {why}")
     _warn_of_missing(source, counts)
-    return Split(found, np.asarray(numbers, dtype=np.int64), counts)
+    return Split(found, labels, counts)
 
 
 def write_split(
@@ -242,9 +240,8 @@ def _warn_of_missing(source: Source, counts: Mapping[int, Mapping[str, int]]) ->
     grouped = [label for label, count in missing.items() if count > 1]
     for found, why in ((single, "having one image each"), (grouped, "because of their groups")):
         if found:
-            named = ", ".join(_class_name(source, label) for label in found[:MOST_NAMES])
-            more = f" … ({len(found)} in all)" if len(found) > MOST_NAMES else ""
-            warnings.warn(f"only in training, {why}: {named}{more}", stacklevel=3)
+            names = listed([_class_name(source, label) for label in found], MOST_NAMES)
+            warnings.warn(f"only in training, {why}: {names}", stacklevel=3)
 
 
 def _class_name(source: Source, label: int) -> str:

@@ -54,8 +54,13 @@ class EvaluationTransform:
         """All but the normalisation, which is `finish`."""
         p = self.preprocessing
         image = prepared(image, p)
-        image = resize_to_cover(image, p.resize_size, RESAMPLING[p.interpolation])
-        return Begun(as_array(center_crop(image, p.input_size)), Left())
+        return Begun(
+            self._cropped(resize_to_cover(image, p.resize_size, RESAMPLING[p.interpolation])), Left()
+        )
+
+    def _cropped(self, image: Image.Image) -> np.ndarray:
+        """From the resized image to uint8 [input_height, input_width, C]."""
+        return as_array(center_crop(image, self.preprocessing.input_size))
 
 
 class FiveCropsTransform(EvaluationTransform):
@@ -64,18 +69,16 @@ class FiveCropsTransform(EvaluationTransform):
 
     views = len(CROPS)
 
-    def begin(self, image: Image.Image, rng: np.random.Generator | None = None) -> Begun:
-        """All but the normalisation, which is `finish`."""
-        p = self.preprocessing
-        image = prepared(image, p)
-        image = resize_to_cover(image, p.resize_size, RESAMPLING[p.interpolation])
-        width, height = p.input_width, p.input_height
+    def _cropped(self, image: Image.Image) -> np.ndarray:
+        """From the resized image to uint8 [5 · input_height, input_width, C]."""
+        width, height = self.preprocessing.input_width, self.preprocessing.input_height
         right, lower = image.width - width, image.height - height
         corners = [
-            image.crop((left, top, left + width, top + height)) for top in (0, lower) for left in (0, right)
+            as_array(image.crop((left, top, left + width, top + height)))
+            for top in (0, lower)
+            for left in (0, right)
         ]
-        crops = [center_crop(image, p.input_size), *corners]
-        return Begun(np.concatenate([as_array(crop) for crop in crops]), Left())
+        return np.concatenate([super()._cropped(image), *corners])
 
 
 class TrainingTransform:
@@ -150,13 +153,11 @@ class TrainingTransform:
             raise TypeError("the training transform is random: it needs a numpy.random.Generator")
         image = prepared(image, self.preprocessing)
         if self.padding is None:
-            return self._augmented(as_array(image.crop(self._box(image.size, rng))), rng)
+            return self._resized(as_array(image.crop(self._box(image.size, rng))), rng)
         how, size = self._filter(rng), self.preprocessing.input_size
         image = center_crop(resize_to_cover(image, size, how), size)  # a part beyond the image is black
         left, top = (int(rng.integers(2 * self.padding + 1)) - self.padding for _ in "xy")
-        return self._augmented(
-            as_array(image.crop((left, top, left + image.width, top + image.height))), rng, resized=True
-        )
+        return self._augmented(as_array(image.crop((left, top, left + image.width, top + image.height))), rng)
 
     def begin_file(self, file: EncodedImage, rng: np.random.Generator) -> Begun:
         """As `begin`, from a file, decoding no more than the crop needs.
@@ -171,7 +172,7 @@ class TrainingTransform:
         left, upper, right, lower = box = self._box(file.upright_size if turned else file.size, rng)
         room = min((right - left) // p.input_width, (lower - upper) // p.input_height)
         scale = max(scale for scale in JPEG_SCALES if scale <= max(room, 1))
-        return self._augmented((file.upright_part if turned else file.part)(box, p.channels, scale), rng)
+        return self._resized((file.upright_part if turned else file.part)(box, p.channels, scale), rng)
 
     def _box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
         return random_resized_crop_box(*size, self.scale, self._ratio, rng)
@@ -180,10 +181,12 @@ class TrainingTransform:
         filters = self._filters
         return filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
 
-    def _augmented(self, pixels: np.ndarray, rng: np.random.Generator, resized: bool = False) -> Begun:
-        """From the crop, uint8 [H, W, C], to what is to be finished."""
-        if not resized:
-            pixels = resampled(pixels, self.preprocessing.input_size, self._filter(rng))
+    def _resized(self, pixels: np.ndarray, rng: np.random.Generator) -> Begun:
+        """From a crop of any size, uint8 [H, W, C], to what is to be finished."""
+        return self._augmented(resampled(pixels, self.preprocessing.input_size, self._filter(rng)), rng)
+
+    def _augmented(self, pixels: np.ndarray, rng: np.random.Generator) -> Begun:
+        """From a crop of the input's size, uint8 [H, W, C], to what is to be finished."""
         mirrored = rng.random() < self.hflip
         if self.augmentation is not None:
             image = as_image(pixels)

@@ -12,7 +12,7 @@ from paddle import nn
 
 from cyclemlp.config import Config, Expected, Field
 from cyclemlp.errors import ConfigError
-from cyclemlp.text import shown
+from cyclemlp.text import listed, shown
 
 #: Largest weight of a class: beyond it a number is a slip, and float32 would overflow.
 MAX_WEIGHT = 1e6
@@ -80,10 +80,9 @@ def balanced_weights(class_counts: np.ndarray, classes: Sequence[str] | None = N
     """
     empty = np.flatnonzero(class_counts == 0)
     if len(empty):
-        names = [shown(str(classes[i]) if classes else str(i)) for i in empty[:MOST_NAMES].tolist()]
-        more = f" and {len(empty) - len(names)} more" if len(empty) > len(names) else ""
+        names = listed([shown(str(classes[i]) if classes else str(i)) for i in empty.tolist()], MOST_NAMES)
         raise ConfigError(
-            f"loss.class_weights is balanced, but there are no training images of {', '.join(names)}{more}: add some, "
+            f"loss.class_weights is balanced, but there are no training images of {names}: add some, "
             "leave such classes out, or give the weights as a list"
         )
     weights: list[float] = (class_counts.sum() / (len(class_counts) * class_counts)).tolist()

@@ -19,7 +19,7 @@ from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
 from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
-from cyclemlp.text import shown, with_lines
+from cyclemlp.text import listed, shown, with_lines
 
 #: Images that training looks at before it begins, and faults that it tells.
 SAMPLE, MOST_TOLD = 200, 5
@@ -144,8 +144,7 @@ def _check_part(config: SegConfig, key: str, show_progress: bool, most: int | No
     names = config.class_names()
     absent = [names[k] for k in np.flatnonzero(report.class_images == 0)]
     if absent and report.images:
-        shown = ", ".join(absent[:10]) + (f" … ({len(absent)} in all)" if len(absent) > 10 else "")
-        report.warnings.append(f"{source}: no image has a pixel of {shown}")
+        report.warnings.append(f"{source}: no image has a pixel of {listed(absent, 10)}")
     return report
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cyclemlp.data.images import pil_open
 from cyclemlp.errors import DataError
-from cyclemlp.text import printable
+from cyclemlp.text import listed, printable
 
 #: Formats that keep numbers as they are.
 LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
@@ -94,8 +94,7 @@ def _classes(image: Image.Image, path: str | Path) -> np.ndarray:
 
 def _colours(values: np.ndarray) -> str:
     found = np.unique(values.reshape(-1, values.shape[-1])[:1_000_000], axis=0)
-    listed = ", ".join(str(tuple(map(int, colour))) for colour in found[:3])
-    return f"the colours {listed}" + (f" … ({len(found)} in all)" if len(found) > 3 else "")
+    return f"the colours {listed([str(tuple(map(int, colour))) for colour in found], 3)}"
 
 
 def _shown(path: str | Path) -> str:

@@ -385,14 +385,13 @@ class MixerHalf(Function):
     ) -> paddle.Tensor:
         x, parameters = tensors[0], tensors[3:]
         batch, channels = x.shape[0], x.shape[3]
-        weights, (projection, bias) = parameters[: len(mixing.biased)], parameters[-2:]
+        weights, biases, gate, (projection, bias) = mixing.parts(parameters)
         inputs = [paddle.empty([x.size // channels, channels], x.dtype) for _ in weights]
         mean, inverse = MixerHalf.inputs(tensors, mixing, [y.data_ptr() for y in inputs], channels)
         products = [
             paddle.matmul(y, w.flatten(1), transpose_y=across)
             for y, w, across in zip(inputs, weights, mixing.transposed, strict=True)
         ]
-        _, biases, gate, _ = mixing.parts(parameters)
         biases = mixing.biases(biases, bias)
         of_gate: list[Any] | None = None if kept is None else []
         summed = mean_of_sum(products, batch) + biases.sum(axis=0)

@@ -23,11 +23,11 @@ def _make_forward(real: Any) -> Any:
             a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11],
         )  # fmt: skip
         b = row(bias, 0, 0, branches * channels, real)
+        added = row(biases, 0, 0, branches * channels, real)
         for image in range(chunk * per, min(images, (chunk + 1) * per)):
             logit = row(logits, image, branches * channels, branches * channels, real)
             total = row(rows, image, channels, channels, real)
             w = row(weights, image, branches * channels, branches * channels, real)
-            added = row(biases, 0, 0, branches * channels, real)
             for c in range(channels):
                 highest = logit[c * branches] + b[c * branches]
                 for k in range(1, branches):
