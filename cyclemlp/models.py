@@ -370,7 +370,7 @@ def identify(file: WeightFile) -> dict[str, Any] | None:
     model = create_model(min(VARIANTS, key=distance))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     try:
-        fits, match = True, str(load_weights(model, file))
+        fits, match = True, "; ".join(line.strip() for line in str(load_weights(model, file)).splitlines())
     except WeightsError as error:
         fits, match = False, str(error).partition("\n")[0]
     return {

@@ -86,6 +86,7 @@ def pair_classes(
     whose: str,
     way_out: str,
     aliases: Mapping[str, int] | None = None,
+    numbers_are_meant: bool = False,
 ) -> Source:
     """The source with its labels numbered as a network's classes are.
 
@@ -101,6 +102,7 @@ def pair_classes(
         whose: whose names they are, for messages: "the model".
         way_out: what can be done, the end of an error.
         aliases: other names of the classes, such as those of the training images' folders.
+        numbers_are_meant: the names were given for these very images, so that class numbers need no warning.
 
     Raises:
         DataError: a class of the source is none of the network's.
@@ -114,7 +116,9 @@ def pair_classes(
     if own is None:
         if source.num_classes > count:
             raise DataError(f"{what} have {source.num_classes} classes and {whose} has {count}; {way_out}")
-        if names is not None and not _are_places(names) and list(names) != imagenet_classes():
+        if not (
+            names is None or numbers_are_meant or _are_places(names) or list(names) == imagenet_classes()
+        ):
             _warn(
                 f"{what} have class numbers and no names: 0 is taken for {_list(names, 1)}, and so on in the order "
                 f"of {whose}"

@@ -219,6 +219,7 @@ def pair_sources(
         whose=whose,
         way_out=way_out,
         aliases=aliases,
+        numbers_are_meant=classes is not None,
     )
     if val_source is not None:
         val_source = pair_classes(
@@ -229,6 +230,7 @@ def pair_sources(
             whose=whose,
             way_out=way_out + ", or give --class-map FILE with a line `name number` a class",
             aliases=aliases,
+            numbers_are_meant=classes is not None,
         )
     return train_source, val_source, names, count
 

@@ -87,6 +87,8 @@ def test_a_list_of_numbers_for_named_classes_is_told(tmp_path):
     with pytest.warns(UserWarning, match="class numbers and no names: 0 is taken for cat"):
         paired(source, ["cat", "dog"])
     assert paired(source, ["0", "1"]) is source  # names that say no more
+    said = {"what": "these", "whose": "the class list", "way_out": "mend it"}  # `cyclemlp train --classes`
+    assert pair_classes(source, ["cat", "dog"], 2, **said, numbers_are_meant=True) is source
 
 
 def test_a_list_whose_labels_are_the_names(tmp_path):

@@ -7,6 +7,7 @@ is not here, is made smaller by exact replacements of text, each of which must b
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -41,6 +42,49 @@ def photographs(folder: Path, parts: tuple[str, ...] = ("photos/train", "photos/
             path = folder / part / ("cat", "dog")[i % 2] / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
+
+
+def of_three_breeds(folder: Path) -> None:
+    """Three classes in one folder each, ten images of each."""
+    for breed in ("abyssinian", "bengal", "bulldog"):
+        (folder / "photos" / breed).mkdir(parents=True)
+        for i in range(10):
+            path = folder / "photos" / breed / f"{i}.png"
+            Image.fromarray(_noise(len(breed) * 10 + i)).save(path)
+
+
+def _noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+
+
+def with_masks(folder: Path) -> None:
+    """Photographs and masks of three classes, of the same names."""
+    for part in ("images", "masks"):
+        (folder / "data/mine" / part).mkdir(parents=True)
+    for i in range(20):
+        Image.fromarray(_noise(i)).save(folder / f"data/mine/images/{i:02}.jpg")
+        mask = np.zeros((40, 48), np.uint8)
+        mask[10:20, 10:20], mask[20:30, 20:40] = 1, 2
+        Image.fromarray(mask).save(folder / f"data/mine/masks/{i:02}.png")
+
+
+def with_boxes(folder: Path) -> None:
+    """Photographs with two boxes each, in COCO's form."""
+    categories = [{"id": i, "name": name} for i, name in enumerate(("RBC", "WBC", "Platelets"), 1)]
+    (folder / "data/mine/images").mkdir(parents=True)
+    (folder / "data/mine/annotations").mkdir()
+    (folder / "new").mkdir()
+    Image.fromarray(_noise(0)).save(folder / "new/0.jpg")
+    for part, first in (("train", 0), ("val", 8)):
+        images, annotations = [], []
+        for i in range(first, first + 8):
+            Image.fromarray(_noise(i)).save(folder / f"data/mine/images/{i}.jpg")
+            images.append({"id": i, "file_name": f"{i}.jpg", "width": 48, "height": 40})
+            for k, box in enumerate(([4, 4, 20, 16], [24, 8, 16, 24])):
+                given = {"id": 2 * i + k + 1, "image_id": i, "category_id": (i + k) % 3 + 1}
+                annotations.append({**given, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"data/mine/annotations/{part}.json").write_text(json.dumps(content))
 
 
 def published_weights(folder: Path) -> None:
@@ -88,6 +132,40 @@ class Tutorial:
 
 
 TUTORIALS = [
+    Tutorial(
+        "getting-started/photographs.md",
+        (
+            "lists/classes.txt",
+            "runs/photos/best.safetensors",
+            "results/report.md",
+            "predictions/predictions.csv",
+        ),
+        {"--output runs/photos": "--output runs/photos --epochs 1 --workers 0"},
+        of_three_breeds,
+    ),
+    Tutorial(
+        "getting-started/segmentation.md",
+        (
+            "data/mine/train.txt",
+            "runs/mine/best.pdparams",
+            "predictions/overlays",
+            "exported/mine/model.onnx",
+        ),
+        {"iters: 300": "iters: 2\nbatch_size: 4", "save_interval: 100": "save_interval: 2"},
+        with_masks,
+    ),
+    Tutorial(
+        "getting-started/coco.md",
+        ("runs/mine/best.pdparams", "predictions/predictions.csv", "exported/mine/metadata.json"),
+        {"--epochs 6": "--epochs 1"},
+        with_boxes,
+    ),
+    Tutorial(
+        "getting-started/coming-from.md",
+        ("cyclemlp_b1.pdparams",),
+        {},
+        of_the_authors,
+    ),
     Tutorial(
         "tutorials/finetune.md",
         (
@@ -178,7 +256,8 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 
 
 def test_every_tutorial_is_run():
-    pages = {path.relative_to(DOCS).as_posix() for path in (DOCS / "tutorials").glob("*.md")}
+    folders = ("tutorials", "getting-started")
+    pages = {path.relative_to(DOCS).as_posix() for folder in folders for path in (DOCS / folder).glob("*.md")}
     assert {tutorial.page for tutorial in TUTORIALS} >= pages - {"tutorials/index.md"}
 
 
