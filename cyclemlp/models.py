@@ -32,8 +32,9 @@ from cyclemlp.weights import (
     MatchReport,
     WeightFile,
     architecture_differences,
-    fetch_pretrained,
     match_weights,
+    pretrained_file,
+    pretrained_tags,
     read_architecture,
     read_weights,
     write_weights,
@@ -73,13 +74,14 @@ def list_models(filter: str = "", pretrained: bool = False) -> list[str]:
 
     Args:
         filter: a shell pattern that the names must match, such as "*_b[1-5]"; empty for all.
-        pretrained: only those that `create_model(name, pretrained=True)` finds published weights of.
+        pretrained: only those that `create_model(name, pretrained=True)` finds weights of: the authors', or small ones
+            of this package.
     """
     pattern = filter or "*"
     return [
         name
-        for name, variant in VARIANTS.items()
-        if fnmatch.fnmatchcase(name, pattern) and (variant.weights or not pretrained)
+        for name in VARIANTS
+        if fnmatch.fnmatchcase(name, pattern) and (not pretrained or pretrained_tags(name))
     ]
 
 
@@ -94,9 +96,10 @@ def create_model(
 
     Args:
         name: one of `list_models()`; Paddle-CycleMLP's spelling, `CycleMLP_B1`, is accepted too.
-        pretrained: True for the authors' published weights (fetched once, then cached), or the path of a
-            weight file in any form that `cyclemlp.weights` reads, or of a run's folder. What is not overridden, the
-            number of classes above all, is as the file has it; the metadata, too, if it is of this variant.
+        pretrained: "published" for the authors' weights (fetched once, then cached), "cifar10" for small ones of this
+            package, True for the first of these that the variant has; or the path of a weight file in any form that
+            `cyclemlp.weights` reads, or of a run's folder. What is not overridden, the number of classes above all,
+            is as the file has it; the metadata, too, if it is of this variant.
         kernels: "auto" or "plain", see `cyclemlp.kernels.select_kernels`; None for what the environment says.
         overrides: values of `CycleMLPConfig` that differ from the variant's: num_classes, in_chans,
             embed_dims, depths, mlp_ratios, step_size, patch_size, patch_stride, patch_norm, downsample, drop_rate,
@@ -117,7 +120,7 @@ def create_model(
     config, metadata = describe_model(name, **overrides)  # mistakes are found before any file is read
     if not pretrained:
         return _built(config, metadata, kernels)
-    file = read_weights(published_weights(name) if pretrained is True else Path(pretrained))
+    file = read_weights(pretrained_file(metadata.model, pretrained))
     ours = file.metadata.get("model") == metadata.model
     theirs = dict(file.metadata.get("overrides") or {}) if ours else {}
     head = file.tensors.get("head.bias")
@@ -167,21 +170,6 @@ def describe_model(name: str, **overrides: Any) -> tuple[CycleMLPConfig, ModelMe
     config = variant.config.replace(overrides)
     preprocessing = _preprocessing_for(variant.preprocessing, config.in_chans)
     return config, ModelMetadata(canonical_name(name), preprocessing)
-
-
-def published_weights(name: str) -> Path:
-    """The authors' weight file of a variant, fetched once and cached.
-
-    Raises:
-        ModelError: for an unknown name.
-        WeightsError: there is none of this variant, or it cannot be had.
-    """
-    if _variant(name).weights is None:
-        published = ", ".join(n for n, v in VARIANTS.items() if v.weights)
-        raise WeightsError(
-            f"no weights of {canonical_name(name)} were ever published; there are some of {published}"
-        )
-    return fetch_pretrained(canonical_name(name))
 
 
 def load_weights(

@@ -226,9 +226,13 @@ def test_published_preprocessing(name):
     assert Preprocessing().resize_size == 256
 
 
-def test_pretrained_small_variants_do_not_exist():
-    with pytest.raises(WeightsError, match="no weights of cyclemlp_nano"):
-        cyclemlp.create_model(NANO, pretrained=True)
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [(True, "no pretrained weights of cyclemlp_micro"), ("published", "no published weights of")],
+)
+def test_weights_that_do_not_exist_are_named_with_those_that_do(which, says):
+    with pytest.raises(WeightsError, match=rf"{says}.*published ones of cyclemlp_b1, cyclemlp_b2"):
+        cyclemlp.create_model("cyclemlp_micro", pretrained=which)
 
 
 @pytest.mark.parametrize(

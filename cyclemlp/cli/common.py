@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli.options import FEW_IMAGES, MOST_WORKERS
+from cyclemlp.cli.options import FEW_IMAGES, MOST_WORKERS, resolve_pretrained
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.text import json_text, line_of, printable, raw_stream
@@ -110,11 +110,12 @@ def open_model(args: argparse.Namespace) -> Any:
         raise ConfigError(
             "no model is named; give a run folder or a file, or --model NAME with --weights FILE"
         )
-    if bool(args.weights) == args.pretrained:
+    if bool(args.weights) == bool(args.pretrained):
         raise ConfigError(f"{name} needs weights: give either --weights FILE or --pretrained")
     overrides = model_overrides(args.override)
     if args.pretrained:
-        return cyclemlp.create_model(name, pretrained=True, **overrides)
+        resolve_pretrained(args, name)
+        return cyclemlp.create_model(name, pretrained=args.pretrained, **overrides)
     return model_with_weights(name, args.weights, args.layout, overrides)
 
 
@@ -357,7 +358,7 @@ def provenance(
     from cyclemlp.deploy import ExportedModel
     from cyclemlp.run import find_weights
 
-    weights = str(args.weights or ("published" if args.pretrained else args.model_or_file))
+    weights = str(args.weights or args.pretrained or args.model_or_file)
     if Path(weights).is_dir() and not isinstance(model, ExportedModel):
         weights = str(find_weights(Path(weights)))
     return {

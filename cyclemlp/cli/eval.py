@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cyclemlp.training.distributed import World
 
 USAGE = """cyclemlp eval MODEL --data digits|DIR [--list FILE] [options]
-       cyclemlp eval --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
+       cyclemlp eval --model NAME (--weights FILE | --pretrained [TAG]) --data DIR [--list FILE] [options]"""
 
 EXAMPLES = f"""{options.DATA_HELP}
 examples:

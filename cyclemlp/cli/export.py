@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 USAGE = """cyclemlp export MODEL --output DIR [--format onnx|openvino|paddle] [options]
-       cyclemlp export --model NAME (--weights FILE | --pretrained) --output DIR [options]"""
+       cyclemlp export --model NAME (--weights FILE | --pretrained [TAG]) --output DIR [options]"""
 
 EXAMPLES = """examples:
   cyclemlp export runs/pets --output exported/pets

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from cyclemlp._paddle import require_paddle
 from cyclemlp._tune import tune_quietly
 from cyclemlp._version import __version__
+from cyclemlp.cli import options
 from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, CycleMLPError
 from cyclemlp.text import line_of, printable_output
@@ -49,7 +50,11 @@ WITHOUT_PADDLE = {"compare", "convert", "plot", "serve", "bench"}
 
 
 class Parser(argparse.ArgumentParser):
-    """Its errors are one line, whatever a shell's `*` stood for."""
+    """Its errors are one line, whatever a shell's `*` stood for; `--pretrained` takes a tag only where one follows."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, which would take any word after `--pretrained`, such as an image, as its tag."""
+        return super().parse_known_args(options.with_pretrained_tag(args), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message; exit with 2."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Size, parse_size
 from cyclemlp.run import AUTO
+from cyclemlp.weights import pretrained_tags
+from cyclemlp.weights.pretrained import PUBLISHED_TAG
 
 #: What options are added to.
 Group = argparse.ArgumentParser | argparse._ArgumentGroup | argparse._MutuallyExclusiveGroup
@@ -94,6 +96,8 @@ def minutes(text: str) -> float:
 # ---- every option, once
 
 _SWITCH = {"action": "store_true"}
+#: `--pretrained` without a tag.
+DEFAULT_TAG = "default"
 _COUNT = {"type": whole_number(1), "metavar": "N"}
 _FROM_0 = {"type": whole_number(0), "metavar": "N"}
 _COUNTS = {"type": whole_number(1), "metavar": "N", "nargs": "+"}
@@ -118,7 +122,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
                 "--no-speed",
                 "--partial",
                 "--predictions",
-                "--pretrained",
             ),
             *("--preview", "--quick", "--report", "--sheet", "--show-recipe", "--skip-bad", "--whole"),
             *("--with-maps", "--without-gate"),
@@ -170,6 +173,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--max-wait": {"type": finite_number, "metavar": "MS"},
     "--models": {"action": "extend", "metavar": "NAME", "nargs": "+"},
     "--opset": {"type": whole_number(7), "metavar": "N"},
+    "--pretrained": {"nargs": "?", "const": DEFAULT_TAG, "metavar": "TAG"},
     "--resume": {"nargs": "?", "const": AUTO, "metavar": "RUN|CHECKPOINT"},
     "--scales": {"type": finite_number, "metavar": "S", "nargs": "+"},
     "--size": {"metavar": "PIXELS", "nargs": "+"},
@@ -186,6 +190,8 @@ HELP = {
     "--device": "where to compute (default: the GPU if Paddle was built for one, else the CPU)",
     "--json": "print JSON on stdout, all else on stderr",
     "--no-progress": "no progress bar",
+    "--pretrained": "weights for --model: `published`, the authors' of ImageNet, fetched once; `cifar10`, small ones "
+    "of this package; default: what there is of the variant",
     "--skip-bad": "leave out images that cannot be read",
 }
 
@@ -232,6 +238,25 @@ def add_subcommands(
 def add_optional_positional(group: Group, name: str, **described: Any) -> None:
     """Declare a positional that may be left out: `nargs='?'` or `'*'` would match nothing where options come first."""
     group.add_argument(name, **described).required = False
+
+
+def with_pretrained_tag(words: Sequence[str]) -> list[str]:
+    """`--pretrained TAG` as one word, and `--pretrained` before anything else as `--pretrained=default`."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--pretrained":
+            tag = word in pretrained_tags()
+            joined[-1] += f"={word if tag else DEFAULT_TAG}"
+            if tag:
+                continue
+        joined.append(word)
+    return joined
+
+
+def resolve_pretrained(args: argparse.Namespace, name: str) -> None:
+    """Replace the default tag in `args.pretrained` by the variant's own, if it has one."""
+    if args.pretrained == DEFAULT_TAG:
+        args.pretrained = next(iter(pretrained_tags(name)), PUBLISHED_TAG)
 
 
 def take_model_word_as_image(args: argparse.Namespace, images: str) -> None:
@@ -345,7 +370,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(group, "--model", "a variant by its name, e.g. cyclemlp_b1 (see `cyclemlp info`)")
     add(group, "--weights", "weights for --model: .pth, .pdparams, .safetensors")
-    add(group, "--pretrained", "fetch the published ImageNet weights of --model (once)")
+    add(group, "--pretrained")
     add(group, "--layout", "layout of --weights, should it ask for it", choices=("authors", "paddle"))
     add_override_argument(group)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 USAGE = """cyclemlp predict MODEL IMAGE|FOLDER … [options]
        cyclemlp predict MODEL --data DIR --list FILE [options]
-       cyclemlp predict --model NAME (--weights FILE | --pretrained) IMAGE|FOLDER … [options]"""
+       cyclemlp predict --model NAME (--weights FILE | --pretrained [TAG]) IMAGE|FOLDER … [options]"""
 
 EXAMPLES = """examples:
   cyclemlp predict runs/pets cat.jpg dog.png

@@ -37,7 +37,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `cyclemlp show-data`: those of `train` that decide about images, and what to draw."""
     parser.epilog = EPILOG
-    parser.set_defaults(**dict.fromkeys((*KEYS, "resume", "output")), pretrained=False, override=[])
+    parser.set_defaults(**dict.fromkeys((*KEYS, "resume", "output")), pretrained=None, override=[])
     add(parser, "--config", "recipe, a YAML file such as configs/digits.yaml")
     group = parser.add_argument_group("images")
     add(group, "--data", "training images, see below")
@@ -105,11 +105,13 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
 def input_of(recipe: Recipe) -> Preprocessing:
     """How training with this recipe prepares images: as `training.model.build_model` decides it, without a model."""
     from cyclemlp import model_info
-    from cyclemlp.weights import read_weights
+    from cyclemlp.weights import pretrained_file, read_weights
+    from cyclemlp.weights.pretrained import PUBLISHED_TAG
 
     facts = model_info(recipe.model.name, **recipe.model.overrides)["preprocessing"]
-    if recipe.model.weights not in (None, "published"):
-        facts = read_weights(Path(recipe.model.weights)).metadata.get("preprocessing", facts)
+    if recipe.model.weights not in (None, PUBLISHED_TAG):
+        file = read_weights(pretrained_file(recipe.model.name, recipe.model.weights))
+        facts = file.metadata.get("preprocessing", facts)
     return recipe.data.preprocessing.applied_to(Preprocessing.from_dict(facts))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cyclemlp.network import CycleMLPConfig
 
 USAGE = """cyclemlp sweep MODEL --data digits|DIR [--list FILE] [--sizes PIXELS …] [options]
-       cyclemlp sweep --model NAME (--weights FILE | --pretrained) --data DIR [--list FILE] [options]"""
+       cyclemlp sweep --model NAME (--weights FILE | --pretrained [TAG]) --data DIR [--list FILE] [options]"""
 
 EXAMPLES = f"""{options.DATA_HELP}
 examples:

@@ -14,6 +14,7 @@ from cyclemlp.cli.options import (
     add_exif_argument,
     add_override_argument,
     add_run_arguments,
+    resolve_pretrained,
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.report.writers import WRITERS
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--weights", metavar="FILE", help="start from these weights: .pth, .pdparams, .safetensors, a run"
     )
-    add(start, "--pretrained", "start from the published ImageNet weights")
+    add(start, "--pretrained")
 
     add(group, "--freeze", "stages, from the first, that keep their weights")
 
@@ -187,7 +188,8 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     if args.amp == "none":
         flags["amp.dtype"] = None
     if args.pretrained:
-        flags["model.weights"] = "published"
+        resolve_pretrained(args, args.model or recipe.model.name)
+        flags["model.weights"] = args.pretrained
     if args.data is not None or args.list is not None:
         # Another training set: what the file says of lists and validation images is about the old one.
         flags = {**dict.fromkeys(("data.train", "data.train_list", "data.val", "data.val_list")), **flags}

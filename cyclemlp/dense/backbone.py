@@ -11,9 +11,10 @@ from typing import Any
 
 from cyclemlp.errors import ModelError
 from cyclemlp.kernels import select_kernels
-from cyclemlp.models import describe_model, load_weights, published_weights
+from cyclemlp.models import describe_model, load_weights
 from cyclemlp.network import CycleMLPFeatures
 from cyclemlp.training.model import freeze_stages as freeze
+from cyclemlp.weights import pretrained_file
 
 #: The variants that both engines know, by the name under which they know them.
 BACKBONES = {
@@ -34,9 +35,9 @@ class DenseBackbone(CycleMLPFeatures):
 
     Args:
         variant: a name of `BACKBONES`' values, or any that `cyclemlp.create_model` takes.
-        pretrained: a weight file in any form that `cyclemlp.weights` reads (of a classifier or of the feature form),
-            or True for the authors' ImageNet weights. What was loaded is printed; a file that does not fit is an
-            error.
+        pretrained: as in `cyclemlp.create_model`: a tag, True, a run's folder or a weight file in any form that
+            `cyclemlp.weights` reads (of a classifier or of the feature form). What was loaded is printed; a file that
+            does not fit is an error.
         drop_path_rate: stochastic depth of the last block. The default, 0, is what the published results of dense
             prediction were trained with: the authors' dense classes did not pass theirs on.
         out_indices: which stages' maps, 0 to 3 in rising order.
@@ -77,7 +78,7 @@ class DenseBackbone(CycleMLPFeatures):
         select_kernels(self)
         self.metadata = metadata
         if pretrained:
-            report = load_weights(self, published_weights(variant) if pretrained is True else pretrained)
+            report = load_weights(self, pretrained_file(metadata.model, pretrained))
             print(f"backbone {metadata.model}: {report}", flush=True)
         else:
             print(f"backbone {metadata.model}: no `pretrained` given, starts from random weights", flush=True)

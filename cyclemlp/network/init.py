@@ -1,4 +1,4 @@
-"""Initialisation, as the published networks were initialised before training."""
+"""Initialisation: as the published networks were initialised before training, and Glorot's."""
 
 from __future__ import annotations
 
@@ -45,3 +45,16 @@ def init_conv(conv: nn.Conv2D) -> None:
     uniform(conv.weight)
     if conv.bias is not None:
         uniform(conv.bias)
+
+
+def init_xavier(network: nn.Layer) -> None:
+    """Fill every weight of more than one dimension from U(±√(6 / (fan_in + fan_out))), in place; all biases with 0.
+
+    Glorot and Bengio, 2010. Norms stay as they are. Narrow networks learn faster from it than from N(0, 0.02²), which
+    makes the outputs of a layer of few inputs small.
+    """
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            nn.initializer.XavierUniform()(parameter)
+        elif name.endswith("bias"):
+            zeros_(parameter)

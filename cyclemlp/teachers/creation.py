@@ -19,7 +19,7 @@ from cyclemlp.network.config import did_you_mean
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.teachers.regnet import REGNETX, RegNet, published_url, without_convolution_biases
 from cyclemlp.teachers.teacher import Teacher
-from cyclemlp.weights import WeightFile, fetch_pretrained, read_weights
+from cyclemlp.weights import WeightFile, pretrained_file, pretrained_tags, read_weights
 
 #: Functions of paddle.vision.models, and LeNet, which is a class and reads greyscale images.
 _VISION: dict[str, Callable[..., nn.Layer]] = {
@@ -49,7 +49,7 @@ def create_teacher(
             `paddle.vision.models` with its default arguments; or a run's folder or file of ours, which knows its
             model.
         weights: weight file in any form that `cyclemlp.weights` reads, or a run's folder of ours. For a CycleMLP
-            of the paper "published" fetches the authors'. None if `name` is a folder or file.
+            "published" and "cifar10" are as in `cyclemlp.create_model`. None if `name` is a folder or file.
         num_classes: of the student.
         images: the student's preprocessing. What the teacher gets is renormalised to its own: ImageNet's mean and
             standard deviation (LeNet: 0.5), or what a file of ours says.
@@ -102,8 +102,8 @@ def _read(name: str, weights: str | os.PathLike[str] | None, layout: str | None)
         raise WeightsError(
             f"the teacher {name} has no weights, and a random one would teach nothing: {_where(name)}"
         )
-    if str(weights) == "published" and name in VARIANTS and VARIANTS[name].weights:
-        weights = fetch_pretrained(name)
+    if name in VARIANTS:
+        weights = pretrained_file(name, weights)
     if not Path(weights).exists():
         raise WeightsError(
             f"{weights}: the weights of the teacher {name} are not there (no such file or folder): {_where(name)}"
@@ -123,8 +123,8 @@ def _where(name: str) -> str:
         url = published_url(name)
         return f"PaddleClas publishes {url.rpartition('/')[2]} at {url}; fetch it and give its path"
     if name in VARIANTS:
-        published = 'give "published" for the authors\' ImageNet weights, ' if VARIANTS[name].weights else ""
-        return f"{published or 'give '}a weight file, or the folder of a `cyclemlp train` run"
+        tags = "".join(f'"{tag}", ' for tag in pretrained_tags(name))
+        return f"give {tags}a weight file, or the folder of a `cyclemlp train` run"
     if name == "lenet":
         return "give a weight file (paddle.save of its state_dict)"
     return (

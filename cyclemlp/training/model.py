@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Literal
 
 from paddle import nn
 from pydantic import field_validator
@@ -11,9 +11,10 @@ from pydantic import field_validator
 from cyclemlp.config import Config, Field, Names, Text
 from cyclemlp.errors import ConfigError
 from cyclemlp.models import create_model, load_weights
+from cyclemlp.network.init import init_xavier
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.training.data import PreprocessingConfig
-from cyclemlp.weights import fetch_pretrained, read_weights
+from cyclemlp.weights import pretrained_file, read_weights
 
 
 class ModelConfig(Config):
@@ -22,7 +23,13 @@ class ModelConfig(Config):
     name: Text = Field("cyclemlp_b1", description="a variant, one of `cyclemlp.list_models()`")
     weights: Text | None = Field(
         None,
-        description="file or run to start from; `published` for the authors' ImageNet weights; null for random ones",
+        description="file or run to start from; `published` for the authors' ImageNet weights, `cifar10` for small "
+        "ones of this package; null for random ones",
+    )
+    init: Literal["paper", "xavier"] = Field(
+        "paper",
+        description="random weights to start from: `paper` as the authors', N(0, 0.02²) in fully-connected layers; or "
+        "`xavier`, uniform by the number of a layer's inputs and outputs, with which narrow networks learn faster",
     )
     drop_path_rate: float = Field(0.1, ge=0, lt=1, description="stochastic depth of the last block")
     freeze_stages: int = Field(
@@ -67,11 +74,11 @@ def build_model(
     """
     overrides = {**config.overrides, "num_classes": count, "drop_path_rate": config.drop_path_rate}
     model = create_model(config.name, **overrides)
+    if config.init == "xavier":
+        init_xavier(model)
     own = model.metadata.preprocessing
     if config.weights is not None:
-        file = read_weights(
-            fetch_pretrained(config.name) if config.weights == "published" else Path(config.weights)
-        )
+        file = read_weights(pretrained_file(config.name, config.weights))
         say(str(load_weights(model, file)))
         if "preprocessing" in file.metadata:
             own = Preprocessing.from_dict(file.metadata["preprocessing"])

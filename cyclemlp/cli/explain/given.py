@@ -53,7 +53,7 @@ def add_image_arguments(parser: argparse.ArgumentParser, count: int) -> None:
 def model_only(given: str, seed: int) -> argparse.Namespace:
     """Model arguments of a model that is just named."""
     return argparse.Namespace(
-        model_or_file=given, model=None, weights=None, pretrained=False, layout=None, override=[], seed=seed
+        model_or_file=given, model=None, weights=None, pretrained=None, layout=None, override=[], seed=seed
     )
 
 
