@@ -266,7 +266,7 @@ def _accuracy(name: str, variant: Variant) -> str:
     rows = [["ImageNet-1k, 224²", "top-1", f"{variant.top1_published:.1f} %", "the paper, table 2"]]
     if variant.reproduced_top1 is not None:
         value = f"{variant.reproduced_top1:.3f} % / {variant.reproduced_top5:.3f} % / {variant.reproduced_loss:.4f}"
-        source = "Paddle-CycleMLP Paddle-CycleMLP"
+        source = "Paddle-CycleMLP"
         rows.append(["the same, the published weights", "top-1 / top-5 / loss", value, source])
     rows += _dense_rows(name)
     return f"""**Published figures; none of them was measured by this project.**

@@ -182,6 +182,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--title": {"metavar": "WORDS"},
     "--top": {"type": whole_number(1), "metavar": "K"},
     "--topk": {"type": whole_number(1), "metavar": "K", "nargs": "+"},
+    "--unfreeze": {"type": whole_number(1), "metavar": "EPOCHS", "nargs": "+"},
     "--val-data": {"metavar": "DIR|TAR"},
     "--version": {"action": "version"},
 }

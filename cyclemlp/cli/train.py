@@ -69,6 +69,7 @@ KEYS = {
     "accumulate": "optimizer.accumulate",
     "amp": "amp.dtype",
     "freeze": "model.freeze_stages",
+    "unfreeze": "model.unfreeze_epochs",
     "input_size": "data.preprocessing.input_size",
     "exif": "data.preprocessing.exif",
     "epochs": "run.epochs",
@@ -90,6 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(start, "--pretrained")
 
     add(group, "--freeze", "stages, from the first, that keep their weights")
+    add(
+        group,
+        "--unfreeze",
+        "train them too after so many epochs: one number for all, or one for each, the last of them first",
+    )
 
     group = parser.add_argument_group("images")
     add(group, "--data", "training images, see below")
@@ -185,6 +191,8 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     path = args.config or places_of_resume(args.resume, args.output)[0]
     recipe = Recipe.load(path) if path else Recipe()
     flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
+    if args.unfreeze is not None and len(args.unfreeze) == 1:
+        (flags["model.unfreeze_epochs"],) = args.unfreeze
     if args.amp == "none":
         flags["amp.dtype"] = None
     if args.pretrained:

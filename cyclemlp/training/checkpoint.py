@@ -153,7 +153,7 @@ def training_state(path: Path) -> TrainingState:
 
 
 def _optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, np.ndarray]:
-    """`{parameter}:{kind}` → array."""
+    """`{parameter}:{kind}` → array, in the order of names: Paddle's is that in which parameters were first updated."""
     names = {parameter.name: name for name, parameter in model.named_parameters()}
     tensors = {}
     for key, tensor in optimizer.state_dict().items():
@@ -161,7 +161,7 @@ def _optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimizer) -
         if match is None or match["parameter"] not in names:
             raise RuntimeError(f"the optimizer holds {key!r}, which a checkpoint does not know how to keep")
         tensors[f"{names[match['parameter']]}:{match['kind']}"] = tensor.numpy()
-    return tensors
+    return dict(sorted(tensors.items()))
 
 
 def _set_optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, path: Path) -> None:
@@ -173,8 +173,10 @@ def _set_optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimize
             raise WeightsError(f"{path} holds {key!r}, but the model has no parameter {name!r}")
         # The name that a fresh optimizer's tensor will have; Paddle asserts it at the first step.
         state[f"{names[name]}_{kind}_0"] = paddle.to_tensor(array)
-    if state:  # Paddle wants those of each parameter: one that was frozen then and is not now begins anew
-        for parameter in (p for p in model.parameters() if not p.stop_gradient):
+    if (
+        state
+    ):  # Paddle wants those of each parameter: one that was frozen then and is not now, or later, begins anew
+        for parameter in optimizer._parameter_list:
             zeros = paddle.zeros_like(parameter)
             for kind, value in (
                 ("moment1", zeros),

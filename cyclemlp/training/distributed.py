@@ -47,16 +47,19 @@ class World:
         """Whether this process writes files and speaks to people."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Layer) -> nn.Layer:
+    def wrap(self, model: nn.Layer, *, some_unused: bool = False) -> nn.Layer:
         """The model as it is to be called for training; both share their parameters.
 
         Every process has the first one's weights, and `backward` averages the gradients over the processes.
+
+        Args:
+            some_unused: some of its trainable parameters will be without gradients in some steps.
         """
         if self.size == 1:
             return model
         import paddle
 
-        return paddle.DataParallel(model)
+        return paddle.DataParallel(model, find_unused_parameters=some_unused)
 
     def sum(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
         """Each value's sum over the processes, float64 and the same bits in all of them. All must call this."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from paddle import nn
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
-from cyclemlp.config import Config, Field, Names, Text
+from cyclemlp.config import MAX_COUNT, Config, Expected, Field, Names, Text
 from cyclemlp.errors import ConfigError
 from cyclemlp.models import create_model, load_weights
 from cyclemlp.network.init import init_xavier
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.training.data import PreprocessingConfig
 from cyclemlp.weights import pretrained_file, read_weights
+
+EpochCount = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+UnfreezeEpochs = Annotated[
+    EpochCount | Annotated[tuple[EpochCount, ...], Field(strict=False, min_length=1)] | None,
+    Expected("a whole number from 1, a list of them, or null"),
+]
 
 
 class ModelConfig(Config):
@@ -39,10 +46,40 @@ class ModelConfig(Config):
         description="how many of the first stages keep the weights they start with; 1 or more freezes the patch "
         "embedding too, 4 leaves the last norm and the head",
     )
+    unfreeze_epochs: UnfreezeEpochs = Field(
+        None,
+        description="after how many epochs frozen stages are trained too: one number for all of them, such as 2 with "
+        "`freeze_stages: 4`, a head-only warm-up; or a number each, the last frozen stage first, such as [1, 2, 3, 4], "
+        "gradual unfreezing; null keeps them frozen",
+    )
     overrides: Names = Field(
         {},
         description="further arguments of `create_model`: `in_chans`, `drop_rate`, `embed_dims`, `recompute`, …",
     )
+
+    @model_validator(mode="after")
+    def _stages_to_unfreeze(self) -> ModelConfig:
+        epochs = self.unfreeze_epochs
+        if epochs is not None and not self.freeze_stages:
+            raise ConfigError(
+                "model.unfreeze_epochs is set and model.freeze_stages is 0, so there is nothing to unfreeze; "
+                "set model.freeze_stages (--freeze), or leave model.unfreeze_epochs out"
+            )
+        if isinstance(epochs, tuple) and (
+            len(epochs) > self.freeze_stages or any(b < a for a, b in itertools.pairwise(epochs))
+        ):
+            raise ConfigError(
+                f"model.unfreeze_epochs is {list(epochs)}; with model.freeze_stages {self.freeze_stages} give at most "
+                "so many numbers, not falling: after how many epochs the last frozen stage is trained too, then the "
+                "one before it"
+            )
+        return self
+
+    def frozen_stages(self, epoch: int) -> int:
+        """How many of the first stages are frozen in an epoch, counted from 0."""
+        epochs = self.unfreeze_epochs
+        each = [epochs] * self.freeze_stages if isinstance(epochs, int) else epochs or []
+        return self.freeze_stages - sum(epoch >= after for after in each)
 
     @field_validator("overrides")
     @classmethod
@@ -94,7 +131,7 @@ def build_model(
 
 
 def freeze_stages(model: nn.Layer, count: int) -> list[nn.Layer]:
-    """Stop the gradients of the first stages' parameters.
+    """Stop the gradients of the first stages' parameters, and let those of the other stages through.
 
     A stage is its blocks and what leads into it, so the first one's includes the patch embedding.
 
@@ -105,10 +142,11 @@ def freeze_stages(model: nn.Layer, count: int) -> list[nn.Layer]:
     Returns:
         The frozen layers, to be given to `training_mode`.
     """
-    frozen = [model.patch_embed, *model.network[: 2 * count - 1]] if count else []
-    for layer in frozen:
+    layers = [model.patch_embed, *model.network]
+    frozen = layers[: 2 * count] if count else []
+    for i, layer in enumerate(layers):
         for parameter in layer.parameters():
-            parameter.stop_gradient = True
+            parameter.stop_gradient = i < len(frozen)
     return frozen
 
 

@@ -73,10 +73,12 @@ class Stepper:
         Raises:
             ConfigError, ModelError, WeightsError: from the recipe's components.
         """
-        frozen = freeze_stages(model, recipe.model.freeze_stages)
+        # The optimizer and what averages gradients know every parameter that is trained in any epoch.
+        frozen = freeze_stages(model, recipe.model.frozen_stages(recipe.run.epochs - 1))
         amp = MixedPrecision(recipe.amp)
         base = build_base_loss(recipe.loss, class_counts, model.metadata.classes)
-        network = world.wrap(model)  # before its average is taken, after what is frozen is
+        # Before its average is taken, after what stays frozen is.
+        network = world.wrap(model, some_unused=recipe.model.unfreeze_epochs is not None)
         return cls(
             world=world,
             model=model,
@@ -89,6 +91,10 @@ class Stepper:
             ema=Ema.from_config(model, recipe.ema),
             parts=recipe.optimizer.accumulate,
         )
+
+    def freeze(self, count: int) -> None:
+        """Freeze the first stages, and no others."""
+        self.frozen = freeze_stages(self.model, count)
 
     def train(self) -> None:
         """Training mode."""

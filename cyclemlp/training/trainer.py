@@ -200,6 +200,7 @@ class Trainer:
         self.state = TrainingState(epoch=recipe.run.start_epoch, best_metric=recipe.run.best_metric)
         if folder.checkpoint is not None:
             self._go_on(folder.checkpoint)
+        self.stepper.freeze(recipe.model.frozen_stages(self.state.epoch))
         self.facts = describe(recipe, self.stepper, train_source, val_source, self.schedule)
 
     def fit(self) -> TrainingResult:
@@ -260,6 +261,7 @@ class Trainer:
             TrainingFailedError: the loss or a gradient is not finite; weights and `state` are those before that step.
         """
         state, stepper, loader = self.state, self.stepper, self.train_loader
+        self._freeze()
         stepper.train()
         loader.set_epoch(state.epoch, state.step)
         lr, before, waited, began = stepper.optimizer.get_lr(), state.images, Stopwatch(), time.perf_counter()
@@ -291,6 +293,15 @@ class Trainer:
             "train_images_per_second": (state.images - before) / seconds,
             "data_wait_percent": 100 * waited.seconds / seconds,
         }
+
+    def _freeze(self) -> None:
+        """Freeze the stages that the recipe freezes in this epoch; says so when they are fewer than before."""
+        model, epoch = self.recipe.model, self.state.epoch
+        count = model.frozen_stages(epoch)
+        self.stepper.freeze(count)
+        if epoch and count < model.frozen_stages(epoch - 1):
+            left = f"the first {count} of the stages stay" if count else "no stage is"
+            self.options.say(f"epoch {epoch + 1}: {left} frozen")
 
     def _step(
         self, batch: Batch, lr: float, unread: list[tuple[int, paddle.Tensor]]
@@ -618,7 +629,8 @@ def describe(
     scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
     return {
         "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights"
-        + (f", {frozen:,} frozen" if frozen else ""),
+        + (f", {frozen:,} frozen" if frozen else "")
+        + (" at first" if frozen and recipe.model.unfreeze_epochs else ""),
         "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
         + (", turned by EXIF" if p.exif == "apply" else ""),
         "classes": str(model.config.num_classes)

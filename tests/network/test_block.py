@@ -6,6 +6,7 @@ import pytest
 
 from cyclemlp import create_model
 from cyclemlp.network import CycleMixer, DropPath
+from cyclemlp.network.init import init_xavier
 
 
 def test_drop_path_drops_whole_images_and_keeps_the_mean():
@@ -64,6 +65,20 @@ def test_initialisation_really_happens():
         else:
             assert abs(value.std() - 0.02) < 0.002, name
             assert abs(value.mean()) < 5 * 0.02 / np.sqrt(value.size), name
+
+
+def test_xavier_weights_are_as_wide_as_inputs_and_outputs_ask_for():
+    paddle.seed(0)
+    model = create_model("cyclemlp_nano")
+    init_xavier(model)
+    for name, parameter in model.named_parameters():
+        value = parameter.numpy()
+        if value.ndim > 1:  # [in, out], or [out, in, height, width]
+            bound = np.sqrt(6 / ((value.shape[0] + value.shape[1]) * np.prod(value.shape[2:])))
+            assert 0.9 * bound < np.abs(value).max() <= bound, name
+            assert abs(value.std() - bound / np.sqrt(3)) < 0.1 * bound, name
+        else:
+            assert (value == ("norm" in name and name.endswith("weight"))).all(), name
 
 
 def test_two_seeds_give_two_networks_and_one_seed_one():

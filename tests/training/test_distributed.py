@@ -95,6 +95,15 @@ TEN = {
 }
 
 
+#: The same, of which the first five with one trained stage, and the others with two.
+THAWING = {
+    "run__epochs": 2,
+    "model__freeze_stages": 3,
+    "model__unfreeze_epochs": [1],
+    "schedule__cosine_epochs": 2,
+}
+
+
 def ten_steps(**options: Any) -> dict[str, Any]:
     return {"recipe": {**TEN, "data__batch_size": 8}, "images": 160, **options}
 
@@ -105,9 +114,10 @@ def alone(tmp_path_factory) -> Callable[[str], dict[str, np.ndarray]]:
     folder = tmp_path_factory.mktemp("alone")
 
     @functools.cache
-    def compute(dtype):
-        output = folder / dtype
-        asked = {**ten_steps(float64=dtype == "float64"), "recipe": {**TEN, "data__batch_size": 16}}
+    def compute(dtype, thawing=False):
+        output = folder / f"{dtype}{thawing}"
+        recipe = {**TEN, **(THAWING if thawing else {}), "data__batch_size": 16}
+        asked = {**ten_steps(float64=dtype == "float64"), "recipe": recipe}
         command = [sys.executable, "-W", "ignore", str(WORK), str(output), json.dumps(asked)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         found = parameters(output, 0)
@@ -166,6 +176,15 @@ def test_two_processes_are_one_run_in_float64(tmp_path, alone):
     job = Job(tmp_path / "run", 2, **ten_steps(float64=True))
     assert job.ended() == 0, job.said
     check_ten_steps(tmp_path / "run", 2, alone("float64"), 1e-10)
+
+
+@pytest.mark.heavy
+def test_two_processes_unfreeze_stages_as_one_does(tmp_path, alone):
+    asked = ten_steps(float64=True)
+    asked["recipe"] |= THAWING
+    job = Job(tmp_path / "run", 2, **asked)
+    assert job.ended() == 0, job.said
+    check_ten_steps(tmp_path / "run", 2, alone("float64", thawing=True), 1e-10)
 
 
 @pytest.mark.heavy

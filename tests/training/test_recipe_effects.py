@@ -23,7 +23,9 @@ OVERRIDES = {"in_chans": 1, "embed_dims": [8, 8, 12, 12], "depths": [1, 1, 1, 1]
 CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.name": ("cyclemlp_micro", {"data.preprocessing.input_size": 32}),
     "model.drop_path_rate": (0.5, {}),
+    "model.init": ("xavier", {}),
     "model.freeze_stages": (1, {}),
+    "model.unfreeze_epochs": (1, {"model.freeze_stages": 2}),
     "model.overrides": ({**OVERRIDES, "drop_rate": 0.3}, {}),
     "data.batch_size": (4, {}),
     "data.sampling": ("balanced", {"augment.repeats": 1}),

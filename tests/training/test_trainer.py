@@ -246,6 +246,62 @@ def test_a_resumed_run_may_freeze_other_stages(tmp_path, before, after):
     assert np.array_equal(start[name].numpy(), end[name].numpy()) == (after > 0)
 
 
+def weights_of(output, epoch):
+    return cyclemlp.load_model(output / f"checkpoints/checkpoint_{epoch:04d}").state_dict()
+
+
+@pytest.mark.parametrize(
+    ("frozen", "epochs", "moves"),
+    [
+        (2, [1, 2], {"network.2": [False, True, True], "network.0": [False, False, True]}),
+        (4, 2, {"network.6": [False, False, True], "patch_embed": [False, False, True]}),
+        (2, [1], {"network.2": [False, True, True], "network.0": [False, False, False]}),
+    ],
+)
+def test_stages_are_unfrozen_epoch_by_epoch_and_a_resumed_run_has_the_same_bits(
+    tmp_path, frozen, epochs, moves
+):
+    recipe = tiny_recipe(model__freeze_stages=frozen, model__unfreeze_epochs=epochs, run__keep_checkpoints=9)
+    whole, said = tmp_path / "whole", []
+    tiny_train(whole, recipe, say=said.append)
+    paddle.seed(recipe.run.seed)
+    start = cyclemlp.create_model(
+        "cyclemlp_nano", **recipe.model.overrides, num_classes=10, drop_path_rate=0.2
+    ).state_dict()
+    weights = [start, *(weights_of(whole, epoch) for epoch in (1, 2, 3))]
+    for layer, expected in moves.items():
+        names = [name for name in start if name.startswith(layer) and start[name].ndim > 1]
+        for before, after, moved in zip(weights, weights[1:], expected, strict=False):
+            for name in names:
+                assert np.array_equal(before[name].numpy(), after[name].numpy()) != moved, (name, moved)
+    assert "frozen at first" in said[0]
+    assert "no stage is frozen" in "\n".join(said) or epochs == [1]
+    for steps in (4, 6, 9):  # after an epoch, and within two others
+        output = tmp_path / f"stopped{steps}"
+        stopped = Some("train", 34, {steps * 8 - 1: interrupt})
+        with pytest.raises(TrainingStoppedError):
+            tiny_train(output, recipe, train_source=stopped)
+        tiny_train(output, recipe, resume="auto")
+        assert same_weights(output / "checkpoints/checkpoint_0003", whole / "checkpoints/checkpoint_0003")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"unfreeze_epochs": 1}, "model.freeze_stages is 0, so there is nothing to unfreeze"),
+        (
+            {"freeze_stages": 2, "unfreeze_epochs": [1, 2, 3]},
+            r"with model.freeze_stages 2 give at most so many",
+        ),
+        ({"freeze_stages": 2, "unfreeze_epochs": [2, 1]}, "not falling"),
+        ({"freeze_stages": 2, "unfreeze_epochs": 0}, "unfreeze_epochs is 0; expected a whole number from 1"),
+    ],
+)
+def test_unfreezing_that_cannot_be_is_refused(model, says):
+    with pytest.raises(ConfigError, match=says):
+        Recipe.from_dict({"model": model})
+
+
 def test_without_validation_images_the_last_model_is_the_best(tmp_path):
     train_source = Some("train", 34)
     result = trainer.train(
