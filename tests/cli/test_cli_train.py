@@ -118,8 +118,8 @@ def test_show_recipe_prints_what_would_be_trained_and_does_nothing(capsys, tmp_p
         (["--data", "digits", "--resume", "absent"], "--resume absent: there is no such folder"),
         (["--data", "digits", "--model", "cyclemlp_nano", "--weights", "absent.pth"], "absent.pth"),
         (
-            ["--data", "digits", "--model", "cyclemlp_nano", "--pretrained"],
-            "no weights of 'cyclemlp_nano' were published",
+            ["--data", "digits", "--model", "cyclemlp_micro", "--pretrained"],
+            "no published weights of cyclemlp_micro; there are published ones of cyclemlp_b1",
         ),
         (["--data", "digits", "--classes", "absent.txt"], "absent.txt"),
     ],
