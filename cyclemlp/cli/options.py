@@ -313,7 +313,7 @@ def add_running_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -
     add(
         group,
         "--batch-size",
-        "images in one step (default: %(default)s); less if memory runs out",
+        "images in one step (default: %(default)s); give fewer if memory runs out",
         default=batch_size,
     )
     add(

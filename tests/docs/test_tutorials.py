@@ -68,6 +68,15 @@ def with_masks(folder: Path) -> None:
         Image.fromarray(mask).save(folder / f"data/mine/masks/{i:02}.png")
 
 
+def with_masks_of_0_and_255(folder: Path) -> None:
+    """What many programs write for two classes."""
+    (folder / "data/mine/masks").mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(255 * (_noise(i)[:, :, 0] > 99).astype(np.uint8)).save(
+            folder / f"data/mine/masks/{i}.png"
+        )
+
+
 def with_boxes(folder: Path) -> None:
     """Photographs with two boxes each, in COCO's form."""
     categories = [{"id": i, "name": name} for i, name in enumerate(("RBC", "WBC", "Platelets"), 1)]
@@ -166,6 +175,13 @@ TUTORIALS = [
         {},
         of_the_authors,
     ),
+    Tutorial("faq.md", ("masks.py",), {}, with_masks_of_0_and_255),
+    Tutorial(
+        "concepts.md",
+        ("runs/digits/best.safetensors",),
+        {"--config configs/digits.yaml": "--config configs/digits.yaml --epochs 1"},
+    ),
+    Tutorial("results.md", ()),
     Tutorial(
         "tutorials/finetune.md",
         (
