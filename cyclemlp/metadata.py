@@ -26,6 +26,10 @@ MAX_EPOCH = 10**9
 MAX_SIDE = 65_536
 MAX_KEYS = 64
 
+#: What a classifier is for: one class an image, or any number of labels.
+CLASSIFICATION, MULTI_LABEL = "classification", "multi-label classification"
+CLASSIFICATION_TASKS = (CLASSIFICATION, MULTI_LABEL)
+
 #: A function from a value to the value that is kept; raises ConfigError with what it expected.
 Check = Callable[[Any], Any]
 
@@ -73,6 +77,15 @@ def _names(value: Any) -> list[str]:
     return value
 
 
+def _shares(value: Any) -> list[float]:
+    if not isinstance(value, list) or len(value) > MAX_CLASSES:
+        raise ConfigError(f"is {shown(value)}; expected a list of at most {MAX_CLASSES:,} numbers")
+    for index, share in enumerate(value):
+        if not _is_figure(share) or share is None or share > 1:
+            raise ConfigError(f"[{index}] is {shown(share)}; expected a number from 0 to 1")
+    return [float(share) for share in value]
+
+
 def _check_preprocessing(value: Any) -> Any:
     Preprocessing.from_dict(value)
     return value
@@ -92,6 +105,7 @@ TEXT = _expected(
     f"a text of at most {MAX_NAME} characters", lambda v: isinstance(v, str) and len(v) <= MAX_NAME
 )
 NAMES = _optional(_names)
+THRESHOLDS = _optional(_shares)
 PREPROCESSING: Check = _check_preprocessing
 COUNT = _optional(_whole(1, MAX_CLASSES))
 SIDE = _whole(1, MAX_SIDE)
@@ -108,6 +122,11 @@ MODEL_FIELDS: Mapping[str, Check] = {
     "overrides": MAPPING,
     "preprocessing": PREPROCESSING,
     "classes": NAMES,
+    "task": _expected(
+        f"one of {', '.join(CLASSIFICATION_TASKS)}",
+        lambda v: isinstance(v, str) and v in CLASSIFICATION_TASKS,
+    ),
+    "thresholds": THRESHOLDS,
     "epoch": _optional(_whole(0, MAX_EPOCH)),
     "figures": _optional(_figures),
 }

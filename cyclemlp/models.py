@@ -14,7 +14,7 @@ import numpy as np
 
 from cyclemlp.errors import ModelError, WeightsError
 from cyclemlp.kernels import select_kernels
-from cyclemlp.metadata import FORMAT
+from cyclemlp.metadata import CLASSIFICATION, FORMAT
 from cyclemlp.network import (
     VARIANTS,
     CycleMLP,
@@ -58,11 +58,15 @@ class ModelMetadata:
         model: registered name, as `create_model` takes it.
         preprocessing: how images become its input.
         classes: names of the classes in the order of the logits, if known.
+        task: "classification", or "multi-label classification" where each class has a probability of its own.
+        thresholds: of such a model, the probability from which on each class counts as a label; None for 0.5.
     """
 
     model: str
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: list[str] | None = None
+    task: str = CLASSIFICATION
+    thresholds: list[float] | None = None
 
 
 #: Settings that say how a network is used or trained, not what it is: of a weight file's they are not taken over.
@@ -150,7 +154,12 @@ def _built(config: CycleMLPConfig, metadata: ModelMetadata, kernels: str | None 
 
 
 def adopt_metadata(model: CycleMLP, file: WeightFile) -> None:
-    """Give a model the preprocessing and class names of a file of ours, where they fit its input and its head."""
+    """Give a model the preprocessing and the classes, with what they are for, of a file of ours, where they fit its
+    input and its head.
+
+    Raises:
+        WeightsError: the file has another number of thresholds than of classes.
+    """
     if file.metadata.get("preprocessing"):
         preprocessing = Preprocessing.from_dict(file.metadata["preprocessing"])
         if preprocessing.channels == model.config.in_chans:
@@ -158,6 +167,13 @@ def adopt_metadata(model: CycleMLP, file: WeightFile) -> None:
     classes = file.metadata.get("classes")
     if classes is not None and len(classes) == model.config.num_classes:
         model.metadata.classes = list(classes)
+    head = file.tensors.get("head.bias")
+    if head is not None and len(head) == model.config.num_classes:  # else it starts anew
+        model.metadata.task = file.metadata.get("task", CLASSIFICATION)
+        thresholds = file.metadata.get("thresholds")
+        if thresholds is not None and len(thresholds) != len(head):
+            raise WeightsError(f"{file.path} has {len(thresholds)} thresholds for {len(head)} classes")
+        model.metadata.thresholds = thresholds
 
 
 def describe_model(name: str, **overrides: Any) -> tuple[CycleMLPConfig, ModelMetadata]:
@@ -254,6 +270,8 @@ def save_model(
         "overrides": model.config.differences(_variant(model.metadata.model).config),
         "preprocessing": model.metadata.preprocessing.to_dict(),
         "classes": model.metadata.classes,
+        **({} if model.metadata.task == CLASSIFICATION else {"task": model.metadata.task}),
+        **({} if model.metadata.thresholds is None else {"thresholds": model.metadata.thresholds}),
     }
     write_weights(Path(path), tensors, metadata={**metadata, **(extra or {})})
 

@@ -21,6 +21,8 @@ from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.text import json_text, line_of, printable, raw_stream
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cyclemlp.data import Loader, Source, Transform
 
 # ---- what was typed → the thing
@@ -238,6 +240,38 @@ def model_class_names(model: Any, given: str | None) -> list[str]:
     return list(names)
 
 
+def model_thresholds(model: Any, given: float | None = None) -> np.ndarray | None:
+    """Of a model of several labels an image, from which probability on each class counts as a label, [K]; else None.
+
+    Args:
+        given: `--threshold`, for all classes in place of the model's own.
+
+    Raises:
+        ConfigError: it is no probability, or the model gives one class an image.
+    """
+    from cyclemlp.evaluation.multilabel.measures import as_thresholds
+    from cyclemlp.metadata import MULTI_LABEL
+
+    if model.metadata.task != MULTI_LABEL:
+        if given is not None:
+            raise ConfigError(
+                f"--threshold is {given:g}; it is for models of several labels an image, and this one gives one class"
+            )
+        return None
+    if given is not None and not 0 <= given <= 1:
+        raise ConfigError(f"--threshold is {given:g}; give a probability from 0 to 1")
+    return as_thresholds(model.metadata.thresholds if given is None else given, model_class_count(model))
+
+
+def require_one_class(model: Any, command: str) -> None:
+    """Raise ModelError for a model of several labels an image, of which a command's figures say nothing."""
+    if model_thresholds(model) is not None:
+        raise ModelError(
+            f"{command} counts right classes, one an image, and this model gives an image any number of labels; use "
+            "`cyclemlp eval`"
+        )
+
+
 def open_labelled_source(
     model: Any,
     data: str | None,
@@ -257,7 +291,15 @@ def open_labelled_source(
 
     count = model_class_count(model)
     own = model.metadata.classes
-    source = open_source(data, list_path, mode=mode, num_classes=count, class_map=class_map, names=own)
+    source = open_source(
+        data,
+        list_path,
+        mode=mode,
+        num_classes=count,
+        class_map=class_map,
+        names=own,
+        multi_label=model_thresholds(model) is not None,
+    )
     place = list_path or data
     way_out = "choose a model trained on these classes"
     if data != "digits":

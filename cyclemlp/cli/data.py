@@ -16,6 +16,7 @@ from cyclemlp.cli.options import (
     add,
     add_class_map_argument,
     add_classes_argument,
+    add_labels_argument,
     image_size,
     share,
     whole_number,
@@ -69,6 +70,8 @@ examples:
       photos/train and photos/val, or photos alone, with a folder a class
   cyclemlp data check photos/train --val-data photos/val --json
   cyclemlp data check photos --list train.csv --val-list val.csv
+  cyclemlp data check photos --list train.csv --labels multi
+      several labels an image: also says how many images have none
 
 Exit code: 0 no errors; 1 errors were found; 2 an error in the options or the input.
 """
@@ -88,6 +91,8 @@ examples:
   cyclemlp data split labels.csv --data photos --output lists
   cyclemlp data split frames --output lists --group-by-prefix _
       frames/cat/video7_0012.jpg and all others of video7 are in one part
+  cyclemlp data split labels.csv --data photos --labels multi --output lists
+      several labels an image: the parts have each label as often as its share, as near as the images permit
 """
 
 CIFAR_EPILOG = """
@@ -128,6 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(check, "--val-list", "their list")
     add_class_map_argument(check)
     add_classes_argument(check)
+    add_labels_argument(check)
     add(check, "--json")
     add(check, "--no-progress")
     _add_split_arguments(_add_kind(kinds, "split", "Write", SPLIT_EPILOG))
@@ -225,6 +231,7 @@ def _add_split_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         "names of the classes of a list, one a line in class order (`name` or `index name`)",
     )
+    add_labels_argument(parser)
     add(
         parser,
         "--val",
@@ -288,7 +295,9 @@ def check(args: argparse.Namespace) -> int:
             folder = data if parts is None else parts[mode != "train"]
             if find_imagenet(folder, mode, lists=False) is None:  # a class without images is a finding here
                 return ImageFolder(folder, class_map=open_class_map(args.class_map), allow_empty=True)
-        return open_source(data, listed, mode=mode, class_map=args.class_map, names=names)
+        return open_source(
+            data, listed, mode=mode, class_map=args.class_map, names=names, multi_label=args.labels == "multi"
+        )
 
     if args.data is None and args.list is None:
         raise ConfigError("no images are named; give a folder, a tar or --list FILE")
@@ -318,6 +327,10 @@ def check(args: argparse.Namespace) -> int:
             else ""
         )
         print(printable(f"{part:<6} {count:,} images, {len(report.classes[part])} classes{listed}"))
+        if args.labels == "multi":
+            counts = sorted(report.classes[part].items(), key=lambda pair: -pair[1])
+            listed = ", ".join(f"{name} {count:,}" for name, count in counts[:MOST_CLASSES])
+            print(printable(f"       {listed}{', …' if len(counts) > MOST_CLASSES else ''}"))
     for finding in sorted(findings, key=lambda finding: finding.level != "error"):
         print(printable(f"{finding.level}: {finding.kind}: {finding.message}", lines=False))
         for image in finding.images[:MOST_IMAGES] if finding.kind == "size" else []:
@@ -471,6 +484,8 @@ def split(args: argparse.Namespace) -> int:
     lists = ["--list", str(args.output / "train.txt"), "--val-list", str(args.output / "val.txt")]
     if classes is not None:
         lists += ["--classes", str(written[-1])]
+    if args.labels is not None:
+        lists += ["--labels", args.labels]
     commands = [
         shlex.join(["cyclemlp", "data", "check", data, *lists]),
         shlex.join(["cyclemlp", "train", "--data", data, *lists]),
@@ -530,9 +545,10 @@ def _open_undivided(args: argparse.Namespace, names: list[str] | None) -> tuple[
             num_classes=None if names is None else len(names),
             class_map=args.class_map,
             names=names,
+            multi_label=args.labels == "multi",
         )
         return data_folder(args.data, listed), source
-    for option in ("data", "classes"):
+    for option in ("data", "classes", "labels"):
         if getattr(args, option) is not None:
             raise ConfigError(
                 f"--{option} goes with a list file; {given} is a {'tar' if is_tar(given) else 'folder'}"
@@ -549,8 +565,10 @@ def _open_undivided(args: argparse.Namespace, names: list[str] | None) -> tuple[
 
 def _split_rows(divided: Split, classes: Sequence[str] | None) -> list[list[str | int]]:
     """A row a class: its name and its images in each part."""
+    from cyclemlp.data.splitting import UNLABELLED
+
     return [
-        [classes[label] if classes else str(label), *counts.values()]
+        ["(no label)" if label == UNLABELLED else classes[label] if classes else str(label), *counts.values()]
         for label, counts in divided.counts.items()
     ]
 

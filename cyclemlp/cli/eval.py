@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common, options
+from cyclemlp.cli.eval_labels import LabelEvaluation
 from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
     options.add_tta_argument(group)
+    options.add_threshold_argument(group)
     add(
         group,
         "--topk",
@@ -91,19 +93,23 @@ def run(args: argparse.Namespace) -> int:
         world = join(args.device)
         output = common.output_folder(args.output)
         model, classify, device = common.open_classifier(args)
+        thresholds = common.model_thresholds(model, args.threshold)
         classes = common.model_class_names(model, args.classes)
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
         views, share = choose_views(args.tta), {"rank": world.rank, "world_size": world.size}
         loader = common.open_loader(args, model, source, views.transform(preprocessing), device, **share)
-        result = _evaluate(args, views.classifier(classify), loader, world)
+        classify = views.classifier(classify, multi_label=thresholds is not None)
+        facts = {**common.provenance(args, model, preprocessing, device), "tta": views.to_dict()}
+        if thresholds is not None:
+            return LabelEvaluation(args, thresholds, classes, facts, output).run(classify, loader, world)
+        result = _evaluate(args, classify, loader, world)
         if not world.is_first:
             return 0
         report: dict[str, Any] = {
             **result.to_dict(),
             **{f"top{k}_interval": list(ends) for k, ends in accuracy_intervals(result).items()},
-            **common.provenance(args, model, preprocessing, device),
-            "tta": views.to_dict(),
+            **facts,
         }
         analysis = analyse(result, bins=args.bins or BINS) if args.report else None
         if analysis is not None:

@@ -167,6 +167,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--device": {"metavar": "cpu|gpu|gpu:N"},
     "--imagenet": {"type": Path, "metavar": "DIR|TAR"},
     "--input-size": {"type": image_size, "metavar": "PIXELS|HxW"},
+    "--labels": {"choices": ("single", "multi")},
     "--lr": {"type": finite_number, "metavar": "RATE"},
     "--max-megapixels": {"type": finite_number, "metavar": "MP"},
     "--max-minutes": {"type": minutes, "metavar": "M"},
@@ -307,6 +308,16 @@ def add_classes_argument(group: Group) -> None:
     )
 
 
+def add_labels_argument(group: Group) -> None:
+    """`--labels`: whether an image has one class or any number."""
+    add(
+        group,
+        "--labels",
+        "single: an image has one class (default); multi: it has any number of labels, as `name dog,outdoor` and "
+        "`name -` in a list, or as a 0/1 column a class in a CSV file",
+    )
+
+
 def add_running_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -> None:
     """`--batch-size`, `--workers`, `--device`."""
     group = parser.add_argument_group("running")
@@ -395,6 +406,16 @@ def add_tta_argument(group: Group) -> None:
         "the centre and the corners of the resized image and their mirror images (10); default: none",
         choices=("none", "flip", "crops"),
         default="none",
+    )
+
+
+def add_threshold_argument(group: Group) -> None:
+    """`--threshold`: of a model of several labels an image."""
+    add(
+        group,
+        "--threshold",
+        "of a model of several labels an image: the probability from which on a class counts as a label (default: the "
+        "model's own, a threshold a class chosen in training, else 0.5)",
     )
 
 

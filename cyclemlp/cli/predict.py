@@ -33,6 +33,8 @@ EXAMPLES = """examples:
       every image in a tar, which is not unpacked
   cyclemlp predict runs/digits --data digits
       the held-out digits
+  cyclemlp predict runs/tags holiday/ --output results
+      a model of several labels an image: every label whose probability reaches its threshold
   cyclemlp predict exported/pets holiday/ --runtime openvino --precision bfloat16
       a model that `cyclemlp export` wrote, in OpenVINO
 
@@ -74,7 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_runtime_arguments(parser)
     group = parser.add_argument_group("results")
     options.add_tta_argument(group)
-    add(group, "--top", "classes an image (default: %(default)s)", default=5)
+    add(
+        group,
+        "--top",
+        "classes an image (default: 5); of a model of several labels an image at most so many (default: all)",
+    )
+    options.add_threshold_argument(group)
     options.add_classes_argument(group)
     add(group, "--output", "write DIR/predictions.csv and DIR/predictions.json")
     add(group, "--json")
@@ -97,6 +104,7 @@ def _predict(args: argparse.Namespace) -> int:
         predict,
         prediction_to_dict,
     )
+    from cyclemlp.evaluation.run import TOP
 
     output = common.output_folder(args.output)
     model, classify, device = common.open_classifier(args)
@@ -113,13 +121,23 @@ def _predict(args: argparse.Namespace) -> int:
     views = choose_views(args.tta)
     transform = views.transform(preprocessing)
     loader = common.open_loader(args, model, source, transform, device, on_failure=on_failure)
-    topk = min(args.top, len(classes))
+    thresholds = common.model_thresholds(model, args.threshold)
+    topk = args.top and min(args.top, len(classes))
+    if thresholds is None:
+        topk = topk or min(TOP, len(classes))
     head = {**common.provenance(args, model, preprocessing, device), "tta": views.to_dict()}
+    if thresholds is not None:
+        head["thresholds"] = thresholds.tolist()
     files = (
         None
         if output is None
         else PredictionFiles(
-            output, classes, topk=topk, labelled=source.label(0) is not None, head=head, failures=failures
+            output,
+            classes,
+            topk=topk if thresholds is None else None,
+            labelled=source.label(0) is not None,
+            head=head,
+            failures=failures,
         )
     )
     shown: list[Prediction] = []
@@ -127,8 +145,9 @@ def _predict(args: argparse.Namespace) -> int:
     complete = False
     try:
         with files or nullcontext():
-            averaged = views.classifier(classify)
-            for prediction in predict(averaged, loader, topk=topk, progress=not args.no_progress):
+            averaged = views.classifier(classify, multi_label=thresholds is not None)
+            found = predict(averaged, loader, topk=topk, thresholds=thresholds, progress=not args.no_progress)
+            for prediction in found:
                 if files is not None:
                     files.write(prediction)
                 if args.json or files is None or count < MOST_SHOWN:
@@ -184,14 +203,19 @@ def _open_source(args: argparse.Namespace, model: Any) -> Source:
 
 
 def _print_table(predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+    from cyclemlp.data import label_text
     from cyclemlp.report import format_table
 
     rows = []
     labelled = any(prediction.label is not None for prediction in predictions)
     for prediction in predictions:
-        image, true = prediction.name, "" if prediction.label is None else classes[prediction.label]
-        for index, probability in zip(prediction.indices, prediction.probabilities, strict=True):
-            rows.append([image, *([true] if labelled else []), classes[index], f"{probability:7.2%}"])
+        image, true = prediction.name, label_text(prediction.label, classes) or ""
+        said = [
+            (classes[index], f"{probability:7.2%}")
+            for index, probability in zip(prediction.indices, prediction.probabilities, strict=True)
+        ]
+        for name, probability in said or [("no label", "")]:
+            rows.append([image, *([true] if labelled else []), name, probability])
             image = true = ""
     if rows:
         header = ["image", *(["true class"] if labelled else []), "predicted class", "probability"]

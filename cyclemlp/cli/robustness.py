@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         if output is not None and (args.corrupt or args.imagenet_c):  # not found out after hours of work
             require_matplotlib()
         model, classify, device = common.open_classifier(args)
+        common.require_one_class(model, "robustness")
         _check_classes(args, model)
         plan, preprocessing = _plan(args, model, device, corruptions)
         facts = {

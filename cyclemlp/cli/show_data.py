@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cyclemlp.cli.common import plain_warnings
-from cyclemlp.cli.options import DATA_HELP, add, add_class_map_argument, add_exif_argument
+from cyclemlp.cli.options import (
+    DATA_HELP,
+    add,
+    add_class_map_argument,
+    add_exif_argument,
+    add_labels_argument,
+)
 from cyclemlp.cli.train import KEYS, resolve_recipe
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
@@ -17,11 +23,15 @@ from cyclemlp.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from cyclemlp.training import Recipe
 
+#: Of several that an image has.
+MOST_LABELS = 4
+
 EPILOG = f"""
 {DATA_HELP}
 the images are those of the training run with the same recipe: the batch number --step of epoch --epoch, after
 crop, augmentation, erasing, mixup and cutmix. Under each stand the two greatest shares of its label, and the rest,
-which label smoothing spreads over all classes. What the recipe does is printed in words.
+which label smoothing spreads over all classes; with --labels multi its labels. What the recipe does is printed in
+words.
 
 examples:
   what the paper's recipe makes of your images:
@@ -44,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--list", metavar="FILE", help="text file with a line `name label` an image")
     add_class_map_argument(group)
     add(group, "--classes", "names of the classes, one a line")
+    add_labels_argument(group)
     add_exif_argument(group)
     group = parser.add_argument_group("recipe")
     add(group, "--model", "the variant whose input is shown (default: cyclemlp_b1)")
@@ -74,7 +85,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     names = names or source.classes or [str(index) for index in range(source.num_classes or 0)]
     preprocessing, augment = input_of(recipe), recipe.augment
     loader, _ = build_loaders(recipe, preprocessing, source, None, workers=0)
-    mixup = build_mixup(augment, len(names), recipe.loss.label_smoothing)
+    mixup = build_mixup(augment, len(names), recipe.label_smoothing)
     epoch, step = args.epoch - 1, args.step - 1
     if step >= len(loader):
         raise ConfigError(f"--step is {args.step}; an epoch has {len(loader)} steps")
@@ -86,7 +97,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     heading = f"epoch {args.epoch}, step {args.step}: {count} of a batch of {len(images)}"
     words = [
         f"images  {loader.transform}",
-        f"batch     {mixup}, label smoothing {recipe.loss.label_smoothing:g}",
+        f"batch     {mixup}, label smoothing {recipe.label_smoothing:g}",
     ]
     if augment.repeats > 1:
         words[1] += f", each image {augment.repeats} times"
@@ -94,7 +105,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
         words[1] += ", each class drawn as often"
     path = plot_samples(
         [to_image(image, preprocessing) for image in images[:count]],
-        [caption(target, names) for target in targets[:count]],
+        [caption(target, names, recipe) for target in targets[:count]],
         args.figure,
         title="\n".join([heading, *words]),
     )
@@ -121,8 +132,18 @@ def to_image(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return np.clip(image.transpose(1, 2, 0) * std + mean, 0, 1)
 
 
-def caption(target: np.ndarray, names: list[str]) -> str:
-    """The two greatest shares of a label with their classes, and the sum of the others, a line each."""
+def caption(target: np.ndarray, names: list[str], recipe: Recipe) -> str:
+    """The two greatest shares of a label with their classes, and the sum of the others, a line each.
+
+    Of several labels an image the four greatest, and how many others there are.
+    """
+    if recipe.multi_label:
+        there = [
+            i for i in np.argsort(-target, kind="stable") if target[i] > recipe.label_smoothing / 2 + 1e-6
+        ]
+        lines = [f"{names[i][:18]} {target[i]:.2f}" for i in there[:MOST_LABELS]]
+        more = len(there) - MOST_LABELS
+        return "\n".join([*lines, *([f"{more} others"] if more > 0 else [])]) or "no label"
     first, *second = (int(i) for i in np.argsort(-target, kind="stable")[:2])
     # A share as small as all the rest is no label, but what smoothing spreads.
     shown = [first, *(i for i in second if target[i] > target.min())]

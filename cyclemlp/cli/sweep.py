@@ -84,6 +84,7 @@ def _sweep(args: argparse.Namespace) -> int:
     if output is not None:  # not found out after hours of work
         require_matplotlib()
     model, classify, device = common.open_classifier(args)
+    common.require_one_class(model, "sweep")
     exported = isinstance(model, ExportedModel)
     config = exported_config(model) if exported else model.config
     least = model.metadata.min_size if exported else config.min_size

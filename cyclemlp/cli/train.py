@@ -12,6 +12,7 @@ from cyclemlp.cli.options import (
     add,
     add_class_map_argument,
     add_exif_argument,
+    add_labels_argument,
     add_override_argument,
     add_run_arguments,
     resolve_pretrained,
@@ -47,6 +48,8 @@ examples:
         --data ILSVRC2012/train --val-data ILSVRC2012/val
   images named in text files:
     cyclemlp train --data photos --list train.txt --val-list val.txt --classes names.txt
+  several labels an image, in lists with lines `name dog,outdoor`:
+    cyclemlp train --data photos --list train.txt --val-list val.txt --classes names.txt --labels multi
   go on with a run that was stopped:
     cyclemlp train --resume runs/digits
   anything else in the recipe:
@@ -63,6 +66,7 @@ KEYS = {
     "val_list": "data.val_list",
     "class_map": "data.class_map",
     "classes": "data.classes",
+    "labels": "data.labels",
     "batch_size": "data.batch_size",
     "workers": "data.workers",
     "lr": "optimizer.lr",
@@ -110,6 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         "names of the classes, one a line, kept with the model (default: the folders' names)",
     )
+    add_labels_argument(group)
     add(
         group,
         "--input-size",
@@ -262,7 +267,8 @@ def run_recipe(
         return 0
     if json:
         best = next((record for record in result.epochs if record["epoch"] == result.best_epoch), {})
-        figures: dict[str, Any] = {"output": str(output), "top1": best.get("val_top1")}
+        figure = "map" if recipe.multi_label else "top1"
+        figures: dict[str, Any] = {"output": str(output), figure: best.get(f"val_{figure}")}
         print_json({**figures, "epoch": result.best_epoch, "epochs": result.epochs})
     elif result.best is not None:
         say(f"best {result.metric.text(result.best)} in epoch {result.best_epoch}; everything is in {output}")

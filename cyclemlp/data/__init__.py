@@ -12,7 +12,7 @@ from cyclemlp.data.mixup import Mixup, step_generator
 from cyclemlp.data.opening import data_folder, open_class_map, open_class_names, open_source
 from cyclemlp.data.pairing import View, pair_classes
 from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
-from cyclemlp.data.sources import Sample, Source, labels_of
+from cyclemlp.data.sources import Label, Sample, Source, class_counts, is_multi_label, label_text, labels_of
 from cyclemlp.data.splitting import Split, split_source, write_split
 from cyclemlp.data.tars import TarFolders, TarImages, TarListFile, is_tar
 from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
@@ -25,6 +25,7 @@ __all__ = [
     "Finding",
     "ImageFiles",
     "ImageFolder",
+    "Label",
     "ListFile",
     "Loader",
     "Mixup",
@@ -40,13 +41,16 @@ __all__ = [
     "View",
     "build_loader",
     "check_data",
+    "class_counts",
     "data_folder",
     "evaluation_transform",
     "find_imagenet",
     "find_split",
     "imagenet_class_map",
     "imagenet_classes",
+    "is_multi_label",
     "is_tar",
+    "label_text",
     "labels_of",
     "open_class_map",
     "open_class_names",

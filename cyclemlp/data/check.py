@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from cyclemlp.data.sources import Source
+from cyclemlp.data.sources import Source, class_counts, is_multi_label, label_text
 from cyclemlp.errors import DataError
 
 #: From this ratio of the largest class to the smallest on, the classes count as imbalanced.
@@ -29,7 +29,8 @@ class Finding:
 
     Attributes:
         level: "error" for what should be corrected, "warning" for what one should know.
-        kind: "unreadable", "duplicate", "leak", "empty_class", "one_class", "imbalance" or "size".
+        kind: "unreadable", "duplicate", "leak", "empty_class", "full_class", "one_class", "imbalance", "unlabelled" or
+            "size".
         message: what it is, for people.
         images: places of the images concerned.
     """
@@ -101,7 +102,9 @@ def check_data(
     seen: dict[bytes, tuple[str, int]] = {}
     for part, source in sources.items():
         counts[part] = _class_counts(source)
-        findings += _check_classes(part, counts[part])
+        findings += _check_classes(part, counts[part], multi_label=is_multi_label(source))
+        if is_multi_label(source):
+            findings += _check_label_sets(part, source, counts[part])
         shapes, unreadable[part] = [], []
         checked[part] = 0
         odd: list[str] = []
@@ -137,16 +140,27 @@ def check_data(
 
 
 def _class_counts(source: Source) -> dict[str, int]:
-    numbers = [source.label(index) for index in range(len(source))]
-    if source.num_classes is None or None in numbers:
+    if source.num_classes is None or any(source.label(index) is None for index in range(len(source))):
         return {}
-    counted = np.bincount(np.asarray(numbers, dtype=np.int64), minlength=source.num_classes)
+    counted = class_counts(source, source.num_classes)
     names = source.classes or [str(index) for index in range(len(counted))]
     return {name: int(count) for name, count in zip(names, counted, strict=True)}
 
 
-def _check_classes(part: str, counts: Mapping[str, int]) -> Iterator[Finding]:
-    if len(counts) == 1:
+def _check_label_sets(part: str, source: Source, counts: Mapping[str, int]) -> Iterator[Finding]:
+    """What only images with several labels can have: none at all, and classes that every image has."""
+    places = [source.location(index) for index in range(len(source)) if source.label(index) == ()]
+    if places:
+        text = f"{part}: {len(places):,} of {len(source):,} images have no label, such as {places[0]}"
+        yield Finding("warning", "unlabelled", text, places)
+    full = [repr(name) for name, count in counts.items() if count == len(source)]
+    if full:
+        text = f"{part}: every image has {', '.join(full)}: there is nothing to learn about it"
+        yield Finding("warning", "full_class", text)
+
+
+def _check_classes(part: str, counts: Mapping[str, int], *, multi_label: bool) -> Iterator[Finding]:
+    if len(counts) == 1 and not multi_label:
         yield Finding("error", "one_class", f"{part}: there is one class only, {next(iter(counts))!r}")
     empty = [name for name, count in counts.items() if not count]
     if empty:
@@ -196,17 +210,14 @@ def _same(
     text = f"{places[1]} is the same image as {places[0]}"
     if part != other_part:
         yield Finding("error", "leak", f"{text}: one is in {part}, the other in {other_part}", places)
-    name, other_name = _class(a, index), _class(b, other)
+    name, other_name = (
+        label_text(source.label(place), source.classes) for source, place in ((a, index), (b, other))
+    )
     if name != other_name:
         message = f"{text}, with another class: {other_name} and {name}"
         yield Finding("error", "duplicate", message, places)
     elif part == other_part:
         yield Finding("warning", "duplicate", f"{text}, in the same class", places)
-
-
-def _class(source: Source, index: int) -> str | None:
-    label = source.label(index)
-    return None if label is None else source.classes[label] if source.classes else str(label)
 
 
 def _sizes(shapes: Sequence[tuple[int, int]]) -> dict[str, list[int]]:

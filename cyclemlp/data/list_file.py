@@ -14,8 +14,17 @@ import numpy as np
 
 from cyclemlp.data.classes import PathLike, read_text
 from cyclemlp.data.images import EXTENSIONS
+from cyclemlp.data.label_sets import (
+    NO_LABEL,
+    WAY_OUT,
+    ClassColumns,
+    holds_several,
+    label_set,
+    numbered,
+    require_separable,
+)
 from cyclemlp.data.pairing import unique_numbers
-from cyclemlp.data.sources import Files, Names, Sample, existing_folder, map_classes
+from cyclemlp.data.sources import Files, Label, Names, Sample, existing_folder, map_classes
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.text import shown
 
@@ -49,6 +58,9 @@ class ListFile(Files):
     their head (`IMAGE_COLUMNS`, `LABEL_COLUMNS`; others are ignored), or without one are image and label. Labels may
     be class names; their order is the sorted one unless `names` gives another.
 
+    With `multi_label` an image has any number of labels: `name dog,outdoor` (or `;` or `|` between them, in a CSV file
+    in quotes if by commas), and `-` for none. A CSV file without a label column has a 0/1 column a class instead.
+
     Args:
         root: folder that the names are relative to.
         list_path: the UTF-8 text file.
@@ -57,13 +69,14 @@ class ListFile(Files):
             plus 1.
         class_map: word → class, for labels that are WordNet ids; every label must then be in it.
         names: class names in class order: labels that are names, numeric ones too, are these classes.
+        multi_label: an image has any number of labels; `label` gives a tuple. Else several are an error.
 
     Raises:
         DataError: with file and line: no label, not a number, out of range, not UTF-8; the file is empty or
             missing; `root` is no folder.
 
     Warns:
-        UserWarning: once, if names occur more than once.
+        UserWarning: once, if names occur more than once; with `multi_label`, if no image has more than one label.
     """
 
     def __init__(
@@ -75,6 +88,7 @@ class ListFile(Files):
         num_classes: int | None = None,
         class_map: Mapping[str, int] | None = None,
         names: Sequence[str] | None = None,
+        multi_label: bool = False,
     ) -> None:
         if mode not in MODES:
             raise ConfigError(f"the list's mode is {mode!r}; use one of {', '.join(MODES)}")
@@ -82,6 +96,11 @@ class ListFile(Files):
         data = read_text(self.list_path)
         labelled = mode != "test"
         self._words: dict[bytes, int] = {}  # each label as it is written → its place among them
+        self._multi_label, self._class_names = multi_label and labelled, names
+        self._sets: list[tuple[int, ...]] | None = None  # of several labels an image: the sets that occur
+        self._class_columns: ClassColumns | None = None
+        if self._multi_label:
+            require_separable(names or ())
         is_csv = _is_csv(self.list_path, data)
         read = self._read_csv if is_csv else self._read_lines
         self._names, lines, words = read(data, labelled)
@@ -90,8 +109,7 @@ class ListFile(Files):
         self._lines = np.asarray(lines, dtype=np.int32)
         self.classes, self._labels = None, None
         if labelled:
-            numbers = self._number_words(words, class_map, names, is_csv)
-            self._labels = np.asarray(numbers, dtype=np.int64)[np.asarray(words, dtype=np.int64)]
+            self._labels = self._read_labels(np.asarray(words, dtype=np.int64), class_map, names, is_csv)
         self._check_range(num_classes, class_map)
         if class_map is not None:
             self.classes = map_classes(class_map)
@@ -121,9 +139,14 @@ class ListFile(Files):
     def _split(self, line: bytes, number: int) -> tuple[bytes, bytes]:
         parts = line.rsplit(None, 1)
         if len(parts) != 2:
+            expected = (
+                f"`name label,label`, or `name {NO_LABEL}` without labels"
+                if self._multi_label
+                else "`name label`"
+            )
             raise DataError(
                 f"{self.list_path}:{number}: {shown(line.decode())} is one word; a line of a {self.mode} list is "
-                "`name label`. Names alone make a test list (mode test)"
+                f"{expected}. Names alone make a test list (mode test)"
             )
         return parts[0], parts[1]
 
@@ -133,28 +156,39 @@ class ListFile(Files):
         text = data.decode("utf-8")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
         columns: tuple[int, int | None] | None = None
+        width = 0
         try:
             for row in reader:
                 if not any(cell.strip() for cell in row):
                     continue
                 if columns is None:
                     columns, is_head = self._columns(row, reader.line_num, labelled)
+                    width = len(row)
                     if is_head:
                         continue
                 image, label = columns
-                needed = max(image, label or 0) + 1
+                flags = self._class_columns
+                needed = max(image, label or 0, *(flags.columns if flags else ())) + 1
                 if len(row) < needed:
                     raise DataError(
                         f"{self.list_path}:{reader.line_num}: has {len(row)} columns; expected at least {needed}"
+                    )
+                if any(cell.strip() for cell in row[width:]):
+                    raise DataError(
+                        f"{self.list_path}:{reader.line_num}: has {len(row)} columns, and the first row {width}; put a "
+                        'cell that holds the separator in quotes: "dog,outdoor"'
                     )
                 name = row[image].strip().encode()
                 if not name:
                     raise DataError(f"{self.list_path}:{reader.line_num}: names no image")
                 self._check_length(name, reader.line_num)
-                if label is not None:
-                    word = row[label].strip().encode()
-                    if not word:
-                        raise DataError(f"{self.list_path}:{reader.line_num}: has no label")
+                if labelled:
+                    place = f"{self.list_path}:{reader.line_num}"
+                    word = row[label].strip().encode() if label is not None else b""
+                    if flags is not None:
+                        word = flags.word(row, place)
+                    elif not word and not self._multi_label:
+                        raise DataError(f"{place}: has no label")
                     words.append(self._words.setdefault(word, len(self._words)))
                 names.append(name.decode())
                 lines.append(reader.line_num)
@@ -175,10 +209,14 @@ class ListFile(Files):
                     f"{self.list_path}:{number}: the head names the column {twice[0]!r} more than once; which is meant?"
                 )
             image, label = found
-            if labelled and label is None:
+            if labelled and label is None and self._multi_label:
+                self._class_columns = ClassColumns(
+                    row, image, self._class_names, f"{self.list_path}:{number}"
+                )
+            elif labelled and label is None:
                 raise DataError(
                     f"{self.list_path}:{number}: no column is called {', '.join(LABEL_COLUMNS)}; the head has "
-                    f"{shown(', '.join(row))}"
+                    f"{shown(', '.join(row))}. If it has a 0/1 column a class: {WAY_OUT}"
                 )
             return (image, label if labelled else None), True
         if PurePath(row[0].strip()).suffix.lower() in EXTENSIONS and (len(row) == 2 or not labelled):
@@ -195,60 +233,111 @@ class ListFile(Files):
                 f"a file's name has {LONGEST_NAME:,} at most. Is it a list of a line an image?"
             )
 
-    def _number_words(
+    def _read_labels(
         self,
-        words: Sequence[int],
+        words: np.ndarray,
         class_map: Mapping[str, int] | None,
         names: Sequence[str] | None,
         is_csv: bool,
-    ) -> list[int]:
-        """The class of each label as it is written, in the order of `_words`; sets `classes` where they are names."""
+    ) -> np.ndarray:
+        """Of each line the class, or the place of its classes in `_sets`, int64; sets `classes` where they are names.
+
+        Args:
+            words: of each line the place of its label in `_words`.
+        """
         written = [word.decode() for word in self._words]
+        if not self._multi_label:
+            numbers = self._number_words(
+                dict(zip(written, self._first_lines(words), strict=True)), class_map, names, is_csv
+            )
+            return np.asarray([numbers[word] for word in written], dtype=np.int64)[words]
+        if self._class_columns is not None:
+            if class_map is not None:
+                raise ConfigError(
+                    f"{self.list_path} has a column a class, and needs no class map; leave it out"
+                )
+            self.classes = self._class_columns.classes
+            self._sets = [ClassColumns.numbers(word) for word in written]
+        else:
+            lines = self._first_lines(words)
+            sets = [
+                label_set(word, f"{self.list_path}:{line}") for word, line in zip(written, lines, strict=True)
+            ]
+            first: dict[str, int] = {}  # each label → the line that has it first
+            for labels, line in zip(sets, lines, strict=True):
+                for label in labels:
+                    first.setdefault(label, line)
+            if not first:
+                raise DataError(f"{self.list_path}: no image has a label")
+            numbers = self._number_words(first, class_map, names, is_csv)
+            self._sets = [numbered(labels, numbers) for labels in sets]
+        if max(map(len, self._sets)) <= 1:
+            warnings.warn(
+                f"{self.list_path}: no image has more than one label. Labels are separated by , ; or |, not by spaces",
+                stacklevel=4,
+            )
+        return words
+
+    def _first_lines(self, words: np.ndarray) -> list[int]:
+        """The line in which each label of `_words` stands first."""
+        return [int(line) for line in self._lines[np.unique(words, return_index=True)[1]]]
+
+    def _number_words(
+        self,
+        written: Mapping[str, int],
+        class_map: Mapping[str, int] | None,
+        names: Sequence[str] | None,
+        is_csv: bool,
+    ) -> Mapping[str, int]:
+        """The class of each label as it is written; sets `classes` where they are names.
+
+        Args:
+            written: label → the line that has it first.
+        """
         if class_map is not None:
             self._refuse_unknown(
                 written,
-                words,
                 class_map,
                 f"is not in the class map, which has {len(class_map)} words such as {shown(next(iter(class_map), ''))}",
             )
-            return [class_map[word] for word in written]
+            return class_map
         named = names is not None and list(names) != [str(place) for place in range(len(names))]
         table = unique_numbers(names) if names is not None and named else {}
         if table and all(word in table for word in written):
             self.classes = list(names or [])
-            return [table[word] for word in written]
+            return table
         numeric = {
             word: int(word) for word in written if word.isascii() and word.isdigit() and len(word) <= 9
         }
         if len(numeric) == len(written) and not any(map(str.isdigit, table)):
-            return [numeric[word] for word in written]
+            return numeric
         if table:
             self._refuse_unknown(
                 written,
-                words,
                 table,
                 f"is none of the {len(names or [])} class names, {shown(next(iter(table)))} …",
             )
         if not is_csv:
             self._refuse_unknown(
                 written,
-                words,
                 numeric,
                 "is not a class number (0, 1, 2 …); a list whose labels are names needs --classes FILE (or a CSV file "
                 "with a head `image,label`), one whose labels are WordNet ids a class map, one without labels is a "
                 "test list (mode test)",
             )
+        if several := next(filter(holds_several, written), None):
+            raise DataError(
+                f"{self.list_path}:{written[several]}: the label {shown(several)} looks like several: {WAY_OUT}. If it "
+                "is the name of one class, give the names by --classes FILE"
+            )
         self.classes = sorted(written)
-        table = {name: index for index, name in enumerate(self.classes)}
-        return [table[word] for word in written]
+        return {name: index for index, name in enumerate(self.classes)}
 
-    def _refuse_unknown(
-        self, written: Sequence[str], words: Sequence[int], known: Container[str], why: str
-    ) -> None:
-        for place, word in enumerate(written):
+    def _refuse_unknown(self, written: Mapping[str, int], known: Container[str], why: str) -> None:
+        for word, line in written.items():
             if word not in known:
-                line = self._lines[int(np.flatnonzero(np.asarray(words) == place)[0])]
-                raise DataError(f"{self.list_path}:{line}: the label {shown(word)} {why}")
+                hint = f". It looks like several: {WAY_OUT}" if holds_several(word) else ""
+                raise DataError(f"{self.list_path}:{line}: the label {shown(word)} {why}{hint}")
 
     def _check_range(self, num_classes: int | None, class_map: Mapping[str, int] | None) -> None:
         if self._labels is None:
@@ -257,15 +346,15 @@ class ListFile(Files):
         if self.classes is not None and class_map is None:
             self.num_classes = len(self.classes)
             return
+        highest = self._highest()
         if num_classes is None:
-            highest = max(class_map.values()) if class_map else self._labels.max()
-            num_classes = int(highest) + 1
+            num_classes = int(max(class_map.values()) if class_map else highest.max()) + 1
         self.num_classes = num_classes
-        outside = np.flatnonzero(self._labels >= num_classes)
+        outside = np.flatnonzero(highest >= num_classes)
         if len(outside):
             first = int(outside[0])
             raise DataError(
-                f"{self.location(first)}: the label {self._labels[first]} is out of range: there are {num_classes} "
+                f"{self.location(first)}: the label {highest[first]} is out of range: there are {num_classes} "
                 f"classes, 0 to {num_classes - 1} ({len(outside)} of {len(self)} lines have such a label)"
             )
 
@@ -305,7 +394,20 @@ class ListFile(Files):
 
     def highest_label(self) -> int:
         """The highest label of all lines; −1 in test mode."""
-        return -1 if self._labels is None else int(self._labels.max())
+        return -1 if self._labels is None else int(self._highest().max())
+
+    def _highest(self) -> np.ndarray:
+        """Of each line the highest label, int64; −1 of one without labels."""
+        assert self._labels is not None
+        if self._sets is None:
+            return self._labels
+        return np.asarray([max(labels, default=-1) for labels in self._sets])[self._labels]
+
+    def label(self, index: int) -> Label | None:
+        """The image's class, or with `multi_label` its classes, rising; None in test mode."""
+        if self._sets is None or self._labels is None:
+            return super().label(index)
+        return self._sets[int(self._labels[index])]
 
     def location(self, index: int) -> str:
         """The list's path and the line, e.g. "val.txt:12"."""

@@ -29,7 +29,7 @@ import numpy as np
 from cyclemlp.data.images import named, orientation
 from cyclemlp.data.memory import BatchMemory
 from cyclemlp.data.order import SAMPLE, EpochOrder, Key
-from cyclemlp.data.sources import Source
+from cyclemlp.data.sources import Label, Source, multi_hot
 from cyclemlp.data.transforms import Begun, Finish, Left, Transform
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing
@@ -46,7 +46,8 @@ class Batch(NamedTuple):
 
     Attributes:
         images: float32 [B, C, H, W], a NumPy array, or a Paddle tensor where the loader was built so.
-        labels: int64 [B], likewise; None where the source has no labels.
+        labels: int64 [B], likewise; of several labels an image float32 [B, K], 1 at its classes; None where the source
+            has no labels.
         indices: int64 [B], a NumPy array: the images' places in the source.
     """
 
@@ -341,7 +342,7 @@ class _Reader:
 
     def read(self, keys: list[Key]) -> tuple[np.ndarray | None, np.ndarray | None, Outcome]:
         """(images, labels, outcome); images None if every image failed."""
-        labels: list[int | None] = []
+        labels: list[Label | None] = []
         outcome = Outcome([], [], [])
         images: np.ndarray | None = None
         for key in keys:
@@ -368,8 +369,15 @@ class _Reader:
                 outcome.left.append(left)
         if images is None:
             return None, None, outcome
-        numbers = None if None in labels else np.asarray(labels, dtype=np.int64)
-        return images[: len(labels)], numbers, outcome
+        return images[: len(labels)], self._as_array(labels), outcome
+
+    def _as_array(self, labels: list[Any]) -> np.ndarray | None:
+        """The labels of a batch as `Batch` has them."""
+        if None in labels:
+            return None
+        if isinstance(labels[0], tuple):
+            return multi_hot(labels, self.source.num_classes or 0)
+        return np.asarray(labels, dtype=np.int64)
 
     def _room(self, count: int, image: np.ndarray) -> np.ndarray:
         """An array for `count` images like this one."""
@@ -386,7 +394,7 @@ class _Reader:
             self._looks_for_turned = False  # one is enough
             outcome.turned.append(self.source.name(index))
 
-    def _read_one(self, key: Key, outcome: Outcome) -> tuple[Begun, int | None]:
+    def _read_one(self, key: Key, outcome: Outcome) -> tuple[Begun, Label | None]:
         """An image to be finished, or finished (by a transform that is not of our own), and its label."""
         index, transform = key[1], self.transform
         rng = np.random.default_rng([SAMPLE, self.seed, *key])

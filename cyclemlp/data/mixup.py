@@ -44,7 +44,8 @@ class Mixup:
         switch_prob: probability of cutmix where both are on.
         mode: how often is drawn: "batch", once for all; "pair", once for two images that are each other's partner;
             "elem", for every image.
-        label_smoothing: share of each label that is spread over all classes. The loss must not smooth again.
+        label_smoothing: share s of each label that is spread over all classes; of several labels an image 1 becomes
+            1 − s / 2, and 0 becomes s / 2. The loss must not smooth again.
 
     Raises:
         ConfigError: an impossible number, an unknown mode.
@@ -87,11 +88,12 @@ class Mixup:
 
         Args:
             images: float32 [B, C, H, W], NumPy array or Paddle tensor; not changed.
-            labels: class numbers, int64 [B], of the same kind.
+            labels: class numbers, int64 [B], of the same kind; or, of several labels an image, float32 [B, K].
             rng: see `step_generator`.
 
         Returns:
-            images [B, C, H, W] and targets float32 [B, K] whose rows sum to 1, of the kind that came in.
+            images [B, C, H, W] and targets float32 [B, K], of the kind that came in; of class numbers their rows sum
+            to 1.
         """
         targets = self._smoothed(labels)
         if not self.active:
@@ -107,7 +109,9 @@ class Mixup:
         )
 
     def _smoothed(self, labels: Any) -> Any:
-        """Rows with 1 − s + s / K at the label and s / K elsewhere."""
+        """Rows with 1 − s + s / K at the label and s / K elsewhere; of several labels, each its own two classes."""
+        if labels.ndim == 2:
+            return labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         off = self.label_smoothing / self.num_classes
         on = 1 - self.label_smoothing + off
         hit = labels[:, None] == _like(labels, np.arange(self.num_classes)[None])

@@ -11,6 +11,7 @@ from cyclemlp.data.classes import imagenet_class_map, imagenet_classes, read_cla
 from cyclemlp.data.digits import Digits
 from cyclemlp.data.imagenet import open_images
 from cyclemlp.data.list_file import ListFile
+from cyclemlp.data.pairing import View
 from cyclemlp.data.sources import Files, Source
 from cyclemlp.data.tars import TarListFile, is_tar
 from cyclemlp.errors import ConfigError
@@ -25,6 +26,7 @@ def open_source(
     num_classes: int | None = None,
     class_map: str | None = None,
     names: Sequence[str] | None = None,
+    multi_label: bool = False,
 ) -> Source:
     """The images that `--data`, `--list` and `--class-map` select.
 
@@ -36,6 +38,7 @@ def open_source(
         num_classes: labels of a list from this number on are errors; None takes what the data says.
         class_map: a map's file, or "imagenet".
         names: class names in class order, for a list whose labels are names.
+        multi_label: labels are tuples of classes; a list may give an image several. Else that is an error.
 
     Raises:
         DataError, ConfigError: with what to correct.
@@ -48,17 +51,24 @@ def open_source(
                 raise ConfigError(
                     f"{option} does not go with `--data digits`; a folder of that name is ./digits"
                 )
-        return Digits("train" if mode == "train" else "val")
+        digits = Digits("train" if mode == "train" else "val")
+        return View(digits, multi_label=True) if multi_label else digits
     if list_path is not None:
         listed = TarListFile if is_tar(data) else ListFile
         source: Files = listed(
-            data, list_path, mode=mode, num_classes=num_classes, class_map=mapping, names=names
+            data,
+            list_path,
+            mode=mode,
+            num_classes=num_classes,
+            class_map=mapping,
+            names=names,
+            multi_label=multi_label,
         )
     else:
         source = open_images(data, mode, class_map=mapping, num_classes=num_classes)
     if mapping is not None and names is not None and source.num_classes == len(names):
         source.classes = list(names)  # the map says which class is which; its words are no other names
-    return source
+    return View(source, multi_label=True) if multi_label and list_path is None else source
 
 
 def data_folder(data: str | None, list_path: Path | None) -> str:

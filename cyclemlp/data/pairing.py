@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclemlp.data.classes import imagenet_class_map, imagenet_classes
 from cyclemlp.data.images import EncodedImage
-from cyclemlp.data.sources import Sample, Source
+from cyclemlp.data.sources import Label, Sample, Source, is_multi_label
 from cyclemlp.errors import DataError
 from cyclemlp.text import listed, printable, shortened
 
@@ -25,6 +25,7 @@ class View:
         indices: which of them, in this order; None takes all.
         numbers: the new number of each of the source's classes; None keeps the numbers.
         classes, num_classes: names and number of the classes after that; None keeps the source's.
+        multi_label: a label that is one class becomes a tuple of it.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class View:
         numbers: Sequence[int] | np.ndarray | None = None,
         classes: Sequence[str] | None = None,
         num_classes: int | None = None,
+        multi_label: bool = False,
     ) -> None:
-        self.source = source
+        self.source, self._multi_label = source, multi_label
         self._indices = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
         self._numbers = None if numbers is None else np.asarray(numbers, dtype=np.int64)
         self.classes = source.classes if classes is None else list(classes)
@@ -59,10 +61,15 @@ class View:
         """Its place, as the source has it."""
         return self.source.location(self._inner(index))
 
-    def label(self, index: int) -> int | None:
-        """Its class, by the new numbers."""
+    def label(self, index: int) -> Label | None:
+        """Its class or classes, by the new numbers."""
         label = self.source.label(self._inner(index))
-        return label if label is None or self._numbers is None else int(self._numbers[label])
+        if label is None:
+            return None
+        classes = label if isinstance(label, tuple) else (label,)
+        if self._numbers is not None:
+            classes = tuple(sorted({int(self._numbers[number]) for number in classes}))
+        return classes if self._multi_label or isinstance(label, tuple) else classes[0]
 
     def _file(self, index: int) -> EncodedImage:
         opened: EncodedImage = self.source.file(self._inner(index))  # type: ignore[attr-defined]
@@ -123,7 +130,8 @@ def pair_classes(
                 f"{what} have class numbers and no names: 0 is taken for {_list(names, 1)}, and so on in the order "
                 f"of {whose}"
             )
-        return source
+        # Of several labels an image, a batch has a column a class.
+        return View(source, num_classes=count) if is_multi_label(source) else source
     if names is not None and list(own) == list(names):
         return source
     found = _numbers(own, names, count, aliases or {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,13 +19,16 @@ from cyclemlp.data.classes import PathLike
 from cyclemlp.data.images import EncodedImage, named
 from cyclemlp.errors import DataError
 
+#: The class of an image; or, where images have several labels, its classes, rising: `()` of an image without labels.
+Label = int | tuple[int, ...]
+
 
 class Sample(NamedTuple):
-    """One image: its index in the source, the decoded image in its own mode, its class or None."""
+    """One image: its index in the source, the decoded image in its own mode, its label or None."""
 
     index: int  # type: ignore[assignment]  # instead of tuple's method
     image: Image.Image
-    label: int | None
+    label: Label | None
 
 
 class Source(Protocol):
@@ -50,18 +53,52 @@ class Source(Protocol):
     def location(self, index: int) -> str:
         """Where it was named, for messages: "val.txt:12" or its path."""
 
-    def label(self, index: int) -> int | None:
-        """Its class, without decoding it."""
+    def label(self, index: int) -> Label | None:
+        """Its class or, of a source of several labels an image, its classes, without decoding it."""
 
 
-def labels_of(source: Source) -> np.ndarray:
-    """The class of each image, int64 [N], without decoding one. Raises DataError if an image has none."""
+def is_multi_label(source: Source) -> bool:
+    """Whether the images of a source have several labels each, or none."""
+    return len(source) > 0 and isinstance(source.label(0), tuple)
+
+
+def known_labels(source: Source) -> list[Label]:
+    """The label of each image, without decoding one. Raises DataError if the images have none."""
     labels = [source.label(index) for index in range(len(source))]
     if None in labels:
         raise DataError(
             f"{source.location(labels.index(None))}: the images have no labels; a list needs lines `name label`"
         )
-    return np.array(labels, dtype=np.int64)
+    return labels  # type: ignore[return-value]  # no None is left
+
+
+def labels_of(source: Source) -> np.ndarray:
+    """The class of each image, int64 [N], without decoding one. Raises DataError if an image has none, or several."""
+    if is_multi_label(source):
+        raise DataError(f"{source.location(0)}: the images have several labels each; expected one")
+    return np.array(known_labels(source), dtype=np.int64)
+
+
+def label_text(label: Label | None, classes: Sequence[str] | None) -> str | None:
+    """A label by the names of its classes, or else by their numbers; None for None."""
+    if label is None:
+        return None
+    numbers = label if isinstance(label, tuple) else (label,)
+    return ", ".join(classes[number] if classes else str(number) for number in numbers) or "no label"
+
+
+def class_counts(source: Source, num_classes: int) -> np.ndarray:
+    """How many images have each class, int64 [K]. Raises DataError if the images have no labels."""
+    numbers = (n for label in known_labels(source) for n in (label if isinstance(label, tuple) else (label,)))
+    return np.bincount(np.fromiter(numbers, dtype=np.int64), minlength=num_classes)
+
+
+def multi_hot(labels: Sequence[tuple[int, ...]], num_classes: int) -> np.ndarray:
+    """Rows with 1 at the classes of each image and 0 elsewhere, float32 [B, K]."""
+    rows = np.zeros((len(labels), num_classes), dtype=np.float32)
+    for row, classes in zip(rows, labels, strict=True):
+        row[list(classes)] = 1
+    return rows
 
 
 class Names:
@@ -147,7 +184,7 @@ class Files:
         """The image's path."""
         return str(self.path(index))
 
-    def label(self, index: int) -> int | None:
+    def label(self, index: int) -> Label | None:
         """The image's class."""
         return None if self._labels is None else int(self._labels[index])
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from cyclemlp.data.label_sets import NO_LABEL
 from cyclemlp.data.pairing import MOST_NAMES
-from cyclemlp.data.sources import Source, labels_of
+from cyclemlp.data.sources import Label, Source, is_multi_label, known_labels
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.files import write_text
 from cyclemlp.text import listed, shown
@@ -23,6 +24,8 @@ from cyclemlp.text import listed, shown
 PARTS = ("train", "val", "test")
 CLASSES_FILE = "classes.txt"
 #: Every file that `write_split` writes or, of a former split, removes.
+#: Counts as the class of images without labels, where an image may have several: each part has its share of them.
+UNLABELLED = -1
 SPLIT_FILES = (*(f"{part}.txt" for part in PARTS), CLASSES_FILE)
 
 
@@ -33,12 +36,13 @@ class Split:
     Attributes:
         parts: "train", "val" and, where it has a share, "test" → places in the source, int64, ordered by class, then by
             name.
-        labels: the class of each image of the source, int64.
+        labels: the class of each image of the source, or its classes.
         counts: class number → number of its images in each of these parts; classes without images are left out.
+            `UNLABELLED` counts images without labels, where an image may have several.
     """
 
     parts: dict[str, np.ndarray]
-    labels: np.ndarray
+    labels: list[Label]
     counts: dict[int, dict[str, int]]
 
 
@@ -48,8 +52,9 @@ def split_source(
     """Divide the images of a source, each class by the same shares.
 
     Without `separator` the part of each class is exact up to rounding, but that every class has a training image and,
-    with two images or more, a validation image. The result depends on the images' names and classes, the shares and the
-    seed only: not on the order in which the source has the images.
+    with two images or more, a validation image. Where images have several labels, shares are as near as the images
+    permit (iterative stratification, Sechidis et al., 2011). The result depends on the images' names and
+    classes, the shares and the seed only: not on the order in which the source has the images.
 
     Args:
         source: images with labels. Images of one name are never in two parts.
@@ -68,11 +73,11 @@ def split_source(
     """
     shares = _exact_shares(val, test)
     names = [source.name(index) for index in range(len(source))]
-    labels = labels_of(source)
-    numbers = labels.tolist()
-    if len(set(numbers)) < 2:
+    labels = known_labels(source)
+    numbers = [_classes(label) for label in labels]
+    if len(set(numbers)) < 2 and not is_multi_label(source):
         raise DataError(
-            f"there is one class only, {_class_name(source, numbers[0])}; training needs at least two"
+            f"there is one class only, {_class_name(source, numbers[0][0])}; training needs at least two"
         )
     if separator is not None and not any(separator in _stem(name) for name in names):
         raise ConfigError(f"no file name holds {separator!r}, by which images are grouped; e.g. {names[0]!r}")
@@ -84,8 +89,13 @@ def split_source(
     order = sorted(range(len(names)), key=lambda index: (numbers[index], names[index]))
     ordered = np.asarray(order, dtype=np.int64)
     found = {part: ordered[of_image[ordered] == place] for place, part in enumerate(parts)}
-    counted = {part: Counter(numbers[index] for index in indices) for part, indices in found.items()}
-    counts = {label: {part: counted[part][label] for part in parts} for label in sorted(set(numbers))}
+    counted = {
+        part: Counter(n for index in indices for n in numbers[index]) for part, indices in found.items()
+    }
+    counts = {
+        label: {part: counted[part][label] for part in parts}
+        for label in sorted({n for one in numbers for n in one})
+    }
     if not len(found["val"]):
         why = "every class has one image" if separator is None else "the groups are too few or too large"
         raise DataError(f"there would be no validation images: {why}")
@@ -98,7 +108,8 @@ def write_split(
 ) -> list[Path]:
     """Write a list file for each part, and `classes.txt` where names of the classes are known.
 
-    A line is `name label`; the label is the class number. Where class names are themselves numbers, and others than the
+    A line is `name label`; the label is the class number, or numbers separated by commas, or `-` for none, where
+    images have several labels. Where class names are themselves numbers, and others than the
     classes' own, a number would be read as a name, so the label is the name.
 
     Args:
@@ -115,7 +126,7 @@ def write_split(
     labels = _written_labels(source, split, classes)
     texts = {
         f"{part}.txt": "".join(
-            f"{_checked_name(source, index)} {labels[int(split.labels[index])]}\n"
+            f"{_checked_name(source, index)} {_written_label(split.labels[index], labels)}\n"
             for index in indices.tolist()
         )
         for part, indices in split.parts.items()
@@ -141,20 +152,27 @@ class _Group:
     counts: Counter[int] = field(default_factory=Counter)
 
 
+def _classes(label: Label) -> tuple[int, ...]:
+    """The classes of a label, by which its image is divided."""
+    return (label or (UNLABELLED,)) if isinstance(label, tuple) else (label,)
+
+
 def _stem(name: str) -> str:
     """A file's name without folders and extension."""
     base = name.rsplit("/", 1)[-1]
     return base.rsplit(".", 1)[0] or base
 
 
-def _grouped(names: Sequence[str], labels: Sequence[int], seed: int, separator: str | None) -> list[_Group]:
+def _grouped(
+    names: Sequence[str], labels: Sequence[tuple[int, ...]], seed: int, separator: str | None
+) -> list[_Group]:
     """The groups, in the random order of the seed."""
     groups: dict[str, _Group] = {}
     for index, (name, label) in enumerate(zip(names, labels, strict=True)):
         key = name if separator is None else _stem(name).split(separator, 1)[0]
         group = groups.setdefault(key, _Group())
         group.images.append(index)
-        group.counts[label] += 1
+        group.counts.update(label)
 
     def drawn(key: str) -> bytes:
         return hashlib.blake2b(f"{seed}\0{key}".encode(errors="surrogateescape"), digest_size=16).digest()
@@ -235,10 +253,17 @@ def _assigned(groups: Sequence[_Group], shares: Sequence[Fraction]) -> list[int]
 
 
 def _warn_of_missing(source: Source, counts: Mapping[int, Mapping[str, int]]) -> None:
-    missing = {label: sum(parts.values()) for label, parts in counts.items() if not parts["val"]}
+    missing = {
+        label: sum(parts.values())
+        for label, parts in counts.items()
+        if not parts["val"] and label != UNLABELLED
+    }
     single = [label for label, count in missing.items() if count == 1]
     grouped = [label for label, count in missing.items() if count > 1]
-    for found, why in ((single, "having one image each"), (grouped, "because of their groups")):
+    why_more = (
+        "because of their images' other labels" if is_multi_label(source) else "because of their groups"
+    )
+    for found, why in ((single, "having one image each"), (grouped, why_more)):
         if found:
             names = listed([_class_name(source, label) for label in found], MOST_NAMES)
             warnings.warn(f"only in training, {why}: {names}", stacklevel=3)
@@ -259,6 +284,12 @@ def _checked_name(source: Source, index: int) -> str:
             "rename it"
         )
     return name
+
+
+def _written_label(label: Label, written: Mapping[int, Any]) -> str:
+    if not isinstance(label, tuple):
+        return str(written[label])
+    return ",".join(str(written[number]) for number in label) or NO_LABEL
 
 
 def _written_labels(source: Source, split: Split, classes: Sequence[str] | None) -> Mapping[int, Any]:

@@ -82,7 +82,8 @@ def export_model(
         preprocessing=model.metadata.preprocessing,
         classes=model.metadata.classes,
         num_classes=config.num_classes if outputs[0].kind == "logits" else None,
-        task="classification" if outputs[0].kind == "logits" else "features",
+        task=model.metadata.task if outputs[0].kind == "logits" else "features",
+        thresholds=model.metadata.thresholds if outputs[0].kind == "logits" else None,
         outputs=outputs,
         min_size=config.min_size,
         # With them the architecture is known, and what it costs.

@@ -23,6 +23,7 @@ from cyclemlp.metadata import (
     SIDE,
     STRIDE,
     TEXT,
+    THRESHOLDS,
     Check,
     read_fields,
     read_json,
@@ -66,7 +67,10 @@ class ExportMetadata:
         preprocessing: how images become its input.
         classes: names of the classes in the order of the logits, if known.
         num_classes: length of the logits; None if there are none.
-        task: "classification", "features", or another word of who exported it, such as "segmentation".
+        thresholds: of "multi-label classification", the probability (the sigmoid of its logit) from which on each class
+            counts as a label; None for 0.5.
+        task: "classification", "multi-label classification", "features", or another word of who exported it, such as
+            "segmentation".
         outputs: in the order of the file.
         min_size: least height and width of an image, in pixels.
         precision: "float32", or "int8" for a quantised model.
@@ -84,10 +88,13 @@ class ExportMetadata:
     precision: str = "float32"
     extra: dict[str, Any] = field(default_factory=dict)
     version: str = ""
+    thresholds: list[float] | None = None
 
     def to_json(self) -> str:
         """As the text that is kept in the file."""
         values = {"format": FORMAT, **asdict(self), "preprocessing": self.preprocessing.to_dict()}
+        if self.thresholds is None:  # versions that do not know them read the rest
+            del values["thresholds"]
         return json.dumps(values, ensure_ascii=False)
 
     @classmethod
@@ -117,6 +124,9 @@ class ExportMetadata:
             names, count = values.get("classes"), values.get("num_classes")
             if names is not None and count is not None and len(names) != count:
                 raise ConfigError(f"classes names {len(names)} classes, and num_classes is {count}")
+            thresholds = values.get("thresholds")
+            if thresholds is not None and len(thresholds) != count:
+                raise ConfigError(f"thresholds has {len(thresholds)} numbers, and num_classes is {count}")
             return cls(**values)
         except ExportError:
             raise
@@ -156,4 +166,5 @@ _FIELDS: Mapping[str, Check] = {
     "precision": _precision,
     "extra": MAPPING,
     "version": TEXT,
+    "thresholds": THRESHOLDS,
 }

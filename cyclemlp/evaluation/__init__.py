@@ -26,6 +26,8 @@ from cyclemlp.evaluation.metrics import (
     macro_f1,
     top_classes,
 )
+from cyclemlp.evaluation.multilabel.measures import average_precisions, best_thresholds
+from cyclemlp.evaluation.multilabel.run import MultiLabelResult, evaluate_multilabel
 from cyclemlp.evaluation.run import (
     EvaluationResult,
     Prediction,
@@ -48,12 +50,15 @@ __all__ = [
     "Analysis",
     "Comparison",
     "EvaluationResult",
+    "MultiLabelResult",
     "Prediction",
     "PredictionFiles",
     "Views",
     "accuracy_intervals",
     "analyse",
     "as_callable",
+    "average_precisions",
+    "best_thresholds",
     "calibration_error",
     "choose_views",
     "class_outcomes",
@@ -62,6 +67,7 @@ __all__ = [
     "confusion_matrix",
     "cross_entropy",
     "evaluate",
+    "evaluate_multilabel",
     "label_ranks",
     "log_softmax",
     "macro_f1",

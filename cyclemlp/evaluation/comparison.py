@@ -151,7 +151,13 @@ def read_evaluation(folder: Path) -> RecordedEvaluation:
             )
     try:
         facts = json.loads(report.read_text("utf-8"))
+        if "map" in facts:
+            raise DataError(
+                f"{report} is of a model of several labels an image; those of one class an image can be compared"
+            )
         top1, images = float(facts["top1"]), int(facts["images"])
+    except DataError:
+        raise
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{report}: is no report of `cyclemlp eval` ({error!r}); {again}") from error
     with table.open(**TEXT) as file:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cyclemlp.data import Batch, Loader
+from cyclemlp.data import Batch, Label, Loader
 from cyclemlp.errors import DataError, ModelError
 from cyclemlp.evaluation.metrics import (
     class_outcomes,
@@ -24,9 +24,12 @@ from cyclemlp.evaluation.metrics import (
     log_softmax,
     top_classes,
 )
+from cyclemlp.evaluation.multilabel.measures import labels_above, sigmoid
 from cyclemlp.report import Progress
 
 T = TypeVar("T")
+#: Classes that are given of an image, of which each has one.
+TOP = 5
 #: From images [B, C, H, W], as the loader gives them, to logits [B, K]: anything that np.asarray takes.
 Classifier = Callable[[Any], Any]
 
@@ -93,15 +96,18 @@ class Prediction:
         name: the image's name in its source.
         index: its place there.
         indices: the most probable classes, best first.
-        probabilities: theirs, in 0..1; they add up to 1 over all classes, not over these.
-        label: the true class, if the source knows it.
+        probabilities: theirs, in 0..1; they add up to 1 over all classes, not over these. Of a model of several labels
+            an image each is by itself.
+        label: the true class or classes, if the source knows them.
+        scores: of a model of several labels an image, the probability of each class, float64 [K].
     """
 
     name: str
     index: int
     indices: tuple[int, ...]
     probabilities: tuple[float, ...]
-    label: int | None = None
+    label: Label | None = None
+    scores: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 def as_callable(model: Any) -> Classifier:
@@ -160,7 +166,7 @@ def evaluate(
     outcomes = np.zeros((3, 1), dtype=np.int64)  # of as many classes as there are, once the first batch tells
     kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     begin = time.perf_counter()
-    bar = _bar("evaluate", loader, progress)
+    bar = bar_of("evaluate", loader, progress)
     with bar, read_ahead(loader) as batches:
         for batch in batches:
             logits = checked_logits(fn, batch, loader)
@@ -231,25 +237,43 @@ def merge_results(parts: Sequence[EvaluationResult | None]) -> EvaluationResult:
     )
 
 
-def predict(fn: Classifier, loader: Loader, *, topk: int = 5, progress: bool = True) -> Iterator[Prediction]:
-    """The `topk` most probable classes of each image, in the loader's order, as they are computed.
+def predict(
+    fn: Classifier,
+    loader: Loader,
+    *,
+    topk: int | None = None,
+    thresholds: np.ndarray | None = None,
+    progress: bool = True,
+) -> Iterator[Prediction]:
+    """The most probable classes of each image, in the loader's order, as they are computed.
 
-    Args: as for `evaluate`; labels are not needed. Raises likewise, while iterating; what was yielded stands.
+    Args:
+        fn, loader, progress: as for `evaluate`; labels are not needed. Raises likewise, while iterating; what was
+            yielded stands.
+        topk: so many, 5 where it is None; with thresholds at most so many.
+        thresholds: float [K], of a model of several labels an image: the classes with at least theirs.
     """
-    if topk < 1:
+    if topk is not None and topk < 1:
         raise ValueError(f"topk is {topk}; it must be at least 1")
-    bar = _bar("predict", loader, progress)
+    bar = bar_of("predict", loader, progress)
     with bar, read_ahead(loader) as batches:
         for batch in batches:
             logits = checked_logits(fn, batch, loader)
-            best = top_classes(logits, topk)
-            probabilities = np.take_along_axis(np.exp(log_softmax(logits)), best, axis=1)
-            for index, indices, values in zip(
-                batch.indices.tolist(), best.tolist(), probabilities.tolist(), strict=True
-            ):
-                label = loader.source.label(index)
-                yield Prediction(loader.source.name(index), index, tuple(indices), tuple(values), label)
-            bar.update(len(best))
+            if thresholds is None:
+                scores, best = np.exp(log_softmax(logits)), top_classes(logits, topk or TOP).tolist()
+            else:
+                scores = sigmoid(logits)
+                best = [labels_above(row, thresholds)[:topk] for row in scores]
+            for index, row, found in zip(batch.indices.tolist(), scores, best, strict=True):
+                yield Prediction(
+                    name=loader.source.name(index),
+                    index=index,
+                    indices=tuple(found),
+                    probabilities=tuple(row[found].tolist()),
+                    label=loader.source.label(index),
+                    scores=None if thresholds is None else row,
+                )
+            bar.update(len(scores))
 
 
 def read_ahead(loader: Loader) -> closing[Generator[Batch, None, None]]:
@@ -302,7 +326,8 @@ def _ahead(loader: Iterable[T]) -> Generator[T, None, None]:
         thread.join()
 
 
-def _bar(desc: str, loader: Loader, progress: bool) -> Progress[Any]:
+def bar_of(desc: str, loader: Loader, progress: bool) -> Progress[Any]:
+    """A progress bar over a loader's images."""
     images = min(len(loader.source), len(loader) * loader.batch_size)
     return Progress(desc=desc, total=images, unit="image", disable=not progress)
 
@@ -337,11 +362,31 @@ def checked_labels(batch: Batch, loader: Loader, classes: int) -> np.ndarray:
             "the images have no labels, so there is nothing to compare with; `predict` needs none"
         )
     labels = np.asarray(batch.labels)
+    if labels.ndim == 2:
+        raise DataError(
+            "the images have several labels each, and this is for one class an image; `evaluate_multilabel` is for "
+            "several"
+        )
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         index = int(batch.indices[bad[0]])
         raise DataError(
             f"{loader.source.location(index)}: the label is {labels[bad[0]]}, but the model has {classes} classes, "
             f"0 to {classes - 1}"
+        )
+    return labels
+
+
+def checked_label_sets(batch: Batch, loader: Loader, classes: int) -> np.ndarray:
+    """The batch's labels, 0 or 1 [B, K]. Raises DataError: none, one class an image, or another number of classes."""
+    if batch.labels is None:
+        raise DataError(
+            "the images have no labels, so there is nothing to compare with; `predict` needs none"
+        )
+    labels = np.asarray(batch.labels)
+    if labels.ndim != 2 or labels.shape[1] != classes:
+        raise DataError(
+            f"{loader.source.location(int(batch.indices[0]))}: the labels have the shape {list(labels.shape)}; "
+            f"expected 0 or 1 for each of the model's {classes} classes: open the images with multi_label=True"
         )
     return labels

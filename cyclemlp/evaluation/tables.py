@@ -26,7 +26,7 @@ EVALUATION_COLUMNS = (
 
 
 def prediction_to_dict(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
-    """One prediction as JSON values: `image`, `classes` (best first), and `label` if it is known."""
+    """One prediction as JSON values: `image`, `classes` (best first), and if it is known `label`, or `labels`."""
     entry: dict[str, Any] = {
         "image": prediction.name,
         "classes": [
@@ -34,7 +34,9 @@ def prediction_to_dict(prediction: Prediction, classes: Sequence[str]) -> dict[s
             for index, probability in zip(prediction.indices, prediction.probabilities, strict=True)
         ],
     }
-    if prediction.label is not None:
+    if isinstance(prediction.label, tuple):
+        entry["labels"] = [{"name": classes[index], "index": index} for index in prediction.label]
+    elif prediction.label is not None:
         entry["label"] = {"name": classes[prediction.label], "index": prediction.label}
     return entry
 
@@ -42,6 +44,11 @@ def prediction_to_dict(prediction: Prediction, classes: Sequence[str]) -> dict[s
 def outcome_to_dict(failures: Sequence[Failure], complete: bool) -> dict[str, Any]:
     """What a JSON of predictions ends with: `failures` (image, message), and whether all were tried."""
     return {"failures": [{"image": f.name, "message": f.message} for f in failures], "complete": complete}
+
+
+def label_cell(labels: Sequence[int], classes: Sequence[str]) -> str:
+    """Labels by their names in one cell of a CSV file, as `ListFile` reads them."""
+    return "|".join(classes[index] for index in labels)
 
 
 class PredictionFiles:
@@ -55,7 +62,8 @@ class PredictionFiles:
     Args:
         folder: an existing folder.
         classes: names of all classes.
-        topk: classes an image.
+        topk: classes an image; None of a model of several labels an image: `predictions.csv` then has its labels,
+            separated by `|`, and the probability of each class, and can be read as a list file.
         labelled: whether the images have labels; they make two more columns.
         head: what the JSON says before the predictions.
         failures: what it says after them; may grow until the end.
@@ -66,34 +74,50 @@ class PredictionFiles:
         folder: Path,
         classes: Sequence[str],
         *,
-        topk: int,
+        topk: int | None,
         labelled: bool,
         head: Mapping[str, Any],
         failures: Sequence[Failure] = (),
     ) -> None:
         self._classes, self._labelled, self._failures = classes, labelled, failures
+        self._several = topk is None
         self.paths = [folder / "predictions.csv", folder / "predictions.json"]
         self.partial_paths = [path.with_suffix(f".partial{path.suffix}") for path in self.paths]
         self.count = 0
         self._csv_file, self._json_file = (path.open("w", **TEXT) for path in self.partial_paths)
         self._csv = csv.writer(self._csv_file)
-        columns = [
-            f"{what}{rank}" for rank in range(1, topk + 1) for what in ("class", "index", "probability")
-        ]
-        self._csv.writerow(["image", *columns, *(["label", "label_index"] if labelled else [])])
+        if topk is None:
+            head_row = ["image", "labels", *(["true_labels"] if labelled else []), *classes]
+        else:
+            kinds = ("class", "index", "probability")
+            columns = [f"{what}{rank}" for rank in range(1, topk + 1) for what in kinds]
+            head_row = ["image", *columns, *(["label", "label_index"] if labelled else [])]
+        self._csv.writerow(head_row)
         self._json_file.write(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "predictions": [')
 
     def write(self, prediction: Prediction) -> None:
         """Add an image."""
-        row: list[Any] = [prediction.name]
-        for index, probability in zip(prediction.indices, prediction.probabilities, strict=True):
-            row += [self._classes[index], index, f"{probability:.6g}"]
-        if self._labelled and prediction.label is not None:
-            row += [self._classes[prediction.label], prediction.label]
-        self._csv.writerow(row)
+        self._csv.writerow(self._row_of_several(prediction) if self._several else self._row(prediction))
         self._json_file.write(",\n  " if self.count else "\n  ")
         self._json_file.write(json.dumps(prediction_to_dict(prediction, self._classes)))
         self.count += 1
+
+    def _row(self, prediction: Prediction) -> list[Any]:
+        row: list[Any] = [prediction.name]
+        for index, probability in zip(prediction.indices, prediction.probabilities, strict=True):
+            row += [self._classes[index], index, f"{probability:.6g}"]
+        if self._labelled and isinstance(prediction.label, int):
+            row += [self._classes[prediction.label], prediction.label]
+        return row
+
+    def _row_of_several(self, prediction: Prediction) -> list[Any]:
+        sets = [prediction.indices, *([prediction.label] if self._labelled else [])]
+        scores = () if prediction.scores is None else prediction.scores
+        return [
+            prediction.name,
+            *(label_cell(labels, self._classes) for labels in sets if isinstance(labels, tuple)),
+            *(f"{score:.6g}" for score in scores),
+        ]
 
     def __enter__(self) -> PredictionFiles:
         return self

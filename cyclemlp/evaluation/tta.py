@@ -13,6 +13,7 @@ import numpy as np
 from cyclemlp.data.transforms import CROPS, EvaluationTransform, FiveCropsTransform
 from cyclemlp.errors import ConfigError
 from cyclemlp.evaluation.metrics import log_softmax
+from cyclemlp.evaluation.multilabel.measures import log_sigmoid
 from cyclemlp.evaluation.run import Classifier
 from cyclemlp.preprocessing import Preprocessing
 
@@ -46,18 +47,19 @@ class Views:
             return EvaluationTransform(preprocessing)
         return FiveCropsTransform(preprocessing)
 
-    def classifier(self, fn: Classifier) -> Classifier:
+    def classifier(self, fn: Classifier, *, multi_label: bool = False) -> Classifier:
         """`fn` over the views.
 
         Args:
             fn: from images [B, C, H, W] to logits [B, K].
+            multi_label: the probability of each class is its logit's sigmoid; else they are the logits' softmax.
 
         Returns:
             A function from what `transform` gives, [B, C, N·H, W], NumPy or Paddle, to the logarithms of the mean
-            probabilities, float32 [B, K]: logits, whose softmax is these probabilities. NaN for an image for which a
-            view's logits are not finite. For a single view it is `fn`.
+            probabilities, float32 [B, K]: logits, whose softmax (with `multi_label` sigmoid) is these probabilities.
+            NaN for an image for which a view's logits are not finite. For a single view it is `fn`.
         """
-        return _Averaged(fn, self) if len(self.names) > 1 else fn
+        return _Averaged(fn, self, multi_label) if len(self.names) > 1 else fn
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the name, the views, and how many forward passes an image takes."""
@@ -87,8 +89,8 @@ def choose_views(name: str) -> Views:
 
 
 class _Averaged:
-    def __init__(self, fn: Classifier, views: Views) -> None:
-        self._fn, self._views = fn, views
+    def __init__(self, fn: Classifier, views: Views, multi_label: bool) -> None:
+        self._fn, self._views, self._multi_label = fn, views, multi_label
 
     def __call__(self, images: Any) -> np.ndarray:
         count = len(self._views.crops)
@@ -100,13 +102,22 @@ class _Averaged:
                 logits = np.asarray(self._fn(_whole(view)))
                 if logits.ndim != 2:
                     return logits  # whoever called says what is wrong with it
-                found = np.full(logits.shape, np.nan)
                 finite = np.isfinite(logits).all(axis=1)
-                found[finite] = log_softmax(logits[finite])
+                logarithms = self._logarithms(logits[finite])
+                found = np.full((len(logits), *logarithms.shape[1:]), np.nan)
+                found[finite] = logarithms
                 with np.errstate(invalid="ignore"):  # NaN stays NaN
                     total = found if total is None else np.logaddexp(total, found)
         assert total is not None
+        if self._multi_label:
+            return (total[:, 0] - total[:, 1]).astype(np.float32)
         return (total - np.log(len(self._views.names))).astype(np.float32)
+
+    def _logarithms(self, logits: np.ndarray) -> np.ndarray:
+        """Of the probabilities, [B, K]; or of those of each class and of its absence, [B, 2, K]."""
+        if self._multi_label:
+            return np.stack([log_sigmoid(logits), log_sigmoid(-logits)], axis=1)
+        return log_softmax(logits)
 
 
 def _mirrored(images: Any) -> Any:

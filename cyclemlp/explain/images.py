@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cyclemlp.data import Source, evaluation_transform
+from cyclemlp.data import Source, evaluation_transform, label_text
 from cyclemlp.data.resampling import as_array
 from cyclemlp.data.transforms import RESAMPLING, Finish, Left, prepared, resize_to_cover
 from cyclemlp.errors import DataError
@@ -62,7 +62,7 @@ def _read(source: Source, index: int, preprocessing: Preprocessing, whole: bool)
     except DataError as error:  # a transform does not know the image's place
         raise DataError(f"{source.location(index)}: {error}") from error
     image = Finish(preprocessing)(pixels[None], [Left()])[0]
-    true = None if source.classes is None or sample.label is None else source.classes[sample.label]
+    true = None if source.classes is None else label_text(sample.label, source.classes)
     return Shown(source.name(index), true, pixels, image)
 
 

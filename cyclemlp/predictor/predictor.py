@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Union, overload
@@ -26,6 +26,7 @@ from cyclemlp.predictor.tasks import (
     Segmentation,
     Task,
     Wishes,
+    check_threshold,
     open_task,
 )
 
@@ -79,20 +80,23 @@ class ImagePrediction:
 
     Attributes:
         image: the image's path, or "image 3" for the third that was given without one.
-        classes: the most probable classes, best first; of a segmentation model, those in the image, by falling share.
+        classes: the most probable classes, best first; of a model of several labels an image its labels, perhaps none;
+            of a segmentation model, those in the image, by falling share.
         objects: of a detector, by falling score.
         mask: of a segmentation model, the class of each pixel, int64 [height, width] of the image; of a detector with
             masks, the place in `objects` of each pixel, -1 where there is none.
+        is_detection: whether the model gives objects, and no classes.
     """
 
     image: str
     classes: tuple[NamedClass, ...] = ()
     objects: tuple[NamedObject, ...] = ()
     mask: np.ndarray | None = None
+    is_detection: bool = field(default=False, repr=False)
 
     @property
     def best(self) -> NamedClass:
-        """The most probable class, or the largest."""
+        """The most probable class, or the largest. IndexError where there is none."""
         return self.classes[0]
 
     def __str__(self) -> str:
@@ -104,7 +108,7 @@ class ImagePrediction:
             {key: value for key, value in vars(one).items() if value is not None} for one in self.classes
         ]
         values: dict[str, Any] = {"image": self.image}
-        if self.classes:
+        if not self.is_detection:
             values["classes"] = classes
         else:
             values["objects"] = [{**vars(one), "box": list(one.box)} for one in self.objects]
@@ -117,7 +121,10 @@ class Predictor:
     Args:
         source: a run's folder of `cyclemlp train`, a checkpoint in it or a weight file of ours, or what `cyclemlp
             export`, `cyclemlp seg export` or `cyclemlp det export` wrote.
-        top: classes that a classifier gives for each image.
+        top: classes that a classifier gives for each image: None for 5; of a model of several labels an image at most
+            so many, and None for all.
+        threshold: of a model of several labels an image, in place of its own: the probability from which on a class
+            counts as a label.
         batch_size: images in one step.
         classes: class names in place of the model's own.
         tta: test-time augmentation of a classifier: "flip" averages the probabilities over an image and its mirror
@@ -125,7 +132,7 @@ class Predictor:
         runtime, precision, threads: of an exported model, as for `load_exported`.
 
     Attributes:
-        task: "classification", "segmentation", "detection" or "instance segmentation".
+        task: "classification", "multi-label classification", "segmentation", "detection" or "instance segmentation".
         classes: the class names in order, or None where the model knows none.
 
     Raises:
@@ -136,7 +143,8 @@ class Predictor:
         self,
         source: str | os.PathLike[str],
         *,
-        top: int = 5,
+        top: int | None = None,
+        threshold: float | None = None,
         batch_size: int = 32,
         classes: Sequence[str] | None = None,
         tta: str = "none",
@@ -145,10 +153,13 @@ class Predictor:
         threads: int | None = None,
     ) -> None:
         for name, value in (("top", top), ("batch_size", batch_size)):
+            if name == "top" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; give a whole number from 1")
-        self._wishes, self._batch_size = Wishes(top, maps=False), batch_size
+        self._wishes, self._batch_size = Wishes(top, maps=False, threshold=threshold), batch_size
         self._task = _open(Path(source), classes, tta, runtime, precision, threads)
+        check_threshold(self._task, threshold)
         self.task: str = self._task.facts["task"]
         self.classes: list[str] | None = self._task.class_names
 
@@ -196,7 +207,7 @@ class Predictor:
             objects = tuple(
                 NamedObject(one["index"], one["name"], one["score"], tuple(one["box"])) for one in found
             )
-            return ImagePrediction(name, objects=objects, mask=masks)
+            return ImagePrediction(name, objects=objects, mask=masks, is_detection=True)
         answer = task.answer(outputs, self._wishes)
         keys = ("index", "name", "probability", "share")
         classes = tuple(
@@ -263,6 +274,8 @@ class _PaddleModel:
             preprocessing=about.preprocessing,
             classes=about.classes,
             num_classes=config.num_classes,
+            task=about.task,
+            thresholds=about.thresholds,
             outputs=[Output("logits", "logits")],
             min_size=config.min_size,
         )

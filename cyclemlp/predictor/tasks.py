@@ -21,7 +21,10 @@ from cyclemlp.deploy import ExportError, ExportMetadata
 from cyclemlp.deploy.runtimes import DETECTION_TASKS
 from cyclemlp.errors import ConfigError
 from cyclemlp.evaluation.metrics import log_softmax, top_classes
+from cyclemlp.evaluation.multilabel.measures import as_thresholds, labels_above, sigmoid
+from cyclemlp.evaluation.run import TOP
 from cyclemlp.evaluation.tta import choose_views
+from cyclemlp.metadata import CLASSIFICATION_TASKS, MULTI_LABEL
 from cyclemlp.report import class_colour
 
 #: What an 8-bit mask can hold.
@@ -46,10 +49,18 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a request asks for: how many classes, and whether their maps."""
+    """What a request asks for.
 
-    top: int
+    Attributes:
+        top: how many classes; None for 5, or of a model of several labels an image for all.
+        maps: whether with their maps.
+        threshold: of a model of several labels an image, in place of its own: the probability from which on a class
+            counts as a label.
+    """
+
+    top: int | None
     maps: bool
+    threshold: float | None = None
 
 
 class ImageSource(Protocol):
@@ -131,7 +142,7 @@ def open_task(model: Network, class_names: Sequence[str] | None = None, *, tta: 
         ExportError: it is for something that is not served, or prepares images in a way unknown here.
     """
     metadata = model.metadata
-    if metadata.task == "classification" and model.output("logits"):
+    if metadata.task in CLASSIFICATION_TASKS and model.output("logits"):
         return Classification(model, class_names, tta=tta)
     if tta != "none":
         raise ConfigError(f"tta is {tta!r}, which is for classification; {model.path} is for {metadata.task}")
@@ -145,6 +156,19 @@ def open_task(model: Network, class_names: Sequence[str] | None = None, *, tta: 
         f"{model.path} is a model for {metadata.task} that gives {', '.join(o.kind for o in metadata.outputs)}; served "
         "are classification, segmentation and detection"
     )
+
+
+def check_threshold(task: Task, threshold: float | None) -> None:
+    """Raise ConfigError for a threshold that is no probability, or that a task has no use for."""
+    if threshold is None:
+        return
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold is {threshold!r}; give a probability from 0 to 1")
+    if task.facts["task"] != MULTI_LABEL:
+        raise ConfigError(
+            f"threshold is {threshold:g}; it is for models of several labels an image, and this is one for "
+            f"{task.facts['task']}"
+        )
 
 
 class _OneModel:
@@ -187,6 +211,8 @@ class _OneModel:
 class Classification(_OneModel):
     """Classes with probabilities; where the model has class maps, where it saw each of them.
 
+    Of a model of several labels an image, all classes whose probability reaches their threshold.
+
     With test-time augmentation, `Prepared.pixels` are the crops one below the other, and there are no maps.
     """
 
@@ -196,7 +222,13 @@ class Classification(_OneModel):
         self._transform = self._views.transform(self._preprocessing)
         self._logits = str(model.output("logits"))
         self._maps = model.output("class maps") if tta == "none" else None
-        self._averaged = self._views.classifier(lambda images: model(images)[self._logits])
+        self._thresholds: np.ndarray | None = None
+        if model.metadata.task == MULTI_LABEL:
+            self._thresholds = as_thresholds(model.metadata.thresholds, model.metadata.num_classes or 0)
+            self.facts["thresholds"] = self._thresholds.tolist()
+        self._averaged = self._views.classifier(
+            lambda images: model(images)[self._logits], multi_label=self._thresholds is not None
+        )
         self.has_maps = self._maps is not None
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -231,11 +263,19 @@ class Classification(_OneModel):
     def answer(self, outputs: Outputs, wishes: Wishes) -> dict[str, Any]:
         """`classes`, best first; a `map` [h][w] for each, if they are wanted and there are some."""
         logits = _finite(outputs[self._logits])[None]
-        best = top_classes(logits, wishes.top)[0]
-        probabilities = np.exp(log_softmax(logits))[0]
+        if self._thresholds is None:
+            best = top_classes(logits, wishes.top or TOP)[0].tolist()
+            probabilities = np.exp(log_softmax(logits))[0]
+        else:
+            probabilities = sigmoid(logits)[0]
+            limits = (
+                self._thresholds
+                if wishes.threshold is None
+                else np.full(len(probabilities), wishes.threshold)
+            )
+            best = labels_above(probabilities, limits)[: wishes.top]
         classes: list[dict[str, Any]] = [
-            {"index": int(i), "name": self._name(int(i)), "probability": float(probabilities[i])}
-            for i in best
+            {"index": i, "name": self._name(i), "probability": float(probabilities[i])} for i in best
         ]
         if wishes.maps and self._maps is not None:
             for entry in classes:

@@ -15,7 +15,8 @@ The events:
     evaluation  step, seconds, best and the figures in [0, 1]. Segmentation: mean_iou, pixel_accuracy, class_iou, kappa.
                 Detection: epoch, bbox_ap …, mask_ap …, per_class
     epoch       of classification, step and evaluation in one: epoch, seconds, epoch_seconds (evaluation included),
-                train_loss, lr, best, val_loss, val_top1, val_top5, val_macro_f1 (%) and the same with ema_
+                train_loss, lr, best, val_loss, val_top1, val_top5, val_macro_f1 (%) and the same with ema_;
+                of several labels an image val_map instead of val_top1 and val_top5
     end         epoch or step, seconds, reason: "finished", "early stopping", "time" or "signal"
 
 A run that was killed has no end. What it did after its last checkpoint is done again when it is resumed: of two records

@@ -27,8 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclemlp._version import __version__
 from cyclemlp.data.images import FORMAT_WORDS
-from cyclemlp.errors import DataError
-from cyclemlp.predictor.tasks import ImageSource, Prepared, Task, Wishes
+from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.predictor.tasks import ImageSource, Prepared, Task, Wishes, check_threshold
 from cyclemlp.serve.batching import Batcher
 from cyclemlp.serve.decoder import Decoders, RefusedError
 from cyclemlp.serve.guard import LOOPBACK, Guard
@@ -104,7 +104,19 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    top: int = Field(5, ge=1, le=1000, description="most probable classes to give")
+    top: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="most probable classes to give; without it 5, or all labels of a model of several labels an image",
+    )
+    threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of a model of several labels an image, in place of its own: the probability from which on a class "
+        "counts as a label",
+    )
     maps: bool = Field(False, description="with a map for each of them, if the model gives class maps")
 
 
@@ -208,7 +220,12 @@ def build_app(task: Task, limits: Limits, names: Collection[str] = LOOPBACK) -> 
     )
     async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
         """The body is an image, or a multipart form with an image as its file. What it is, its content says."""
-        return JSONResponse(await service.predict(request, Wishes(options.top, options.maps)))
+        try:
+            check_threshold(task, options.threshold)
+        except ConfigError as error:
+            raise RefusedError(422, str(error)) from None
+        wishes = Wishes(options.top, options.maps, options.threshold)
+        return JSONResponse(await service.predict(request, wishes))
 
     @app.get("/model", summary="The model, and what is taken")
     async def model() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from paddle import nn
 from paddle.vision import models as vision
 
 from cyclemlp.errors import ModelError, WeightsError
+from cyclemlp.metadata import MULTI_LABEL
 from cyclemlp.models import create_model, fill, load_model
 from cyclemlp.network import VARIANTS, canonical_name
 from cyclemlp.network.config import did_you_mean
@@ -142,6 +143,10 @@ def _build(name: str, file: WeightFile, num_classes: int) -> tuple[nn.Layer, Pre
             raise WeightsError(f"{file.path} holds a {name} without a head; a teacher must know classes")
         if config.num_classes != num_classes:
             raise _other_classes(file, name, config.num_classes, num_classes)
+        if model.metadata.task == MULTI_LABEL:
+            raise WeightsError(
+                f"{file.path} gives an image any number of labels; a teacher must give probabilities of one class"
+            )
         return model, model.metadata.preprocessing, [f"{len(file.tensors)} tensors loaded from {file.path}"]
     network: nn.Layer
     preprocessing = Preprocessing()

@@ -46,5 +46,6 @@ class Metric:
 METRICS = {
     "accuracy": Metric("top1", "top-1"),
     "macro_f1": Metric("macro_f1", "macro F1"),
+    "map": Metric("map", "mAP"),
     "loss": Metric("loss", "validation loss", percent=False, rises=False),
 }

@@ -20,11 +20,13 @@ from cyclemlp.data import (
     check_data,
     evaluation_transform,
     find_split,
+    is_multi_label,
     labels_of,
     open_source,
     pair_classes,
 )
 from cyclemlp.data.check import SAMPLE
+from cyclemlp.data.label_sets import WAY_OUT
 from cyclemlp.data.order import balanced
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing, checked, parse_size
@@ -104,6 +106,11 @@ class DataConfig(Config):
         description="how many classes a list without names has, where not all of them need occur in it; null takes "
         "the highest label plus 1",
     )
+    labels: Literal["single", "multi"] = Field(
+        "single",
+        description="`single`, an image has one class; `multi`, it has any number of labels: `name dog,outdoor` and, "
+        "without labels, `name -` in a list, or a 0/1 column a class in a CSV file",
+    )
     batch_size: int = Field(
         128,
         ge=1,
@@ -151,6 +158,7 @@ def open_sources(config: DataConfig, classes: Sequence[str] | None) -> tuple[Sou
         num_classes=len(classes) if classes else config.num_classes,
         class_map=config.class_map,
         names=classes,
+        multi_label=config.labels == "multi",
     )
     if config.num_classes not in (None, train_source.num_classes):
         raise ConfigError(
@@ -172,8 +180,23 @@ def open_sources(config: DataConfig, classes: Sequence[str] | None) -> tuple[Sou
         num_classes=len(names) if names else train_source.num_classes,
         class_map=config.class_map,
         names=names,
+        multi_label=config.labels == "multi",
     )
     return train_source, val_source
+
+
+def with_labels(source: Source, labels: str, part: str) -> Source:
+    """A source as `data.labels` wants it: of one class an image, or of any number.
+
+    Args:
+        part: "training" or "validation", for messages.
+
+    Raises:
+        ConfigError: the images have several labels, and the recipe wants one.
+    """
+    if labels == "single" and is_multi_label(source):
+        raise ConfigError(f"the {part} images have several labels each, and data.labels is single; {WAY_OUT}")
+    return View(source, multi_label=True) if labels == "multi" and not is_multi_label(source) else source
 
 
 def pair_sources(
@@ -192,7 +215,7 @@ def pair_sources(
     count = len(names) if names is not None else train_source.num_classes
     if not count:
         raise DataError("the training images have no labels; a list needs lines `name label`")
-    if count == 1 or train_source.num_classes == 1:
+    if (count == 1 or train_source.num_classes == 1) and not is_multi_label(train_source):
         only = f", {shown(own[0])}" if own else ""
         raise DataError(
             f"the training images have one class only{only}: there is nothing to tell apart. Expected a folder, or a "

@@ -11,6 +11,7 @@ from pydantic import field_validator, model_validator
 
 from cyclemlp.config import MAX_COUNT, Config, Expected, Field, Names, Text
 from cyclemlp.errors import ConfigError
+from cyclemlp.metadata import CLASSIFICATION, MULTI_LABEL
 from cyclemlp.models import create_model, load_weights
 from cyclemlp.network.init import init_xavier
 from cyclemlp.preprocessing import Preprocessing
@@ -99,12 +100,15 @@ def build_model(
     names: Sequence[str] | None,
     count: int,
     say: Callable[[str], None],
+    *,
+    multi_label: bool = False,
 ) -> nn.Layer:
     """The model for these classes, with its weights and metadata; says what was loaded.
 
     Args:
         preprocessing: what differs from the model's own.
         names, count: the classes' names, if they are known, and their number.
+        multi_label: images have any number of labels.
 
     Raises:
         ConfigError, ModelError, WeightsError: from the config.
@@ -127,6 +131,7 @@ def build_model(
         )
     model.metadata.preprocessing = ready
     model.metadata.classes = None if names is None else list(names)
+    model.metadata.task = MULTI_LABEL if multi_label else CLASSIFICATION
     return model
 
 

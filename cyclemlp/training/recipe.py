@@ -18,6 +18,7 @@ from cyclemlp.config import MAX_COUNT, Config, Field, assigned, build, plain_val
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 from cyclemlp.teachers.distillation import DistillationConfig
+from cyclemlp.text import shown
 from cyclemlp.training.amp import AmpConfig
 from cyclemlp.training.augmentation import AugmentConfig
 from cyclemlp.training.data import DataConfig
@@ -59,10 +60,11 @@ class RunConfig(Config):
     keep_checkpoints: int = Field(
         3, ge=1, le=MAX_COUNT, description="how many of the newest stay; the best model stays anyway"
     )
-    best_metric: Literal["accuracy", "macro_f1", "loss"] = Field(
-        "accuracy",
-        description="figure of the validation images by which the best epoch is chosen: `accuracy`, the top-1; "
-        "`macro_f1`, the mean of the classes' F1, in which each class counts alike; or `loss`",
+    best_metric: Literal["accuracy", "map", "macro_f1", "loss"] | None = Field(
+        None,
+        description="figure of the validation images by which the best epoch is chosen: `accuracy`, the top-1; `map`, "
+        "of several labels an image the mean of the classes' average precision; `macro_f1`, the mean of the classes' "
+        "F1, in which each class counts alike; or `loss`. null takes `accuracy`, and `map` of several labels",
     )
     patience: int | None = Field(
         None,
@@ -79,6 +81,31 @@ class RunConfig(Config):
                 f"run.start_epoch is {self.start_epoch}; expected less than run.epochs, which is {self.epochs}"
             )
         return self
+
+
+_SEVERAL = "for several labels an image set data.labels to multi (--labels multi)"
+#: Key, values that need `data.labels: multi` (`...`: any but null), way out.
+_MULTI_LABEL_ONLY: tuple[tuple[str, tuple[Any, ...], str], ...] = (
+    ("loss.kind", ("bce", "asymmetric"), _SEVERAL),
+    ("loss.pos_weight", (...,), f"{_SEVERAL}; for one class an image use loss.class_weights"),
+    ("run.best_metric", ("map",), f"{_SEVERAL}; for one class an image use accuracy, macro_f1 or loss"),
+)
+#: The same of those that need `data.labels: single`.
+_SINGLE_LABEL_ONLY: tuple[tuple[str, tuple[Any, ...], str], ...] = (
+    ("loss.kind", ("cross_entropy",), "an image may have several labels; use bce or asymmetric"),
+    ("loss.class_weights", ("balanced",), "use loss.pos_weight=balanced, or give a weight a class"),
+    (
+        "data.sampling",
+        ("balanced",),
+        "an image of several classes has no one share of the draws; use loss.pos_weight=balanced, or null",
+    ),
+    (
+        "distillation.kind",
+        ("soft", "hard"),
+        "a teacher's answers are probabilities of one class an image; use none",
+    ),
+    ("run.best_metric", ("accuracy",), "an image may have several labels; use map, macro_f1 or loss"),
+)
 
 
 class Recipe(Config):
@@ -119,6 +146,33 @@ class Recipe(Config):
                 "often an image comes in an epoch; set augment.repeats to 1, or data.sampling to null"
             )
         return self
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Recipe:
+        for key, refused, way_out in (
+            _MULTI_LABEL_ONLY if self.data.labels == "single" else _SINGLE_LABEL_ONLY
+        ):
+            section, name = key.split(".")
+            value = getattr(getattr(self, section), name)
+            if value in refused or (value is not None and ... in refused):
+                raise ConfigError(f"{key} is {shown(value)} and data.labels is {self.data.labels}: {way_out}")
+        return self
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether images have any number of labels."""
+        return self.data.labels == "multi"
+
+    @property
+    def label_smoothing(self) -> float:
+        """`loss.label_smoothing`, or what null stands for."""
+        given = self.loss.label_smoothing
+        return given if given is not None else 0.0 if self.multi_label else 0.1
+
+    @property
+    def best_metric(self) -> str:
+        """`run.best_metric`, or what null stands for."""
+        return self.run.best_metric or ("map" if self.multi_label else "accuracy")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, section by section."""

@@ -18,7 +18,7 @@ from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.augmentation import build_mixup
 from cyclemlp.training.distributed import ALONE, World, gradients_stay_here
 from cyclemlp.training.ema import Ema
-from cyclemlp.training.losses import build_base_loss
+from cyclemlp.training.losses import ClassCounts, build_base_loss
 from cyclemlp.training.model import freeze_stages, training_mode
 from cyclemlp.training.optimizer import build_optimizer
 from cyclemlp.training.recipe import Recipe
@@ -58,7 +58,7 @@ class Stepper:
         model: nn.Layer,
         *,
         lr: float,
-        class_counts: np.ndarray | None = None,
+        classes: ClassCounts | None = None,
         world: World = ALONE,
         say: Callable[[str], None] = print,
     ) -> Stepper:
@@ -66,7 +66,7 @@ class Stepper:
 
         Args:
             lr: learning rate to begin with.
-            class_counts: training images of each class, int [K]; for a loss with class weights.
+            classes: the training images of each class; for a loss with weights.
             world: the processes of the run; all get the first one's weights.
             say: takes a text for people on the teacher.
 
@@ -76,7 +76,7 @@ class Stepper:
         # The optimizer and what averages gradients know every parameter that is trained in any epoch.
         frozen = freeze_stages(model, recipe.model.frozen_stages(recipe.run.epochs - 1))
         amp = MixedPrecision(recipe.amp)
-        base = build_base_loss(recipe.loss, class_counts, model.metadata.classes)
+        base = build_base_loss(recipe.loss, classes, multi_label=recipe.multi_label)
         # Before its average is taken, after what stays frozen is.
         network = world.wrap(model, some_unused=recipe.model.unfreeze_epochs is not None)
         return cls(
@@ -84,7 +84,7 @@ class Stepper:
             model=model,
             network=network,
             frozen=frozen,
-            mixup=build_mixup(recipe.augment, model.config.num_classes, recipe.loss.label_smoothing),
+            mixup=build_mixup(recipe.augment, model.config.num_classes, recipe.label_smoothing),
             loss_fn=build_loss(base, recipe.distillation, model, say, amp.autocast),
             optimizer=build_optimizer(model, recipe.optimizer, lr=lr),
             amp=amp,
@@ -108,7 +108,7 @@ class Stepper:
 
         Args:
             images: [B, C, H, W], mixed.
-            targets: [B, K], their rows sum to 1.
+            targets: [B, K]; their rows sum to 1, but of several labels an image.
 
         Returns:
             A scalar, float64.

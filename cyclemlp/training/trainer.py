@@ -19,24 +19,25 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from cyclemlp.data import Batch, Loader, Source, labels_of, step_generator
+from cyclemlp.data import Batch, Source, class_counts, step_generator
 from cyclemlp.data.resampling import choose_decoder
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.evaluation import as_callable, evaluate, macro_f1
-from cyclemlp.report import Progress, format_duration, progress
+from cyclemlp.report import format_duration, progress
 from cyclemlp.report.writers import require_writer
 from cyclemlp.run import BEST, BEST_EMA, CHECKPOINTS, RunFolder
 from cyclemlp.run.log import now
 from cyclemlp.training.augmentation import build_transform
 from cyclemlp.training.best import METRICS, Metric
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_model
-from cyclemlp.training.data import build_loaders, check_images, pair_sources
+from cyclemlp.training.data import build_loaders, check_images, pair_sources, with_labels
 from cyclemlp.training.distributed import World, faults_told_apart, join
 from cyclemlp.training.interruption import Interruption
+from cyclemlp.training.losses import ClassCounts
 from cyclemlp.training.model import build_model
 from cyclemlp.training.recipe import Recipe, RunConfig
 from cyclemlp.training.schedule import Schedule
 from cyclemlp.training.step import Stepper
+from cyclemlp.training.validation import Validation
 
 
 class TrainingFailedError(RuntimeError):
@@ -171,11 +172,23 @@ class Trainer:
         self.recipe, self.folder, self.world, self.options = recipe, folder, world, options
         self.interruption = Interruption()
         paddle.seed(recipe.run.seed)
-        self.metric = METRICS[recipe.run.best_metric]
+        self.metric = METRICS[recipe.best_metric]
+        #: "val", "ema" → of several labels an image the best thresholds at the last evaluation.
+        self.thresholds: dict[str, list[float] | None] = {}
+        train_source = with_labels(train_source, recipe.data.labels, "training")
+        if val_source is not None:
+            val_source = with_labels(val_source, recipe.data.labels, "validation")
         if val_source is None:
             _require_no_choice(recipe)
         train_source, val_source, names, count = pair_sources(train_source, val_source, classes)
-        model = build_model(recipe.model, recipe.data.preprocessing, names, count, options.say)
+        model = build_model(
+            recipe.model,
+            recipe.data.preprocessing,
+            names,
+            count,
+            options.say,
+            multi_label=recipe.multi_label,
+        )
         preprocessing = model.metadata.preprocessing
         build_transform(recipe.augment, preprocessing)  # its errors come before the images are looked at
         if options.check or options.skip_bad:
@@ -186,18 +199,29 @@ class Trainer:
                 skip_bad=options.skip_bad,
                 show_progress=options.show_progress,
             )
-        self.train_loader, self.val_loader = build_loaders(
+        self.train_loader, val_loader = build_loaders(
             recipe, preprocessing, train_source, val_source, workers=options.workers, world=world
         )
+        self.validation = None
+        if val_loader is not None:
+            self.validation = Validation(
+                val_loader,
+                world,
+                self.interruption,
+                multi_label=recipe.multi_label,
+                show_progress=options.show_progress,
+            )
         self.schedule = Schedule.from_recipe(recipe, world.size)
-        class_counts = None
-        if recipe.loss.class_weights is not None:
-            class_counts = np.bincount(labels_of(train_source), minlength=count)
+        classes_found = None
+        if recipe.loss.class_weights is not None or recipe.loss.pos_weight is not None:
+            classes_found = ClassCounts(
+                class_counts(train_source, count), len(train_source), model.metadata.classes
+            )
         self.stepper = Stepper.from_recipe(
-            recipe, model, lr=self.schedule.at(0), class_counts=class_counts, world=world, say=options.say
+            recipe, model, lr=self.schedule.at(0), classes=classes_found, world=world, say=options.say
         )
         self.average = self.stepper.ema.model if self.stepper.ema else None
-        self.state = TrainingState(epoch=recipe.run.start_epoch, best_metric=recipe.run.best_metric)
+        self.state = TrainingState(epoch=recipe.run.start_epoch, best_metric=recipe.best_metric)
         if folder.checkpoint is not None:
             self._go_on(folder.checkpoint)
         self.stepper.freeze(recipe.model.frozen_stages(self.state.epoch))
@@ -345,62 +369,23 @@ class Trainer:
         return images
 
     def evaluate_epoch(self) -> dict[str, float]:
-        """Loss, accuracies and macro F1 of the model and of its average on the validation images, where there are any.
+        """The figures (see `Validation`) of the model and of its average on the validation images, where there are any.
+
+        `thresholds` keeps those of each.
 
         Raises:
             TrainingFailedError: logits that are not finite.
         """
         found: dict[str, float] = {}
         for name, model in (("val", self.stepper.model), ("ema", self.average)):
-            if model is not None and self.val_loader is not None:
-                found |= self._evaluate(name, model, self.val_loader)
+            if model is not None and self.validation is not None:
+                try:
+                    figures = self.validation(model)
+                except FloatingPointError as error:
+                    raise TrainingFailedError(str(error)) from None
+                self.thresholds[name] = figures.pop("thresholds", None)
+                found |= {f"{name}_{figure}": value for figure, value in figures.items()}
         return found
-
-    def _evaluate(self, name: str, model: nn.Layer, loader: Loader) -> dict[str, float]:
-        """Over the loader's images of all processes; nothing if any of them is to stop."""
-        # Right first answers, right among five, sum of losses, images, and the outcomes of each class.
-        none = np.zeros(4 + 3 * self.stepper.model.config.num_classes)
-        own, broken = none, None
-        try:
-            if loader.images:
-                found = self.interruption.unless_stopped(lambda: self._evaluate_here(model, loader))
-                own = none if found is None else found
-        except FloatingPointError as error:
-            broken = f"after this epoch, {error}"
-        if self.world.any(self.interruption.signal is not None):
-            return {}
-        if self.world.any(broken is not None):
-            raise TrainingFailedError(self.world.first_given(broken))
-        total = self.world.sum(own)
-        top1, top5, loss, images = total[:4].tolist()
-        return {
-            f"{name}_loss": loss / images,
-            f"{name}_top1": 100 * top1 / images,
-            f"{name}_top5": 100 * top5 / images,
-            f"{name}_macro_f1": macro_f1(total[4:].reshape(3, -1)),
-        }
-
-    def _evaluate_here(self, model: nn.Layer, loader: Loader) -> np.ndarray:
-        classify = as_callable(model)
-        # A bar of its own, which goes away before the epoch's line is printed.
-        bar: Progress[Any] = progress(
-            desc="evaluate",
-            total=loader.images,
-            unit="img",
-            leave=False,
-            disable=not self.options.show_progress,
-        )
-        with bar:
-
-            def classify_and_count(images: Any) -> Any:
-                logits = classify(images)
-                bar.update(len(images))
-                return logits
-
-            result = evaluate(classify_and_count, loader, progress=False)
-        right = [round(result.accuracy[k] * result.images / 100) for k in (1, 5)]
-        assert result.outcomes is not None
-        return np.array([*right, result.loss * result.images, result.images, *result.outcomes.ravel()])
 
     # ---- what a run keeps
 
@@ -443,9 +428,18 @@ class Trainer:
 
     def _keep_best(self, model: nn.Layer, name: str, record: dict[str, Any], part: str) -> None:
         if self.world.is_first:
-            keys = ("train_loss", *(f"{part}_{figure}" for figure in ("loss", "top1", "top5", "macro_f1")))
-            figures = {key: record.get(key) for key in keys}
-            write_model(model, self.folder.path / name, extra={"epoch": record["epoch"], "figures": figures})
+            kept = (
+                ("loss", "map", "macro_f1")
+                if self.recipe.multi_label
+                else ("loss", "top1", "top5", "macro_f1")
+            )
+            figures = {
+                key: record.get(key) for key in ("train_loss", *(f"{part}_{figure}" for figure in kept))
+            }
+            extra = {"epoch": record["epoch"], "figures": figures}
+            if self.thresholds.get(part) is not None:
+                extra["thresholds"] = self.thresholds[part]
+            write_model(model, self.folder.path / name, extra=extra)
 
     def _stop(self) -> None:
         checkpoint = self.save()
@@ -484,7 +478,7 @@ class Trainer:
             checkpoint, self.stepper.model, self.stepper.optimizer, self.average
         )
         self.stepper.amp.load_state_dict(state.scaler)
-        metric = self.recipe.run.best_metric
+        metric = self.recipe.best_metric
         if self.folder.continues and state.best_epoch is not None and state.best_metric != metric:
             say(
                 f"run.best_metric was {state.best_metric} and is {metric}: the best epoch is chosen anew from here on"
@@ -579,7 +573,7 @@ def _require_no_choice(recipe: Recipe) -> None:
     run = recipe.run
     for key, value, default in (
         ("patience", run.patience, None),
-        ("best_metric", run.best_metric, "accuracy"),
+        ("best_metric", run.best_metric, None),
     ):
         if value != default:
             raise ConfigError(
@@ -598,17 +592,18 @@ def _epoch_line(record: dict[str, Any], run: RunConfig) -> str:
         f"epoch {record['epoch']:>{len(str(run.epochs))}}/{run.epochs}",
         f"loss {record['train_loss']:.4f}",
     ]
-    if "val_top1" in record:
-        words += [f"validation loss {record['val_loss']:.4f}", f"top-1 {record['val_top1']:.2f} %"]
+    key, title = ("map", "mAP") if "val_map" in record else ("top1", "top-1")
+    if f"val_{key}" in record:
+        words += [f"validation loss {record['val_loss']:.4f}", f"{title} {record[f'val_{key}']:.2f} %"]
     if "val_macro_f1" in record and run.best_metric == "macro_f1":
         words += [f"macro F1 {record['val_macro_f1']:.2f} %"]
-    if "ema_top1" in record:
-        words += [f"average's {record['ema_top1']:.2f} %"]
+    if f"ema_{key}" in record:
+        words += [f"average's {record[f'ema_{key}']:.2f} %"]
     if record.get("skipped_steps"):
         words += [f"{record['skipped_steps']} steps skipped, loss scale {record['loss_scale']:g}"]
     words += [f"lr {record['lr']:.2e}", f"{record['train_images_per_second']:.0f} images/s"]
     words += [format_duration(record["epoch_seconds"])]
-    return "  ".join(words) + ("  best" if record["best"] and "val_top1" in record else "")
+    return "  ".join(words) + ("  best" if record["best"] and "val_loss" in record else "")
 
 
 def describe(
@@ -624,8 +619,9 @@ def describe(
     frozen = sum(parameter.size for parameter in model.parameters() if parameter.stop_gradient)
     weights = recipe.model.weights or "random"
     rule, parts, repeats = recipe.optimizer.lr_for_batch, recipe.optimizer.accumulate, recipe.augment.repeats
-    asked, ema, weighted = recipe.distillation, recipe.ema, recipe.loss.class_weights
-    run, metric = recipe.run, METRICS[recipe.run.best_metric].title
+    asked, ema = recipe.distillation, recipe.ema
+    weighted = recipe.loss.class_weights or recipe.loss.pos_weight
+    run, metric = recipe.run, METRICS[recipe.best_metric].title
     scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
     return {
         "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights"
@@ -634,6 +630,7 @@ def describe(
         "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
         + (", turned by EXIF" if p.exif == "apply" else ""),
         "classes": str(model.config.num_classes)
+        + (f", any number of them an image, {recipe.loss.kind or 'bce'} loss" if recipe.multi_label else "")
         + (
             ""
             if weighted is None

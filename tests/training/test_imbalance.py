@@ -13,6 +13,7 @@ from tiny_run import PLAIN, Some, same_weights, tiny_recipe, tiny_train
 import cyclemlp
 from cyclemlp.data import labels_of
 from cyclemlp.errors import ConfigError
+from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import TrainingStoppedError, train, trainer
 
@@ -43,7 +44,7 @@ def test_the_macro_f1_of_the_log_is_scikit_learns_over_the_classes_that_occur(tm
     result = tiny_train(tmp_path / "run", recipe, val_source=val)
     model = cyclemlp.load_model(result.output / "checkpoints/checkpoint_0002")
     _, loader = trainer.build_loaders(recipe, model.metadata.preprocessing, val, val)
-    found = trainer.evaluate(trainer.as_callable(model), loader, progress=False, keep=True)
+    found = evaluate(as_callable(model), loader, progress=False, keep=True)
     predicted = found.logits.argmax(axis=1)
     expected = f1_score(found.labels, predicted, labels=np.unique(found.labels), average="macro")
     assert result.epochs[-1]["val_macro_f1"] == pytest.approx(100 * expected)

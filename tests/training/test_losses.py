@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.training.losses import LossConfig, SoftTargetCrossEntropy, balanced_weights, build_base_loss
+from cyclemlp.training.losses import ClassCounts, LossConfig, SoftTargetCrossEntropy, build_base_loss
 
 # softmax([ln 1, ln 2, ln 5]) is (1, 2, 5) / 8; softmax([ln 3, ln 3, ln 2]) is (3, 3, 2) / 8
 LOGITS = np.log(np.array([[1, 2, 5], [3, 3, 2]], dtype=np.float64))
@@ -92,11 +92,11 @@ def test_a_mixed_image_counts_by_the_shares_of_its_classes():
 
 def test_balanced_weights_let_the_classes_count_alike():
     counts = np.array([1, 10, 100])
-    weights = np.array(balanced_weights(counts))
+    weights = np.array(ClassCounts(counts, 111).weights("class_weights", "balanced"))
     assert weights == pytest.approx([111 / 3, 111 / 30, 111 / 300])
     assert np.ptp(counts * weights) == pytest.approx(0, abs=1e-9)
     assert (counts * weights).sum() / counts.sum() == pytest.approx(1)
-    fn = build_base_loss(LossConfig(class_weights="balanced"), counts)
+    fn = build_base_loss(LossConfig(class_weights="balanced"), ClassCounts(counts, 111))
     assert fn.class_weights.numpy() == pytest.approx(weights)
 
 
@@ -110,4 +110,4 @@ def test_balanced_weights_let_the_classes_count_alike():
 def test_weights_that_do_not_fit_the_classes_are_refused(weights, counts, message):
     config = LossConfig(class_weights=weights)
     with pytest.raises(ConfigError, match=message):
-        build_base_loss(config, np.array(counts), ["cat", "dog", "emu"])
+        build_base_loss(config, ClassCounts(np.array(counts), sum(counts), ["cat", "dog", "emu"]))

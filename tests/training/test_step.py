@@ -13,8 +13,8 @@ from tiny_run import PLAIN, Some, tiny_recipe, tiny_train
 import cyclemlp
 from cyclemlp import create_model
 from cyclemlp.data import step_generator
+from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.teachers import Teacher
-from cyclemlp.training import trainer
 from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.losses import SoftTargetCrossEntropy
 from cyclemlp.training.model import freeze_stages, training_mode
@@ -247,10 +247,7 @@ def test_fine_tuning_at_another_size_for_other_classes(tmp_path):
     np.testing.assert_array_equal(
         tuned.state_dict()["network.0.0.norm1.weight"].numpy(), start["network.0.0.norm1.weight"].numpy()
     )
-    assert (
-        trainer.evaluate(trainer.as_callable(tuned), _batches(tuned, three["val"]), progress=False).images
-        == 24
-    )
+    assert evaluate(as_callable(tuned), _batches(tuned, three["val"]), progress=False).images == 24
 
 
 def _batches(model, source):

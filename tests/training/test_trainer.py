@@ -16,6 +16,7 @@ from tiny_run import PLAIN, Some, same_weights, tiny_recipe, tiny_train
 
 import cyclemlp
 from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.evaluation import as_callable, evaluate
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import read_json_lines
 from cyclemlp.training import Recipe, TrainingFailedError, TrainingStoppedError, trainer
@@ -84,7 +85,7 @@ def test_the_best_model_is_whole_by_itself(whole):
     _, val_loader = trainer.build_loaders(
         tiny_recipe(), model.metadata.preprocessing, Some("val", 20), Some("val", 20)
     )
-    result = trainer.evaluate(trainer.as_callable(model), val_loader, progress=False)
+    result = evaluate(as_callable(model), val_loader, progress=False)
     assert result.top1 == whole.best
     assert result.loss == pytest.approx(whole.epochs[whole.best_epoch - 1]["val_loss"], rel=1e-6)
 
