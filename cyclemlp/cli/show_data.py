@@ -94,6 +94,12 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     mixed = mixup(batch.images, batch.labels, step_generator(recipe.run.seed, epoch, step))
     images, targets = (tensor.numpy() for tensor in mixed)
     count = min(args.images, len(images))
+
+    def captioned(target: np.ndarray) -> str:
+        if recipe.multi_label:
+            return label_caption(target, names, recipe.label_smoothing / 2)
+        return caption(target, names)
+
     heading = f"epoch {args.epoch}, step {args.step}: {count} of a batch of {len(images)}"
     words = [
         f"images  {loader.transform}",
@@ -105,7 +111,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
         words[1] += ", each class drawn as often"
     path = plot_samples(
         [to_image(image, preprocessing) for image in images[:count]],
-        [caption(target, names, recipe) for target in targets[:count]],
+        [captioned(target) for target in targets[:count]],
         args.figure,
         title="\n".join([heading, *words]),
     )
@@ -132,21 +138,23 @@ def to_image(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return np.clip(image.transpose(1, 2, 0) * std + mean, 0, 1)
 
 
-def caption(target: np.ndarray, names: list[str], recipe: Recipe) -> str:
-    """The two greatest shares of a label with their classes, and the sum of the others, a line each.
-
-    Of several labels an image the four greatest, and how many others there are.
-    """
-    if recipe.multi_label:
-        there = [
-            i for i in np.argsort(-target, kind="stable") if target[i] > recipe.label_smoothing / 2 + 1e-6
-        ]
-        lines = [f"{names[i][:18]} {target[i]:.2f}" for i in there[:MOST_LABELS]]
-        more = len(there) - MOST_LABELS
-        return "\n".join([*lines, *([f"{more} others"] if more > 0 else [])]) or "no label"
+def caption(target: np.ndarray, names: list[str]) -> str:
+    """The two greatest shares of a label with their classes, and the sum of the others, a line each."""
     first, *second = (int(i) for i in np.argsort(-target, kind="stable")[:2])
     # A share as small as all the rest is no label, but what smoothing spreads.
     shown = [first, *(i for i in second if target[i] > target.min())]
     lines = [f"{names[i][:18]} {target[i]:.2f}" for i in shown]
     rest = float(target.sum() - target[shown].sum())
     return "\n".join([*lines, *([f"others {rest:.2f}"] if rest >= 0.005 else [])])
+
+
+def label_caption(target: np.ndarray, names: list[str], absent: float) -> str:
+    """Of several labels an image the four greatest, a line each, and how many others there are.
+
+    Args:
+        absent: the value of a class that the image has not.
+    """
+    there = [i for i in np.argsort(-target, kind="stable") if target[i] > absent + 1e-6]
+    lines = [f"{names[i][:18]} {target[i]:.2f}" for i in there[:MOST_LABELS]]
+    more = len(there) - MOST_LABELS
+    return "\n".join([*lines, *([f"{more} others"] if more > 0 else [])]) or "no label"

@@ -22,7 +22,7 @@ def test_the_defaults_are_the_authors():
     recipe = Recipe()
     assert recipe.optimizer.scaled_lr(1024) == pytest.approx(1e-3)
     assert (recipe.optimizer.beta1, recipe.optimizer.beta2, recipe.optimizer.eps) == (0.9, 0.999, 1e-8)
-    assert (recipe.optimizer.weight_decay, recipe.loss.label_smoothing, recipe.model.drop_path_rate) == (
+    assert (recipe.optimizer.weight_decay, recipe.label_smoothing, recipe.model.drop_path_rate) == (
         0.05,
         0.1,
         0.1,
@@ -58,7 +58,8 @@ def test_the_imagenet_recipes_are_the_defaults_but_for_the_model(n):
     assert recipe.model.name == f"cyclemlp_b{n}"
     changed = {key for key, *_ in differences(Recipe(), recipe)}
     ours = {"model.name", "data.classes"} | {key for key in changed if key.startswith("data.preprocessing")}
-    assert changed <= ours
+    assert changed <= ours | {"loss.label_smoothing"}
+    assert recipe.label_smoothing == Recipe().label_smoothing
     preprocessing = recipe.data.preprocessing.applied_to(Preprocessing())
     assert preprocessing == Preprocessing()  # 224 pixels, 0.875, bicubic, whatever some `default_cfg` says
     assert (preprocessing.resize_size, preprocessing.crop_pct) == (256, 0.875)

@@ -19,6 +19,10 @@ from cyclemlp.training import Recipe
 
 OVERRIDES = {"in_chans": 1, "embed_dims": [8, 8, 12, 12], "depths": [1, 1, 1, 1], "drop_rate": 0.1}
 
+#: Of several labels an image, which have no teacher.
+SEVERAL = {"data.labels": "multi", "distillation.kind": "none"}
+ASYMMETRIC = {**SEVERAL, "loss.kind": "asymmetric"}
+
 #: Key → another value than the base's, and what must be as given for it to matter.
 CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.name": ("cyclemlp_micro", {"data.preprocessing.input_size": 32}),
@@ -27,6 +31,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "model.freeze_stages": (1, {}),
     "model.unfreeze_epochs": (1, {"model.freeze_stages": 2}),
     "model.overrides": ({**OVERRIDES, "drop_rate": 0.3}, {}),
+    "data.labels": ("multi", {"distillation.kind": "none"}),
     "data.batch_size": (4, {}),
     "data.sampling": ("balanced", {"augment.repeats": 1}),
     "data.preprocessing.input_size": (20, {}),
@@ -68,6 +73,11 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "schedule.cosine_epochs": (1, {"schedule.by": "step"}),
     "schedule.shift_epochs": (1, {}),
     "loss.label_smoothing": (0.5, {}),
+    "loss.kind": ("asymmetric", SEVERAL),
+    "loss.pos_weight": ([9.0] * 10, SEVERAL),
+    "loss.gamma_neg": (1.0, ASYMMETRIC),
+    "loss.gamma_pos": (1.0, ASYMMETRIC),
+    "loss.clip": (0.3, ASYMMETRIC),
     "loss.class_weights": ([0.2, *[1.0] * 8, 5.0], {}),
     "distillation.kind": ("hard", {}),
     "distillation.alpha": (0.9, {}),
@@ -88,7 +98,7 @@ QUICK = (
         "optimizer.weight_decay",
         "schedule.warmup_epochs",
     ),
-    *("loss.label_smoothing", "distillation.alpha", "ema.decay", "run.seed"),
+    *("loss.label_smoothing", "loss.kind", "distillation.alpha", "ema.decay", "run.seed"),
 )
 
 #: Keys that decide what is read or kept, not what is computed from it; each has tests elsewhere.
