@@ -12,7 +12,7 @@ from cyclemlp.data.mixup import Mixup, step_generator
 from cyclemlp.data.opening import data_folder, open_class_map, open_class_names, open_source
 from cyclemlp.data.pairing import View, pair_classes
 from cyclemlp.data.scenes import SceneOptions, Scenes, write_scenes
-from cyclemlp.data.sources import Label, Sample, Source, class_counts, is_multi_label, label_text, labels_of
+from cyclemlp.data.sources import Sample, Source, class_counts, is_multi_label, label_text, labels_of
 from cyclemlp.data.splitting import Split, split_source, write_split
 from cyclemlp.data.tars import TarFolders, TarImages, TarListFile, is_tar
 from cyclemlp.data.transforms import Transform, evaluation_transform, training_transform
@@ -25,7 +25,6 @@ __all__ = [
     "Finding",
     "ImageFiles",
     "ImageFolder",
-    "Label",
     "ListFile",
     "Loader",
     "Mixup",

@@ -12,7 +12,10 @@ SEPARATORS = ",;|"
 #: Stands where an image has no label.
 NO_LABEL = "-"
 #: The end of an error on several labels an image where one is expected.
-WAY_OUT = "several labels an image need --labels multi, in a recipe `data.labels: multi`"
+WAY_OUT = (
+    "several labels an image need --labels multi in training (`data.labels: multi` in a recipe), and in evaluation a "
+    "model trained so"
+)
 
 _ONE, _ZERO = ("1", "1.0"), ("0", "0.0")
 MOST_NAMES = 5

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cyclemlp.data import Batch, Label, Loader
+from cyclemlp.data import Batch, Loader
+from cyclemlp.data.sources import Label
 from cyclemlp.errors import DataError, ModelError
 from cyclemlp.evaluation.metrics import (
     class_outcomes,

@@ -154,7 +154,7 @@ def plot_label_classes(
         axes.plot(result.f1[order], places, "D", color=ORANGE, markersize=5, label="F1 at the threshold")
         axes.axvline(result.map, color=INK, linestyle="--", linewidth=1.2, label="mAP")
         axes.set_yticks(places, [f"{shortened(classes[i], 22)} ({result.outcomes[0, i]:,})" for i in order])
-        axes.set(xlim=(0, 100), xlabel="%; in brackets the images that have the class")
+        axes.set(xlim=(0, 102), xlabel="%; in brackets the images that have the class")
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         figure.legend(loc="outside lower center", ncols=3, fontsize=9)
