@@ -72,8 +72,8 @@ def save(when: str) -> None:
 
 
 def keep_model(build):
-    def build_and_keep(*args):
-        model = build(*args)
+    def build_and_keep(*args, **options):
+        model = build(*args, **options)
         if paddle.get_default_dtype() == "float64":
             model.register_forward_pre_hook(lambda layer, inputs: inputs[0].astype("float64"))
         MODELS.append(model)

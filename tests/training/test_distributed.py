@@ -19,9 +19,9 @@ import pytest
 from tiny_run import PLAIN, Some, same_weights, tiny_recipe
 
 import cyclemlp
-from cyclemlp.data import build_loader, evaluation_transform
+from cyclemlp.data import View, build_loader, evaluation_transform
 from cyclemlp.errors import ConfigError
-from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.evaluation import as_callable, evaluate, evaluate_multilabel
 from cyclemlp.run import list_checkpoints, newest_checkpoint
 from cyclemlp.training import distributed
 from cyclemlp.training.distributed import ALONE, World, faults_told_apart, join
@@ -200,6 +200,24 @@ def test_two_machines_are_one_run(tmp_path, alone, recompute):
     assert [job.ended() for job in jobs] == [0, 0], "\n".join(job.said for job in jobs)
     check_ten_steps(output, 2, alone("float64"), 1e-10)
     check_who_writes(output, 2)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("images", [19, 1])
+def test_two_processes_find_the_figures_of_labels_that_one_finds(tmp_path, images):
+    output = tmp_path / "run"
+    job = Job(output, 2, val=images, recipe={"run__epochs": 1, "data__labels": "multi"})
+    assert job.ended() == 0, job.said
+    model = cyclemlp.load_model(output / "checkpoints/checkpoint_0001")
+    source = View(Some("val", images), multi_label=True)
+    loader = build_loader(source, evaluation_transform(model.metadata.preprocessing), batch_size=images)
+    expected = evaluate_multilabel(as_callable(model), loader, progress=False)
+    for rank in range(2):
+        (epoch,) = told(output, rank)["epochs"]
+        assert epoch["val_map"] == pytest.approx(expected.map)
+        assert epoch["val_loss"] == pytest.approx(expected.loss, rel=1e-6)
+    thresholds = cyclemlp.load_model(output).metadata.thresholds
+    assert thresholds == pytest.approx(expected.best_thresholds.tolist(), rel=1e-4)
 
 
 @pytest.mark.heavy
