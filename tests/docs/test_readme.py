@@ -324,7 +324,14 @@ def stand_ins(tmp_path_factory):
 #: Those that need no run of the commands before them.
 PROGRAMS = [
     (name, program)
-    for name in (ENGLISH, PYTHON_PAGE, "docs/index.md", "docs/data-formats.md", "docs/loading.md")
+    for name in (
+        ENGLISH,
+        PYTHON_PAGE,
+        "docs/index.md",
+        "docs/data-formats.md",
+        "docs/loading.md",
+        "docs/kernels.md",
+    )
     for program in every(name, "programs")
     if "runs/mine" not in program
 ]
@@ -338,6 +345,8 @@ def test_python_runs(stand_ins, page, program, capsys):
         assert names["logits"].shape == [1, 1000]
     elif "prepare" in names:
         assert "(1, 32, 32)" in capsys.readouterr().out
+    elif "select_kernels" in names:
+        assert type(names["model"]) is cyclemlp.network.CycleMLP
     elif "loader" in names:
         assert "(64, 3, 32, 32) (64,)" in capsys.readouterr().out
     else:
