@@ -155,9 +155,7 @@ class TrainingTransform:
         if self.padding is None:
             return self._resized(as_array(image.crop(self._box(image.size, rng))), rng)
         how, size = self._filter(rng), self.preprocessing.input_size
-        image = center_crop(resize_to_cover(image, size, how), size)  # a part beyond the image is black
-        left, top = (int(rng.integers(2 * self.padding + 1)) - self.padding for _ in "xy")
-        return self._augmented(as_array(image.crop((left, top, left + image.width, top + image.height))), rng)
+        return self._moved(as_array(center_crop(resize_to_cover(image, size, how), size)), rng)
 
     def begin_file(self, file: EncodedImage, rng: np.random.Generator) -> Begun:
         """As `begin`, from a file, decoding no more than the crop needs.
@@ -167,6 +165,9 @@ class TrainingTransform:
         """
         p = self.preprocessing
         turned = p.exif == "apply" and file.orientation != 1
+        if self.padding is not None and not turned and file.size == (p.input_width, p.input_height):
+            self._filter(rng)  # drawn as `begin` does
+            return self._moved(file.part((0, 0, *file.size), p.channels), rng)
         if self.padding is not None or (turned and not file.is_jpeg):  # decoded whole in any case
             return self.begin(file.decode(), rng)
         left, upper, right, lower = box = self._box(file.upright_size if turned else file.size, rng)
@@ -180,6 +181,15 @@ class TrainingTransform:
     def _filter(self, rng: np.random.Generator) -> Image.Resampling:
         filters = self._filters
         return filters[0] if len(filters) == 1 else filters[rng.integers(len(filters))]
+
+    def _moved(self, pixels: np.ndarray, rng: np.random.Generator) -> Begun:
+        """From an image of the input's size, moved by up to `padding` pixels, to what is to be finished."""
+        assert self.padding is not None
+        padding, (height, width, channels) = self.padding, pixels.shape
+        left, top = (int(rng.integers(2 * padding + 1)) for _ in "xy")
+        padded = np.zeros((height + 2 * padding, width + 2 * padding, channels), np.uint8)
+        padded[padding : padding + height, padding : padding + width] = pixels
+        return self._augmented(padded[top : top + height, left : left + width], rng)
 
     def _resized(self, pixels: np.ndarray, rng: np.random.Generator) -> Begun:
         """From a crop of any size, uint8 [H, W, C], to what is to be finished."""

@@ -155,6 +155,19 @@ def test_training_from_a_file_is_training_from_the_image(jpeg):
         )
 
 
+@pytest.mark.parametrize("smaller", [0, 3])
+def test_a_padded_crop_from_a_file_is_that_from_the_image(jpeg, smaller):
+    """Of the input's size it is never made an image; of another it is."""
+    image = decode_image(jpeg, "here")
+    transform = training_transform(
+        Preprocessing(input_size=(image.height - smaller, image.width)), padding=4, interpolation="random"
+    )
+    for seed in range(5):
+        expected = transform(image, np.random.default_rng(seed))
+        begun = transform.begin_file(EncodedImage(jpeg, "here"), np.random.default_rng(seed))
+        assert np.array_equal(transform.finish.one(begun), expected)
+
+
 def test_training_from_a_large_file_looks_the_same(jpeg):
     transform = training_transform(Preprocessing(input_size=24))
     image, scaled = decode_image(jpeg, "here"), 0
