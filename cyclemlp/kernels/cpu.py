@@ -21,6 +21,7 @@ from cyclemlp.kernels.fused.shift import Moves
 from cyclemlp.kernels.fused.unfold import Window
 from cyclemlp.network.cyclemlp import BRANCH_LAYERS, CycleBlock, CycleFC, CycleMixer, Mlp
 from cyclemlp.network.drop_path import DropPath
+from cyclemlp.network.embedding import PatchMerging
 
 _LayerClass = TypeVar("_LayerClass", bound=type)
 
@@ -89,6 +90,17 @@ class FusedConv2D(nn.Conv2D):
             (x.shape[3] + left + right - kernel[1]) // stride[1] + 1,
         )
         return Window(kernel, stride, (top, left), out) if min(out) > 0 else None
+
+
+@traced_whole
+class FusedPatchMerging(PatchMerging):
+    """Its neighbours by one copy."""
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """`[B, H, W, C]` → `[B, ⌈H / 2⌉, ⌈W / 2⌉, out]`."""
+        if not on_cpu(x):
+            return super().forward(x)
+        return self.reduction(self.norm(functions.Merge.run([x])))
 
 
 @traced_whole
@@ -180,6 +192,7 @@ def _is_own(layer: Any, training: bool) -> bool:
 CPU_LAYERS: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.LayerNorm: FusedLayerNorm,
     nn.Conv2D: FusedConv2D,
+    PatchMerging: FusedPatchMerging,
     CycleBlock: FusedCycleBlock,
 }
 

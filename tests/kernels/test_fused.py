@@ -14,6 +14,7 @@ from cyclemlp import create_model
 from cyclemlp.errors import ModelError
 from cyclemlp.kernels import select_kernels
 from cyclemlp.kernels.averaging import average
+from cyclemlp.kernels.fused import functions
 from cyclemlp.kernels.fused.gate import gate, gate_backward
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
@@ -28,6 +29,7 @@ from cyclemlp.kernels.fused.weighting import (
     weighted_sum_gradients,
 )
 from cyclemlp.network.cyclemlp import CycleBlock, CycleShift
+from cyclemlp.network.embedding import merge_patches
 
 #: Equal implementations agree to this share of the largest value: in float64 strictly; float32 only shows that the
 #: type is taken, since how its sums round differs between processors.
@@ -125,6 +127,20 @@ def test_shift(shape, steps, dtype):
         sources = [grad.data_ptr() for grad in grads]
         assert_same([shift_backward(sources, x.dtype, x.shape, moves, channels, None)], [gradient])
         assert_same([shift_backward(sources, x.dtype, x.shape, moves, channels, rows)], [with_rows])
+
+
+@DTYPES
+@MAPS
+def test_merging_patches(shape, dtype):
+    """Odd heights and widths too, which are filled up."""
+    x = tensor(shape, dtype)
+    plain = merge_patches(x)
+    grad = tensor(tuple(plain.shape), dtype, 1)
+    (gradient,) = paddle.grad(plain, [x], grad)
+    for view in (x, x.transpose([0, 2, 1, 3]).contiguous().transpose([0, 2, 1, 3])):
+        mine = functions.Merge.run([view])
+        assert np.array_equal(mine.numpy(), plain.numpy())
+        assert np.array_equal(paddle.grad(mine, [x], grad)[0].numpy(), gradient.numpy())
 
 
 def test_the_shift_copies_what_is_not_finite():

@@ -143,6 +143,27 @@ class Convolution(Function):
         return [dx, d_weight, d_bias]
 
 
+class Merge(Function):
+    """Tensors: x `[B, H, W, C]`. → `[B, ⌈H / 2⌉, ⌈W / 2⌉, 4 C]`, as `cyclemlp.network.embedding.merge_patches`."""
+
+    @staticmethod
+    def compute(kept: list[Any] | None, tensors: Tensors, *more: Any) -> paddle.Tensor:
+        (x,) = tensors
+        window = Merge.window(x)
+        return unfold(x.contiguous(), window, channels_first=False).reshape([x.shape[0], *window.out, -1])
+
+    @staticmethod
+    def window(x: paddle.Tensor) -> Window:
+        """2×2 neighbours, column by column."""
+        out = (-(-x.shape[1] // 2), -(-x.shape[2] // 2))
+        return Window((2, 2), (2, 2), (0, 0), out, by_columns=True)
+
+    @staticmethod
+    def gradients(grad: paddle.Tensor, tensors: Tensors, kept: list[Any], *more: Any) -> list[Any]:
+        (x,) = tensors
+        return [fold(grad, Merge.window(x), x.shape)]
+
+
 class MlpHalf(Function):
     """x + s · (FC₂ GELU(FC₁ norm(x))), the second half of a block.
 

@@ -2,7 +2,8 @@
 
     columns[(b, i, j), (p, q, c)] = x[b, i·s + p − pad, j·s + q − pad, c], zero outside
 
-and back: dx gathers from the rows of each patch that it lies in. Plain form: `paddle.nn.functional.unfold`.
+and back: dx gathers from the rows of each patch that it lies in. Plain form: `paddle.nn.functional.unfold`; for patch
+merging, whose rows have (q, p, c), `cyclemlp.network.embedding.merge_patches`.
 Shapes: B batch, H height, W width, C channels, k kernel.
 """
 
@@ -16,19 +17,25 @@ from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
 
 
 class Window(NamedTuple):
-    """Kernel, stride and padding before, in rows and in columns, and the size of the result."""
+    """Kernel, stride and padding before, in rows and in columns, the size of the result, and the order of a patch."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
     out: tuple[int, int]
+    by_columns: bool = False
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """By how many places in a row of patches a row and a column of the patch are apart."""
+        return (1, self.kernel[0]) if self.by_columns else (self.kernel[1], 1)
 
 
 def _make_forward(real: Any) -> Any:
     def unfold(chunk: int, a: Any) -> None:
         rows, columns, per, x, y, channels, height, width = a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]
-        kh, kw, sh, sw, ph, pw, out_h, out_w, first = (
-            a[11], a[12], a[13], a[14], a[15], a[16], a[17], a[18], a[19],
+        kh, kw, sh, sw, ph, pw, out_h, out_w, place_p, place_q, first = (
+            a[11], a[12], a[13], a[14], a[15], a[16], a[17], a[18], a[19], a[20], a[21],
         )  # fmt: skip
         for r in range(chunk * per, min(rows, (chunk + 1) * per)):
             j, i, image = r % out_w, (r // out_w) % out_h, r // (out_w * out_h)
@@ -38,14 +45,13 @@ def _make_forward(real: Any) -> Any:
                 for q in range(kw):
                     u = j * sw + q - pw
                     inside = 0 <= v < height and 0 <= u < width
+                    place = p * place_p + q * place_q
                     if first:  # [B, C, H, W]
                         for c in range(channels):
                             at = ((image * channels + c) * height + v) * width + u
-                            target[(p * kw + q) * channels + c] = (
-                                row(x, at, 1, 1, real)[0] if inside else real(0)
-                            )
+                            target[place * channels + c] = row(x, at, 1, 1, real)[0] if inside else real(0)
                     else:
-                        part = row(y, r * kh * kw + p * kw + q, channels, channels, real)
+                        part = row(y, r * kh * kw + place, channels, channels, real)
                         if inside:
                             source = row(x, (image * height + v) * width + u, channels, channels, real)
                             for c in range(channels):
@@ -60,7 +66,9 @@ def _make_forward(real: Any) -> Any:
 def _make_backward(real: Any) -> Any:
     def fold(chunk: int, a: Any) -> None:
         rows, channels, per, dy, dx, height, width = a[3], a[4], a[5], a[6], a[7], a[8], a[9]
-        kh, kw, sh, sw, ph, pw, out_h, out_w = a[10], a[11], a[12], a[13], a[14], a[15], a[16], a[17]
+        kh, kw, sh, sw, ph, pw, out_h, out_w, place_p, place_q = (
+            a[10], a[11], a[12], a[13], a[14], a[15], a[16], a[17], a[18], a[19],
+        )  # fmt: skip
         for r in range(chunk * per, min(rows, (chunk + 1) * per)):
             u, v, image = r % width, (r // width) % height, r // (width * height)
             target = row(dx, r, channels, channels, real)
@@ -73,7 +81,8 @@ def _make_backward(real: Any) -> Any:
                         j = u + pw - q
                         if j >= 0 and j % sw == 0 and j // sw < out_w:
                             at = (image * out_h + i // sh) * out_w + j // sw
-                            source = row(dy, at * kh * kw + p * kw + q, channels, channels, real)
+                            place = p * place_p + q * place_q
+                            source = row(dy, at * kh * kw + place, channels, channels, real)
                             for c in range(channels):
                                 target[c] += source[c]
 
@@ -119,7 +128,7 @@ def unfold(x: paddle.Tensor, window: Window, channels_first: bool) -> paddle.Ten
     per, chunks = chunks_of(rows, columns)
     _forward(
         x.dtype, y.size, chunks, rows, columns, per, x.data_ptr(), y.data_ptr(), channels, height, width,
-        *window.kernel, *window.stride, *window.padding, *window.out, int(channels_first),
+        *window.kernel, *window.stride, *window.padding, *window.out, *window.places, int(channels_first),
     )  # fmt: skip
     return y
 
@@ -132,6 +141,6 @@ def fold(dy: paddle.Tensor, window: Window, shape: list[int]) -> paddle.Tensor:
     per, chunks = chunks_of(rows, channels)
     _backward(
         dy.dtype, dy.size, chunks, rows, channels, per, dy.data_ptr(), dx.data_ptr(), height, width,
-        *window.kernel, *window.stride, *window.padding, *window.out,
+        *window.kernel, *window.stride, *window.padding, *window.out, *window.places,
     )  # fmt: skip
     return dx
