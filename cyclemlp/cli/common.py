@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -390,6 +390,13 @@ def output_folder(path: Path | None) -> Path | None:
     if not os.access(path, os.W_OK):
         raise ConfigError(f"--output {path} cannot be written to")
     return path
+
+
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Raise ConfigError for the first file that is there already."""
+    for path in paths:
+        if path.exists():
+            raise ConfigError(f"{path} is there already; choose another --output, or --force to replace it")
 
 
 def provenance(
