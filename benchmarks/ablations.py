@@ -1,13 +1,13 @@
-"""The paper's ablations at small scale: which branches does a block need, and which step size?
+"""Ablations at small scale: which branches does a block need, which step size, the gate, and what of the training?
 
     python benchmarks/ablations.py --output runs/ablations_digits
     python benchmarks/ablations.py --config RECIPE --data DIR --list FILE --val-data DIR --val-list FILE --output FOLDER
 
 For each seed, some images of each class are drawn, and every variant is trained on them from random weights, with the
-same recipe, steps, order and augmentation: variants differ in nothing but the branches and the step size. What counts
-is the last step's top-1 on the validation images, which nothing else looks at. Prints tables in Markdown: mean over
-seeds with its 95 % interval by Student's t, and the same of the differences from all three branches with step size 3,
-seed by seed.
+same recipe, steps, order and augmentation: variants differ in nothing but what their name says. What counts is the
+top-1 of the last step's weights, or of their average where there is one, on the validation images, which nothing else
+looks at. Prints tables in Markdown: mean over seeds with its 95 % interval by Student's t, and the same of the
+differences from all three branches with step size 3, seed by seed. `--panels` chooses the questions.
 
 Every run that ends is a line of OUTPUT/results.jsonl. Started again, the program does what is missing there, with more
 seeds too. OUTPUT/ablations.png shows the figures (needs matplotlib).
@@ -16,6 +16,7 @@ seeds too. OUTPUT/ablations.png shows the figures (needs matplotlib).
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -36,27 +37,54 @@ CONFIG = Path(__file__).parents[1] / "configs" / "ablations" / "digits.yaml"
 
 @dataclass(frozen=True)
 class Choice:
-    """A variant: which branches, with which step size, and its name in the plot."""
+    """A variant: what of the recipe differs from the base's, and its names in the tables and in the figure."""
 
-    branches: str
-    step_size: int
+    words: str
     short: str
+    changes: tuple[tuple[str, Any], ...] = ()
 
-    @property
-    def overrides(self) -> dict[str, Any]:
-        return {"branches": list(self.branches), "step_size": self.step_size}
-
-    @property
-    def words(self) -> str:
-        s = self.step_size
-        names = {"h": f"Cycle FC 1×{s}", "w": f"Cycle FC {s}×1", "c": "channel FC"}
-        return ", ".join(names[branch] for branch in self.branches)
+    def recipe(self, base: Recipe) -> Recipe:
+        """The base with the changes; those of `model.overrides` beside what it has."""
+        changes = dict(self.changes)
+        overrides = {**base.model.overrides, **changes.pop("model.overrides", {})}
+        return base.updated({**changes, "model.overrides": overrides})
 
 
-ALL = Choice("hwc", 3, "all three")
-BRANCHES = (Choice("hc", 3, "1×3, FC"), Choice("wc", 3, "3×1, FC"), Choice("hw", 3, "1×3, 3×1"), ALL)
-STEPS = (Choice("hwc", 1, "1"), ALL, Choice("hwc", 5, "5"), Choice("hwc", 7, "7"))
-CHOICES = tuple(dict.fromkeys((*BRANCHES, *STEPS)))
+def _branches(branches: str, step: int, short: str) -> Choice:
+    names = {"h": f"Cycle FC 1×{step}", "w": f"Cycle FC {step}×1", "c": "channel FC"}
+    overrides = {"branches": list(branches), "step_size": step}
+    return Choice(", ".join(names[b] for b in branches), short, (("model.overrides", overrides),))
+
+
+def _with(words: str, **changes: Any) -> Choice:
+    return Choice(words, words, tuple((key.replace("__", "."), value) for key, value in changes.items()))
+
+
+#: Of every panel it is the one that the others are compared with.
+ALL = _branches("hwc", 3, "all three")
+#: Panel → title, and its variants.
+PANELS: dict[str, tuple[str, tuple[Choice, ...]]] = {
+    "branches": (
+        "Branches, step size 3",
+        (_branches("hc", 3, "1×3, FC"), _branches("wc", 3, "3×1, FC"), _branches("hw", 3, "1×3, 3×1"), ALL),
+    ),
+    "steps": (
+        "Step size, all branches",
+        (_branches("hwc", 1, "1"), ALL, _branches("hwc", 5, "5"), _branches("hwc", 7, "7")),
+    ),
+    "gate": ("Gate", (Choice("no gate: the sum", "none", (("model.overrides", {"gate": False}),)), ALL)),
+    "training": (
+        "Training",
+        (
+            ALL,
+            _with("mixup", augment__mixup=0.8),
+            _with("cutmix", augment__cutmix=1.0),
+            _with("RandAugment", augment__auto_augment="rand-m9-mstd0.5-inc1"),
+            _with("erasing", augment__erasing_prob=0.25),
+            _with("EMA", ema__decay=0.999),
+        ),
+    ),
+}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -74,6 +102,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--labelled", type=int, default=5, help="images a class to train on (5)")
     parser.add_argument("--steps", type=int, default=200, help="of each run (200)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--panels", nargs="+", choices=list(PANELS), default=["branches", "steps"], help="(branches steps)"
+    )
     args = parser.parse_args(words)
     try:
         return run(args)
@@ -103,24 +134,20 @@ def run(args: argparse.Namespace) -> int:
                 f"{results}:{number}: this run had other settings (recipe, images, --labelled or --steps) than those "
                 "given now, so their results cannot stand in one table; choose another --output, or the same settings"
             )
-    done = {(r["seed"], r["branches"], r["step_size"]) for r in records}
+    done = {(r["seed"], r["variant"]) for r in records}
     with JsonLines(results) as log:
         for seed in args.seeds:
             recipe = base.updated({"run.seed": seed})
             drawn = shown(train_source, draw(train_source, args.labelled, seed), recipe, args.steps)
-            for choice in CHOICES:
-                if (seed, choice.branches, choice.step_size) in done:
+            for choice in _choices(args):
+                if (seed, choice.words) in done:
                     continue
                 began = time.perf_counter()
-                overrides = {**recipe.model.overrides, **choice.overrides}
-                folder = args.output / f"seed_{seed}_{choice.branches}_{choice.step_size}"
-                accuracy = top1(
-                    recipe.updated({"model.overrides": overrides}), drawn, val_source, folder, force=True
-                )
+                folder = args.output / f"seed_{seed}_{re.sub('[^a-z0-9]+', '_', choice.words.lower())}"
+                accuracy = top1(choice.recipe(recipe), drawn, val_source, folder, force=True)
                 record = {
                     "seed": seed,
-                    "branches": choice.branches,
-                    "step_size": choice.step_size,
+                    "variant": choice.words,
                     "top1_percent": accuracy,
                     "seconds": round(time.perf_counter() - began, 1),
                     "settings": settings,
@@ -134,31 +161,38 @@ def run(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace, base: Recipe, records: list[dict[str, Any]], classes: int) -> None:
     """Print the tables and draw the plot of what results.jsonl holds of the given seeds."""
     scores = {
-        choice: [r["top1_percent"] for seed in args.seeds for r in records if _is(r, seed, choice)]
-        for choice in CHOICES
+        choice.words: [
+            r["top1_percent"]
+            for seed in args.seeds
+            for r in records
+            if (r["seed"], r["variant"]) == (seed, choice.words)
+        ]
+        for choice in _choices(args)
     }
     train_images, val_images = records[0]["settings"]["images"]
     print(
         f"\n{args.labelled} images of each of {classes} classes drawn of {train_images} for training, "
         f"{val_images} validation images; {args.steps} steps of {base.data.batch_size}; {len(args.seeds)} seeds; "
-        f"{len(CHOICES) * len(args.seeds)} runs\n"
+        f"{len(scores) * len(args.seeds)} runs\n"
         "top-1 in %, mean ± half of the 95 % interval (Student's t)"
     )
     panels: dict[str, dict[str, Variant]] = {}
-    for title, choices in (("Branches, step size 3", BRANCHES), ("Step size, all branches", STEPS)):
+    for panel in args.panels:
+        title, choices = PANELS[panel]
         rows, panels[title] = [], {}
         for choice in choices:
-            mean = Mean(scores[choice])
-            difference = Mean([a - b for a, b in zip(mean.values, scores[ALL], strict=True)])
-            overrides = {**base.model.overrides, **choice.overrides, "num_classes": classes}
+            mean = Mean(scores[choice.words])
+            difference = Mean([a - b for a, b in zip(mean.values, scores[ALL.words], strict=True)])
+            overrides = {**choice.recipe(base).model.overrides, "num_classes": classes}
             parameters = model_info(base.model.name, **overrides)["parameters"]
             rows.append([choice.words, parameters, str(mean), "" if choice is ALL else str(difference)])
-            name = "3" if choice is ALL and choices is STEPS else choice.short
+            name = {"steps": "3", "gate": "gate", "training": "none of these"}.get(panel, choice.short)
+            name = name if choice is ALL else choice.short
             panels[title][name] = Variant(mean.values, mean.mean, mean.half, marked=choice is ALL)
         print(f"\n{title}\n")
         print(
             markdown_table(
-                ["branches", "parameters", "top-1", "minus all three of step 3, seed by seed"], rows
+                ["variant", "parameters", "top-1", "minus all three of step 3, seed by seed"], rows
             )
         )
     title = f"{args.labelled} images a class; dots: runs of {len(args.seeds)} seeds, bars: 95 % intervals of the mean"
@@ -166,12 +200,9 @@ def report(args: argparse.Namespace, base: Recipe, records: list[dict[str, Any]]
     print(f"\n{path}")
 
 
-def _is(record: dict[str, Any], seed: int, choice: Choice) -> bool:
-    return (record["seed"], record["branches"], record["step_size"]) == (
-        seed,
-        choice.branches,
-        choice.step_size,
-    )
+def _choices(args: argparse.Namespace) -> list[Choice]:
+    """The variants of the panels, each once."""
+    return list({choice.words: choice for panel in args.panels for choice in PANELS[panel][1]}.values())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from scipy.stats import t as students_t  # comes with scikit-learn
 from cyclemlp import load_model
 from cyclemlp.data import Sample, Source, build_loader, evaluation_transform
 from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.run import BEST_EMA
 from cyclemlp.training import Recipe, train
 
 
@@ -74,12 +75,12 @@ class Mean:
 
 
 def top1(recipe: Recipe, images: Source, val_source: Source, folder: Path, *, force: bool = False) -> float:
-    """Train and evaluate the last step's weights; percent of right answers.
+    """Train and evaluate the last step's weights, or their average if the recipe has one; percent of right answers.
 
     With `force`, a run that is in the folder is replaced.
     """
     train(recipe, images, None, folder, force=force, show_progress=False, say=lambda text: None)
-    model = load_model(folder)
+    model = load_model(folder if recipe.ema.decay is None else folder / BEST_EMA)
     transform = evaluation_transform(model.metadata.preprocessing)
     loader = build_loader(val_source, transform, batch_size=recipe.data.batch_size)
     return evaluate(as_callable(model), loader, progress=False).top1

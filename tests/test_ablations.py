@@ -58,8 +58,9 @@ def test_what_is_missing_is_run_and_all_of_it_is_reported(tmp_path):
     assert first.returncode == 0, first.stderr
     results = tmp_path / "out" / "results.jsonl"
     records = [json.loads(line) for line in results.read_text().splitlines()]
-    variants = [(record["branches"], record["step_size"]) for record in records]
-    assert variants == [("hc", 3), ("wc", 3), ("hw", 3), ("hwc", 3), ("hwc", 1), ("hwc", 5), ("hwc", 7)]
+    three, seven = "Cycle FC 1×3, Cycle FC 3×1, channel FC", "Cycle FC 1×7, Cycle FC 7×1, channel FC"
+    assert len(records) == len({record["variant"] for record in records}) == 7
+    assert {three, seven, "Cycle FC 1×3, channel FC"} <= {record["variant"] for record in records}
 
     # As if it had been broken off after the third run, in the middle of a line.
     lines = results.read_text().splitlines(keepends=True)
@@ -76,7 +77,7 @@ def test_what_is_missing_is_run_and_all_of_it_is_reported(tmp_path):
     tables = second.stdout.split("Branches, step size 3")[1]
     rows = [line for line in tables.splitlines() if line.startswith("| ") and "FC" in line]
     assert len(rows) == 8
-    mean = sum(r["top1_percent"] for r in again if (r["branches"], r["step_size"]) == ("hwc", 7)) / 2
+    mean = sum(r["top1_percent"] for r in again if r["variant"] == seven) / 2
     assert f"{mean:.2f} ±" in rows[-1]
     for row, branches in zip(rows[:4], (["h", "c"], ["w", "c"], ["h", "w"], ["h", "w", "c"]), strict=True):
         overrides = {
@@ -88,6 +89,12 @@ def test_what_is_missing_is_run_and_all_of_it_is_reported(tmp_path):
         }
         assert f"{model_info('cyclemlp_nano', **overrides)['parameters']:,}" in row
     assert (tmp_path / "out" / "ablations.png").read_bytes().startswith(b"\x89PNG")
+
+    third = run(tmp_path, "--seeds", "0", "--panels", "gate", "training")
+    assert third.returncode == 0, third.stderr
+    assert len(re.findall(r"^seed 0,", third.stdout, re.M)) == 6  # the base is there
+    for variant in ("no gate: the sum", "mixup", "cutmix", "RandAugment", "erasing", "EMA"):
+        assert f"| {variant} |" in third.stdout
 
     other = run(tmp_path, "--seeds", "0", "--steps", "2")
     assert other.returncode == 2
@@ -109,9 +116,9 @@ def test_what_is_missing_is_run_and_all_of_it_is_reported(tmp_path):
 def test_the_recipes_are_b2s_but_for_the_arm_and_the_length(name, branches, step):
     recipe = Recipe.load(ABLATIONS / f"{name}.yaml")
     b2 = Recipe.load(ROOT / "configs" / "imagenet" / "cyclemlp_b2.yaml")
-    assert recipe.updated({"model.overrides": {}, "run.epochs": 300}) == b2.updated(
-        {"data.preprocessing": {}}
-    )
+    same = {"model.overrides": {}, "run.epochs": 300, "data.preprocessing": {}, "loss.label_smoothing": 0.1}
+    assert recipe.label_smoothing == 0.1
+    assert recipe.updated(same) == b2.updated(same)
     assert recipe.model.overrides == {"branches": list(branches), "step_size": step}
     assert recipe.run.epochs == 100
     published = {
