@@ -188,7 +188,7 @@ class ListFile(Files):
                     if flags is not None:
                         word = flags.word(row, place)
                     elif not word and not self._multi_label:
-                        raise DataError(f"{place}: has no label")
+                        raise DataError(f"{place}: has no label. Images without labels, and {WAY_OUT}")
                     words.append(self._words.setdefault(word, len(self._words)))
                 names.append(name.decode())
                 lines.append(reader.line_num)
@@ -336,7 +336,8 @@ class ListFile(Files):
     def _refuse_unknown(self, written: Mapping[str, int], known: Container[str], why: str) -> None:
         for word, line in written.items():
             if word not in known:
-                hint = f". It looks like several: {WAY_OUT}" if holds_several(word) else ""
+                several = holds_several(word) or word == NO_LABEL
+                hint = f". It looks like several, or none: {WAY_OUT}" if several else ""
                 raise DataError(f"{self.list_path}:{line}: the label {shown(word)} {why}{hint}")
 
     def _check_range(self, num_classes: int | None, class_map: Mapping[str, int] | None) -> None:

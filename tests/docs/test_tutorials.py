@@ -196,6 +196,21 @@ TUTORIALS = [
         published_weights,
     ),
     Tutorial(
+        "tutorials/multilabel.md",
+        (
+            "batch.png",
+            "runs/asymmetric/best.safetensors",
+            "results/curves.png",
+            "predictions/predictions.csv",
+            "exported/multi/model.onnx",
+            "runs/photos/best.safetensors",
+        ),
+        {
+            "epochs: 12": "epochs: 2",
+            "--pretrained": "--model cyclemlp_nano --input-size 32 --epochs 1 --workers 0",
+        },
+    ),
+    Tutorial(
         "tutorials/imagenet.md",
         ("batch.png", "runs/cyclemlp_b1/best.safetensors", "results/report.md", "curves.png"),
         {
