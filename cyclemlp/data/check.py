@@ -164,9 +164,9 @@ def _check_classes(part: str, counts: Mapping[str, int], *, multi_label: bool) -
         yield Finding("error", "one_class", f"{part}: there is one class only, {next(iter(counts))!r}")
     empty = [name for name, count in counts.items() if not count]
     if empty:
-        yield Finding(
-            "error", "empty_class", f"{part}: classes without images: {', '.join(map(repr, empty))}"
-        )
+        # Of several labels an image a rare one may well be absent from the validation images.
+        level: Literal["error", "warning"] = "warning" if multi_label and part == "val" else "error"
+        yield Finding(level, "empty_class", f"{part}: classes without images: {', '.join(map(repr, empty))}")
     filled = {name: count for name, count in counts.items() if count}
     if filled:
         least, most = min(filled, key=filled.__getitem__), max(filled, key=filled.__getitem__)

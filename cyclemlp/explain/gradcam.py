@@ -19,6 +19,7 @@ from PIL import Image
 
 from cyclemlp.errors import DataError, ModelError
 from cyclemlp.explain.watch import as_images, check_stages, evaluating, forward_with_stages
+from cyclemlp.metadata import MULTI_LABEL
 from cyclemlp.network import CycleMLP
 from cyclemlp.report.figures import ORANGE, PathLike, rgb, saved_figure
 from cyclemlp.report.sheet import image_grid, sheet_title, show_image
@@ -33,11 +34,13 @@ class GradCam:
         logits: float32 [B, K].
         maps: stage, from 1 → float32 [B, h, w], before the ReLU, in logits: Grad-CAM's times the number of positions,
             so that the last stage's mean plus the head's bias is the logit of the class.
+        multi_label: whether each class has a probability of its own.
     """
 
     classes: np.ndarray
     logits: np.ndarray
     maps: dict[int, np.ndarray]
+    multi_label: bool = False
 
     def heat(self, stage: int) -> np.ndarray:
         """What speaks for the class, by share of the image's greatest value: float32 [B, h, w] in [0, 1].
@@ -51,7 +54,9 @@ class GradCam:
         """float64 [B]: of the class."""
         logits = self.logits.astype(np.float64)
         chosen = logits[np.arange(len(logits)), self.classes]
-        return np.exp(chosen - np.logaddexp.reduce(logits, axis=1))
+        return np.exp(
+            -np.logaddexp(0, -chosen) if self.multi_label else chosen - np.logaddexp.reduce(logits, axis=1)
+        )
 
 
 def grad_cam(
@@ -101,7 +106,8 @@ def grad_cam(
         if last in chosen:
             of_class = model.class_maps(features).numpy().astype(np.float32)
             found[last] = of_class[np.arange(len(wanted)), wanted]
-    return GradCam(wanted, values, found)
+    about = model.metadata
+    return GradCam(wanted, values, found, multi_label=about is not None and about.task == MULTI_LABEL)
 
 
 # ---- the figure

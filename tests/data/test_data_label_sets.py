@@ -211,6 +211,16 @@ def test_the_check_finds_the_same_image_with_other_labels_and_a_class_of_all_ima
     assert "every image has '1'" in kinds["full_class"]
 
 
+def test_a_class_without_images_is_an_error_in_training_and_a_warning_in_validation(tmp_path):
+    (tmp_path / "l.txt").write_text("0.png 0,1\n")
+    Image.new("L", (20, 20)).save(tmp_path / "0.png")
+    source = ListFile(tmp_path, tmp_path / "l.txt", multi_label=True, num_classes=3)
+    for part, level in (("train", "error"), ("val", "warning")):
+        found = {finding.kind: finding for finding in check_data({part: source}).findings}
+        assert found["empty_class"].level == level
+        assert found["empty_class"].message == f"{part}: classes without images: '2'"
+
+
 def test_a_split_has_each_label_and_the_unlabelled_by_their_shares(images, tmp_path):
     split = split_source(images, val=0.25)
     assert split.counts == {

@@ -89,6 +89,14 @@ def test_the_most_probable_class_and_its_probability(model, images):
     np.testing.assert_allclose(cam.probabilities(), softmax.max(axis=1), rtol=1e-5)
 
 
+def test_of_several_labels_an_image_the_probability_is_that_of_the_class_by_itself(
+    model, images, monkeypatch
+):
+    monkeypatch.setattr(model.metadata, "task", "multi-label classification")
+    cam = grad_cam(model, images)
+    np.testing.assert_allclose(cam.probabilities(), 1 / (1 + np.exp(-cam.logits.max(axis=1))), rtol=1e-5)
+
+
 def test_heat():
     from cyclemlp.explain import GradCam
 
