@@ -24,14 +24,22 @@ CURVES: dict[str, dict[str, tuple[str, str, str]]] = {
         "val_top5": ("validation top-5", GREEN, ":"),
         "ema_top1": ("validation top-1, EMA", INK, "-."),
     },
+    "mAP and F1 (%)": {
+        "val_map": ("validation mAP", ORANGE, "--"),
+        "val_macro_f1": ("macro F1", GREEN, ":"),
+        "ema_map": ("validation mAP, EMA", INK, "-."),
+    },
     RATE: {"lr": ("learning rate", BLUE, "-")},
 }
 # The same for several runs, where the colour says which run.
 RUN_CURVES: dict[str, dict[str, tuple[str, str]]] = {
     "Loss": {"train_loss": ("training", "-"), "val_loss": ("validation", "--")},
     "Accuracy (%)": {"val_top1": ("validation top-1", "-"), "ema_top1": ("of the EMA", ":")},
+    "mAP (%)": {"val_map": ("validation mAP", "-"), "ema_map": ("of the EMA", ":")},
     RATE: {"lr": ("learning rate", "-")},
 }
+#: The figure whose best value is marked → its name: of one class an image, or of several labels.
+BEST = {"val_top1": "top-1", "val_map": "mAP"}
 #: Up to so many epochs each gets a dot: a single one must be visible too.
 MOST_DOTS = 40
 
@@ -41,7 +49,7 @@ def plot_curves(records: Sequence[Record], path: PathLike, *, title: str | None 
 
     Args:
         records: one mapping an epoch with `epoch` (from 1) and any of `train_loss`, `val_loss`, `train_top1`,
-            `val_top1`, `val_top5` (percent), `lr`; a missing or null figure is a gap.
+            `val_top1`, `val_top5`, `val_map` (percent), `lr`; a missing or null figure is a gap.
         path: where to write; the suffix decides the form (.png, .svg, .pdf).
 
     Raises:
@@ -56,7 +64,7 @@ def plot_curves(records: Sequence[Record], path: PathLike, *, title: str | None 
         for axes, name in _drawn(figure, panels):
             for key, (label, colour, dash) in panels[name].items():
                 values = _values(records, key)
-                if key == "val_top1":
+                if key in BEST:
                     best = int(np.nanargmax(values))
                     axes.plot(
                         epochs[best], values[best], "o", markersize=8, markerfacecolor="none", color=INK
@@ -64,7 +72,7 @@ def plot_curves(records: Sequence[Record], path: PathLike, *, title: str | None 
                     label += f" (best {values[best]:.2f}, epoch {epochs[best]})"
                 marker = "." if len(epochs) <= MOST_DOTS else None
                 axes.plot(epochs, values, dash, color=colour, label=label, marker=marker)
-            if len(panels[name]) > 1 or "val_top1" in panels[name]:
+            if len(panels[name]) > 1 or BEST.keys() & panels[name]:
                 axes.legend()
     return Path(path)
 
@@ -111,12 +119,12 @@ def plot_runs(runs: Mapping[str, Sequence[Record]], path: PathLike, *, title: st
 def _panels(
     panels: Mapping[str, Mapping[str, Line]], records: Sequence[Record]
 ) -> dict[str, dict[str, Line]]:
-    """The panels and lines of which a record has a figure."""
+    """The panels and lines of which a record has a figure; F1 only beside mAP."""
     found = {
         name: {key: line for key, line in lines.items() if any(r.get(key) is not None for r in records)}
         for name, lines in panels.items()
     }
-    return {name: lines for name, lines in found.items() if lines}
+    return {name: lines for name, lines in found.items() if lines and set(lines) != {"val_macro_f1"}}
 
 
 def _drawn(figure: Any, panels: Iterable[str]) -> Iterator[tuple[Any, str]]:
@@ -137,7 +145,9 @@ def _values(records: Sequence[Record], key: str) -> np.ndarray:
 
 
 def _label(name: str, records: Sequence[Record]) -> str:
-    best = max(records, key=lambda r: -1.0 if r.get("val_top1") is None else r["val_top1"])
-    if best.get("val_top1") is None:
-        return name
-    return f"{name} (best top-1 {best['val_top1']:.2f} %, epoch {best['epoch']})"
+    for key, title in BEST.items():
+        there = [record for record in records if record.get(key) is not None]
+        if there:
+            best = max(there, key=lambda record: record[key])
+            return f"{name} (best {title} {best[key]:.2f} %, epoch {best['epoch']})"
+    return name

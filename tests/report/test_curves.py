@@ -25,6 +25,25 @@ def test_curves_draw_the_panels_that_have_figures(tmp_path, drawn):
     assert [axes.get_title(loc="left") for axes in drawn[1].axes] == ["Loss"]
 
 
+def test_of_several_labels_an_image_the_map_is_drawn_and_its_best_named(tmp_path, drawn):
+    epochs = [{**record, "val_map": record["val_top1"], "val_macro_f1": 50.0} for record in EPOCHS]
+    for record in epochs:
+        del record["val_top1"]
+    plot_curves(epochs, tmp_path / "curves.png")
+    assert [axes.get_title(loc="left") for axes in drawn[0].axes] == [
+        "Loss",
+        "mAP and F1 (%)",
+        "Learning rate",
+    ]
+    assert "validation mAP (best 94.00, epoch 5)" in texts(drawn[0])
+    plot_runs({"one": epochs, "two": epochs[:2]}, tmp_path / "r.png")
+    assert {"one (best mAP 94.00 %, epoch 5)", "two (best mAP 91.00 %, epoch 2)"} <= set(
+        texts(drawn[1]).splitlines()
+    )
+    plot_curves([{**record, "val_macro_f1": 50.0} for record in EPOCHS], tmp_path / "one_class.png")
+    assert [axes.get_title(loc="left") for axes in drawn[2].axes] == ["Loss", "Accuracy (%)", "Learning rate"]
+
+
 def test_curves_draw_the_values_and_gaps(tmp_path, drawn):
     plot_curves([*EPOCHS, {"epoch": 6, "train_loss": 0.1}], tmp_path / "curves.png")
     training, validation = drawn[0].axes[0].lines

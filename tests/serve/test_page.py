@@ -13,10 +13,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from PIL import Image
 from serve.conftest import CLASSES
 from serve.service import image_bytes, running
+
+import cyclemlp
+from cyclemlp.deploy import export_model
+from cyclemlp.metadata import MULTI_LABEL
 
 pytestmark = pytest.mark.heavy
 
@@ -246,3 +251,22 @@ def test_what_a_screen_reader_is_told(browser):
     for name in CLASSES:
         assert any(role == "button" and words.startswith(name) and "%" in words for role, words in told)
     assert not [words for role, words in told if role in ("button", "slider") and not words]
+
+
+def test_of_several_labels_an_image_the_page_shows_those_that_there_are(tmp_path):
+    paddle.seed(0)
+    model = cyclemlp.create_model("cyclemlp_nano", num_classes=3)
+    model.metadata.task, model.metadata.thresholds = MULTI_LABEL, [0.0, 1.0, 0.0]
+    export_model(model, tmp_path / "labels")
+    with running(tmp_path / "labels", "--threads", 1) as service:
+        browser = Browser(tmp_path / "profile")
+        try:
+            browser.call("Page.navigate", url=f"http://127.0.0.1:{service.port}/")
+            browser.until("document.getElementById('taken')?.textContent.includes('megapixels')")
+            drop(browser, image_bytes(2), "dropped.png")
+            browser.until(SHOWN)
+            names = browser.run(f"{ROWS}.map((row) => row.querySelector('.name').textContent)")
+            assert sorted(names) == ["0", "2"]
+            assert browser.run("document.getElementById('heading').textContent") == "Labels"
+        finally:
+            browser.close()
