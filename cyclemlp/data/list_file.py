@@ -99,8 +99,6 @@ class ListFile(Files):
         self._multi_label, self._class_names = multi_label and labelled, names
         self._sets: list[tuple[int, ...]] | None = None  # of several labels an image: the sets that occur
         self._class_columns: ClassColumns | None = None
-        if self._multi_label:
-            require_separable(names or ())
         is_csv = _is_csv(self.list_path, data)
         read = self._read_csv if is_csv else self._read_lines
         self._names, lines, words = read(data, labelled)
@@ -258,19 +256,20 @@ class ListFile(Files):
                 )
             self.classes = self._class_columns.classes
             self._sets = [ClassColumns.numbers(word) for word in written]
-        else:
-            lines = self._first_lines(words)
-            sets = [
-                label_set(word, f"{self.list_path}:{line}") for word, line in zip(written, lines, strict=True)
-            ]
-            first: dict[str, int] = {}  # each label → the line that has it first
-            for labels, line in zip(sets, lines, strict=True):
-                for label in labels:
-                    first.setdefault(label, line)
-            if not first:
-                raise DataError(f"{self.list_path}: no image has a label")
-            numbers = self._number_words(first, class_map, names, is_csv)
-            self._sets = [numbered(labels, numbers) for labels in sets]
+            return words
+        require_separable(names or ())
+        lines = self._first_lines(words)
+        sets = [
+            label_set(word, f"{self.list_path}:{line}") for word, line in zip(written, lines, strict=True)
+        ]
+        first: dict[str, int] = {}  # each label → the line that has it first
+        for labels, line in zip(sets, lines, strict=True):
+            for label in labels:
+                first.setdefault(label, line)
+        if not first:
+            raise DataError(f"{self.list_path}: no image has a label")
+        numbers = self._number_words(first, class_map, names, is_csv)
+        self._sets = [numbered(labels, numbers) for labels in sets]
         if max(map(len, self._sets)) <= 1:
             warnings.warn(
                 f"{self.list_path}: no image has more than one label. Labels are separated by , ; or |, not by spaces",

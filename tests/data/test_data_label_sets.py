@@ -111,6 +111,8 @@ def test_what_cannot_be_read_is_named_with_its_line(opened, text, name, options,
 def test_a_name_that_cannot_be_told_from_several_is_refused(opened):
     with pytest.raises(ConfigError, match=r"'shark, white' cannot be read .* rename the class"):
         opened("a.jpg 0\n", names=["cat", "shark, white"])
+    columns = 'path,cat,"shark, white"\na.jpg,0,1\n'
+    assert labels(opened(columns, "l.csv", names=["cat", "shark, white"])) == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,11 @@ def test_several_labels_where_one_is_expected_are_refused_with_the_way_out(opene
 def test_a_class_whose_name_has_a_comma_is_one_class_where_the_names_are_given(opened):
     text = 'image,label\na.jpg,"shark, white"\nb.jpg,cat\n'
     assert labels(opened(text, "l.csv", names=["cat", "shark, white"], multi_label=False)) == [1, 0]
+
+
+def test_columns_of_which_all_are_zero_have_classes_all_the_same(opened):
+    source = opened("path,cat,dog\na.jpg,0,0\n", "l.csv")
+    assert (source.num_classes, source.classes, labels(source)) == (2, ["cat", "dog"], [()])
 
 
 def test_one_label_an_image_is_taken_as_several_with_a_warning(opened):
