@@ -14,9 +14,12 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from cyclemlp.network import VARIANTS, Variant, count_macs, parameter_count
 from cyclemlp.report import markdown_table
+from cyclemlp.weights import read_weights
+from cyclemlp.weights.pretrained import bundled_weights, pretrained_tags
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "docs" / "models"
@@ -74,6 +77,20 @@ DENSE = (
 )
 
 
+#: What a tag's weights were trained on.
+DATA_OF_TAG = {"cifar10": "CIFAR-10, as JPEG files"}
+CIFAR10 = """The weights were trained on CIFAR-10 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny
+Images", 2009): 32×32 images of ten classes, a labelled part of 80 Million Tiny Images, which were collected from the
+web. Its page states no licence; it asks to cite that report. 80 Million Tiny Images was withdrawn by its authors in
+2020 because of offensive labels and images; CIFAR-10's ten classes are animals and vehicles."""
+
+
+def _bundled(name: str) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """The weights of a variant in the package: tag → file, and what its metadata say of the training."""
+    found = bundled_weights(name)
+    return {tag: (path, read_weights(path).metadata["training"]) for tag, path in found.items()}
+
+
 def title(name: str) -> str:
     """`CycleMLP-B1`, `CycleMLP-T, inferred`; a variant of our own has its name only."""
     variant = VARIANTS[name]
@@ -117,7 +134,7 @@ def card(name: str) -> str:
 
 ## Training data and licence
 
-{_licence(variant)}
+{_licence(name, variant)}
 
 ## Limits
 
@@ -160,8 +177,11 @@ def cards() -> dict[Path, str]:
 
 def _summary(name: str, variant: Variant) -> str:
     if not variant.from_paper:
+        weights = "there are no weights of it to download"
+        if tags := pretrained_tags(name):
+            weights = "small weights come with the package: " + ", ".join(f"`{tag}`" for tag in tags)
         return f"""`{name}` is a small CycleMLP of this project's own, for small images, demonstrations and tests. The
-paper has no such variant, and there are no weights of it to download."""
+paper has no such variant, and {weights}."""
     text = """An MLP-like vision backbone for images of any size at a cost linear in their pixels
 ("CycleMLP: A MLP-like Architecture for Dense Prediction", Chen et al., ICLR 2022, [arXiv 2107.10224](https://arxiv.org/abs/2107.10224))."""
     if variant.inferred:
@@ -182,6 +202,9 @@ def _glance(name: str, variant: Variant) -> str:
     if variant.weights is not None:
         weights = f"`{variant.weights}` of the authors' {RELEASE}"
         weights += "; whether it fits is not known" if variant.inferred else ""
+    for tag, (path, training) in _bundled(name).items():
+        weights = f"`{tag}`, {path.stat().st_size / 1e6:.1f} MB in float16, in the package"
+        recipe = training["recipe"]
     prepared = f"""shorter side to {round(size / images.crop_pct)} ({images.interpolation}), centre crop {size}²;
 mean {_list(images.mean)}, standard deviation {_list(images.std)}"""
     output = f"""{config.num_classes} classes (`num_classes`), or four feature maps with strides {_list(config.strides)}
@@ -193,7 +216,10 @@ and {_list(config.embed_dims)} channels (`features_only=True`)"""
         ["parameters", parameters],
         [f"MACs at {size}²", cost],
         ["weights", weights],
-        ["recipe", f"`{recipe}`" if (ROOT / recipe).exists() else "[training.md](../training.md)"],
+        [
+            "recipe",
+            f"`{recipe}`" if (ROOT / recipe).exists() or _bundled(name) else "[training.md](../training.md)",
+        ],
     ]
     return markdown_table(["name here", f"`{name}`"], rows)
 
@@ -247,12 +273,15 @@ assumption fails."""
         purpose = (
             "Training from random weights in minutes on a processor: small images, demonstrations, tests."
         )
+    weighted = "".join(
+        f'\nclassifier = {call}, pretrained="{tag}")  # weights of the package' for tag in _bundled(name)
+    )
     return f"""{purpose}
 
 ```python
 import cyclemlp
 
-model = {make}
+model = {make}{weighted}
 backbone = {call}, features_only=True, out_indices=(1, 2, 3))
 ```
 
@@ -262,7 +291,21 @@ Forms of weight files: [weights.md](../weights.md). Export: [export.md](../expor
 
 def _accuracy(name: str, variant: Variant) -> str:
     if variant.top1_published is None:
-        return "Nothing is published of it. What it reached here is told in the next section."
+        rows = [
+            [DATA_OF_TAG[tag], part, f"{100 * facts['right'] / facts['images']:.2f} % of {facts['images']:,}"]
+            for tag, (_, training) in _bundled(name).items()
+            for part in ("validation", "test")
+            if (facts := training.get(part))
+        ]
+        text = "Nothing is published of it. What it reached here is told in the next section."
+        if rows:
+            notes = "".join(
+                f"\n\n{training['note']}" for _, training in _bundled(name).values() if training["note"]
+            )
+            text = f"""Of the weights in the package, measured by `python benchmarks/bundle_weights.py`:
+
+{markdown_table(["trained on", "images", "top-1"], rows)}{notes}"""
+        return text
     rows = [["ImageNet-1k, 224²", "top-1", f"{variant.top1_published:.1f} %", "the paper, table 2"]]
     if variant.reproduced_top1 is not None:
         value = f"{variant.reproduced_top1:.3f} % / {variant.reproduced_top5:.3f} % / {variant.reproduced_loss:.4f}"
@@ -314,8 +357,10 @@ Not run: ImageNet, ADE20K and COCO, neither training nor evaluation; the publish
 form were); GPUs. `cyclemlp reproduce` measures the first two figures above where the weights and ImageNet are."""
 
 
-def _licence(variant: Variant) -> str:
+def _licence(name: str, variant: Variant) -> str:
     code = "The code is under Apache-2.0."
+    if _bundled(name):
+        return f"""{code} {CIFAR10} A model that you train is bound by the terms of what you train it on."""
     if variant.weights is None:
         return f"{code} A model that you train is bound by the terms of what you train it on."
     return f"""The published weights were trained by the authors on the training set of ImageNet-1k (ILSVRC 2012):

@@ -231,7 +231,7 @@ def test_published_preprocessing(name):
     [(True, "no pretrained weights of cyclemlp_micro"), ("published", "no published weights of")],
 )
 def test_weights_that_do_not_exist_are_named_with_those_that_do(which, says):
-    with pytest.raises(WeightsError, match=rf"{says}.*published ones of cyclemlp_b1, cyclemlp_b2"):
+    with pytest.raises(WeightsError, match=rf"{says}.*published weights: cyclemlp_b1, cyclemlp_b2"):
         cyclemlp.create_model("cyclemlp_micro", pretrained=which)
 
 

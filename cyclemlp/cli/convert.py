@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cyclemlp.cli.common import print_json
 from cyclemlp.cli.options import add
 from cyclemlp.errors import WeightsError
@@ -17,6 +19,8 @@ EPILOG = """examples:
     cyclemlp convert CycleMLP_B1.pth cyclemlp_b1.pdparams
   our own training result for the authors' PyTorch code (safetensors.torch.load_file reads it):
     cyclemlp convert runs/digits digits.safetensors --to-layout authors
+  half the size; a model computes in its own type all the same:
+    cyclemlp convert runs/digits digits.safetensors --dtype float16
   only look: what is in this file? (nothing of it is ever run)
     cyclemlp info FILE
 
@@ -47,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=LAYOUTS,
         default="paddle",
     )
+    add(parser, "--dtype", "type of OUT's numbers (default: as in IN)", choices=("float16", "float32"))
     add(parser, "--force", "replace OUT if it exists")
     add(parser, "--json")
 
@@ -57,9 +62,17 @@ def run(args: argparse.Namespace) -> int:
     if output.exists() and not args.force:
         raise WeightsError(f"{output} exists; --force replaces it")
     file = read_weights(args.input, layout=args.layout)
+    tensors = file.tensors
+    if args.dtype is not None:
+        real = {name for name, tensor in tensors.items() if tensor.dtype.kind == "f"}
+        with np.errstate(over="ignore"):
+            tensors = {n: t.astype(args.dtype) if n in real else t for n, t in tensors.items()}
+        for name in real:
+            if (np.isfinite(tensors[name]) != np.isfinite(file.tensors[name])).any():
+                raise WeightsError(f"{args.input}: {name} has numbers that are too large for {args.dtype}")
     write_weights(
         output,
-        file.tensors,
+        tensors,
         layout=args.to_layout,
         metadata=file.metadata or None,
         step_sizes=file.step_sizes or None,

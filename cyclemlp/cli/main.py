@@ -54,7 +54,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse, which would take any word after `--pretrained`, such as an image, as its tag."""
-        return super().parse_known_args(options.with_pretrained_tag(args), namespace)
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args(options.with_pretrained_tag(words), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message; exit with 2."""

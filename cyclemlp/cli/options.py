@@ -24,6 +24,7 @@ MOST_WORKERS = 8
 #: For the end of a command's help.
 DATA_HELP = """where the images come from:
   --data digits            scikit-learn's 1797 scanned handwritten digits, a fixed fifth of them for evaluation
+  --data cifar10-sample    200 of CIFAR-10's test images, which come with the package
   --data DIR               a folder with one folder of images a class: DIR/cat/1.jpg, DIR/dog/7.png
   --data DIR               the same below DIR/train and DIR/val (or validation, test …)
   --list FILE              a text file with a line `name label` an image: `images/1.jpg 0`, or a CSV file with a head

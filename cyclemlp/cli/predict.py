@@ -173,11 +173,12 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _check_images(args: argparse.Namespace) -> None:
-    from cyclemlp.data import is_tar
+    from cyclemlp.data import data_folder, is_tar
 
     if args.images and (args.data or args.list):
         raise ConfigError("give either images and folders, or --data with --list, not both")
-    if args.data and args.data != "digits" and not args.list and not is_tar(args.data):
+    whole = args.data and (args.data == "digits" or is_tar(data_folder(args.data, None)))
+    if args.data and not args.list and not whole:
         raise ConfigError(
             f"--data {args.data} needs --list FILE; for every image below a folder just name the folder"
         )

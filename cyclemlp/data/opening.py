@@ -17,6 +17,9 @@ from cyclemlp.data.tars import TarListFile, is_tar
 from cyclemlp.errors import ConfigError
 from cyclemlp.text import shown
 
+#: Images in the package: name → tar. Of CIFAR-10 20 of each class, every 50th of its test images.
+SAMPLES = {"cifar10-sample": Path(__file__).with_name("cifar10_sample.tar")}
+
 
 def open_source(
     data: str | None,
@@ -31,7 +34,8 @@ def open_source(
     """The images that `--data`, `--list` and `--class-map` select.
 
     Args:
-        data: "digits", a folder (`./digits` for a folder of that name), or a tar; None with a list for its own folder.
+        data: "digits", a name of `SAMPLES`, a folder (`./digits` for a folder of that name), or a tar; None with a list
+            for its own folder.
         list_path: a list file whose names are relative to `data`.
         mode: "train", "val" or "test"; which part of the data where they have parts, and how a list's lines are read
             ("test": the whole line is the name).
@@ -72,9 +76,11 @@ def open_source(
 
 
 def data_folder(data: str | None, list_path: Path | None) -> str:
-    """`--data`, or else the list's own folder. Raises ConfigError without either."""
+    """`--data`, of a sample in the package its tar, or else the list's own folder. Raises ConfigError without any."""
     if data is None and list_path is None:
         raise ConfigError("no images are named: give --data digits, --data DIR or --list FILE")
+    if data in SAMPLES:
+        return str(SAMPLES[data])
     return str(Path(list_path or "").parent) if data is None else data
 
 

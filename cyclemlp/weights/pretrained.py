@@ -45,12 +45,11 @@ def pretrained_file(name: str, which: bool | str | os.PathLike[str]) -> Path:
         return bundled_weights(name)[str(tag)]
     if not isinstance(which, bool) and (tag not in pretrained_tags() or Path(which).exists()):
         return Path(which)
-    there = {known: [n for n in _names() if known in pretrained_tags(n)] for known in pretrained_tags()}
+    variants = {known: [n for n in _names() if known in pretrained_tags(n)] for known in pretrained_tags()}
     raise WeightsError(
         f"there are no {'pretrained' if isinstance(which, bool) else tag} weights of {name.lower()}"
-        + (f"; of it there are {', '.join(tags)}" if tags else "")
-        + "; there are "
-        + "; ".join(f"{known} ones of {', '.join(names)}" for known, names in there.items() if names)
+        + "".join(f", only {' and '.join(tags)} ones" for _ in tags[:1])
+        + "".join(f"; {known} weights: {', '.join(names)}" for known, names in variants.items() if names)
     )
 
 

@@ -119,7 +119,7 @@ def test_show_recipe_prints_what_would_be_trained_and_does_nothing(capsys, tmp_p
         (["--data", "digits", "--model", "cyclemlp_nano", "--weights", "absent.pth"], "absent.pth"),
         (
             ["--data", "digits", "--model", "cyclemlp_micro", "--pretrained"],
-            "no published weights of cyclemlp_micro; there are published ones of cyclemlp_b1",
+            "no published weights of cyclemlp_micro; published weights: cyclemlp_b1",
         ),
         (["--data", "digits", "--classes", "absent.txt"], "absent.txt"),
     ],

@@ -10,7 +10,7 @@ import imagenet_fixtures as stand_in
 import numpy as np
 import pytest
 
-from cyclemlp.data import ImageFolder, ListFile, TarFolders, TarImages, TarListFile
+from cyclemlp.data import ImageFolder, ListFile, TarFolders, TarImages, TarListFile, open_source
 from cyclemlp.data import tars as tars_module
 from cyclemlp.data.tars import Tar
 from cyclemlp.errors import DataError
@@ -71,6 +71,25 @@ def test_one_class_and_images_outside(tmp_path):
         TarFolders(stand_in.write_tar(tmp_path / "flat.tar", {"1.jpg": IMAGE}))
     with pytest.raises(DataError, match="holds no images"):
         TarImages(stand_in.write_tar(tmp_path / "none.tar", {"1.txt": b"x"}))
+
+
+def test_the_sample_of_cifar10_comes_with_the_package():
+    source = open_source("cifar10-sample", mode="val")
+    assert source.classes == [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
+    labels = [source.label(i) for i in range(len(source))]
+    assert np.bincount(labels).tolist() == [20] * 10
+    assert {source[i].image.size for i in range(len(source))} == {(32, 32)}
 
 
 def test_a_list_names_what_is_in_a_tar(tmp_path):

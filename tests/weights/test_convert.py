@@ -78,6 +78,19 @@ def test_json_metadata_and_step_sizes_pass_through(tmp_path, capsys):
     assert read_weights(out).step_sizes == {"sfc_h": (2, 3)}
 
 
+def test_half_the_size(tmp_path, capsys):
+    tensors = {"a.weight": np.array([[1 / 3, 6e4]]), "count": np.array([7])}
+    source, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    write_weights(source, tensors)
+    assert main(["convert", str(source), str(out), "--dtype", "float16"]) == 0
+    written = read_weights(out).tensors
+    assert (written["a.weight"].dtype, written["count"].dtype) == (np.float16, np.int64)
+    np.testing.assert_array_equal(written["a.weight"], tensors["a.weight"].astype("f2"))
+    write_weights(source, {"a.weight": np.array([[7e4]])})
+    assert main(["convert", str(source), str(out), "--dtype", "float16", "--force"]) == 2
+    assert "a.weight has numbers that are too large for float16" in capsys.readouterr().err
+
+
 def test_nothing_is_replaced_unasked(tmp_path, capsys):
     source, target = rebuild("seed.pdparams", tmp_path), tmp_path / "out.pdparams"
     target.write_text("precious")

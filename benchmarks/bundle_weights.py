@@ -1,0 +1,94 @@
+"""Puts the best weights of a run into the package, in float16, with what they reach.
+
+    python benchmarks/bundle_weights.py runs/cifar --tag cifar10 --recipe configs/cifar10/cyclemlp_cifar.yaml \\
+        --test data/cifar10/test.tar
+
+Writes cyclemlp/weights/bundled/VARIANT.TAG.safetensors, whose metadata name the recipe, the epochs and the results that
+the model card (`python docs/make_model_cards.py`) and the tests state. The run's validation images are evaluated with
+the weights as they were trained and as they are written; if the two differ by more than --tolerance images, nothing is
+written. --test is for a final model only, once: everything is chosen on the validation images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import nn
+
+from cyclemlp import load_model, save_model
+from cyclemlp.data import Source, build_loader, evaluation_transform, open_source
+from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.report import read_json_lines
+from cyclemlp.run import BEST_EMA, LOG, RECIPE
+from cyclemlp.training import Recipe
+from cyclemlp.training.data import open_sources
+from cyclemlp.weights import read_weights, write_weights
+from cyclemlp.weights.pretrained import BUNDLED
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a run of `cyclemlp train`")
+    parser.add_argument("--tag", required=True, help="the weights' name, after what they were trained on")
+    parser.add_argument("--test", help="test images: a tar or folder with a folder a class")
+    parser.add_argument("--recipe", required=True, help="the configuration, as the card is to name it")
+    parser.add_argument("--note", default="", help="a sentence on the training, for the card")
+    parser.add_argument("--tolerance", type=int, default=2, help="images (2)")
+    args = parser.parse_args()
+    best = args.run / BEST_EMA
+    model = load_model(best if best.exists() else args.run)
+    if model.metadata.classes is None:
+        print(f"{args.run}: its model has no class names", file=sys.stderr)
+        return 2
+    kept = read_weights(best if best.exists() else args.run).metadata
+    recipe = Recipe.load(args.run / RECIPE)
+    validation = open_sources(recipe.data, model.metadata.classes)[1]
+    epochs = {r["epoch"] for r in read_json_lines(args.run / LOG) if r.get("event") == "epoch"}
+    facts: dict[str, Any] = {
+        "recipe": args.recipe,
+        "note": args.note,
+        "epochs": len(epochs),
+        "epoch": kept["epoch"],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        whole, half = Path(scratch, "whole.safetensors"), Path(scratch, "half.safetensors")
+        save_model(model, whole)
+        file = read_weights(whole)
+        tensors = {name: tensor.astype(np.float16) for name, tensor in file.tensors.items()}
+        write_weights(half, tensors, metadata=file.metadata)
+        written = load_model(half)
+    (as_trained, _), (right, images) = (count_right(m, validation) for m in (model, written))
+    print(f"validation: {as_trained} of {images} right as trained, {right} in float16")
+    if abs(right - as_trained) > args.tolerance:
+        print("float16 changes too much; nothing was written", file=sys.stderr)
+        return 1
+    facts["validation"] = {"images": images, "right": right}
+    if args.test is not None:
+        right, images = count_right(written, open_source(args.test, mode="val"))
+        print(f"test: {right} of {images} right in float16")
+        facts["test"] = {"images": images, "right": right}
+    BUNDLED.mkdir(exist_ok=True)
+    path = BUNDLED / f"{model.metadata.model}.{args.tag}.safetensors"
+    write_weights(path, tensors, metadata={**file.metadata, "training": facts})
+    print(f"{path}: {path.stat().st_size:,} bytes")
+    return 0
+
+
+def count_right(model: nn.Layer, source: Source) -> tuple[int, int]:
+    """Images that are classified rightly, and all of them."""
+    if source.classes not in (None, model.metadata.classes):
+        raise SystemExit("the images' classes are not the model's")
+    loader = build_loader(source, evaluation_transform(model.metadata.preprocessing), batch_size=250)
+    result = evaluate(as_callable(model), loader, progress=False)
+    return round(result.accuracy[1] * result.images / 100), result.images
+
+
+if __name__ == "__main__":
+    sys.exit(main())
