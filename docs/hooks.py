@@ -3,6 +3,8 @@
 - Pages that lie elsewhere because they are read elsewhere: CHANGELOG.md, CONTRIBUTING.md, README.zh-CN.md.
 - The reference of the commands: what each `--help` says.
 - Links to files of the repository, which the site does not have: their text stays, and the file must be there.
+
+The language of a page, its buttons and its search field is that of its text.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from pydantic.fields import FieldInfo
 
@@ -51,6 +54,7 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^()\s#]+)(#[^()
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
+    logging.getLogger("jieba").setLevel(logging.WARNING)  # it says how long its dictionary took to load
     for name in ROOT_PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     files.append(File.generated(config, COMMANDS_PAGE, content=command_reference()))
@@ -96,6 +100,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return text
 
     return outside_of_code(markdown, lambda part: LINK.sub(replace, part))
+
+
+def on_page_context(
+    context: dict[str, Any], page: Page, config: MkDocsConfig, nav: Navigation
+) -> dict[str, Any]:
+    """Write what the theme says, and `<html lang>`, in the page's language."""
+    name = page.file.src_uri
+    config.theme["language"] = "zh" if name.startswith("zh/") or name == "README.zh-CN.md" else "en"
+    return context
 
 
 def in_site(place: Path) -> str | None:

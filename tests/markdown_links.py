@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 
 def broken_links(page: Path, links: Iterable[str]) -> list[str]:
@@ -13,14 +14,19 @@ def broken_links(page: Path, links: Iterable[str]) -> list[str]:
 
 
 def _leads_somewhere(page: Path, link: str) -> bool:
-    path, _, anchor = link.partition("#")
+    path, _, anchor = unquote(link).partition("#")
     target = page.parent / path if path else page
     if not anchor:
         return target.exists()
     if not target.is_file():
         return False
-    headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return anchor in map(_anchor, headings)
+    return anchor in anchors_of(target)
+
+
+def anchors_of(page: Path) -> list[str]:
+    """The anchors of a page's headings, from the first to the last."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [_anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)]
 
 
 def _anchor(heading: str) -> str:
