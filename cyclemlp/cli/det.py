@@ -216,7 +216,8 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from cyclemlp.dense.det.check import check, count_images, draw_samples
+    from cyclemlp.dense.det.check import check, count_images
+    from cyclemlp.dense.det.samples import draw_samples
 
     config = _config(args, args.config)
     with _bar(args, "check", count_images(config), "image") as bar:

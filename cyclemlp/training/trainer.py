@@ -22,7 +22,7 @@ from paddle import nn
 from cyclemlp.data import Batch, Source, class_counts, step_generator
 from cyclemlp.data.resampling import choose_decoder
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.report import format_duration, progress
+from cyclemlp.report import progress
 from cyclemlp.report.writers import require_writer
 from cyclemlp.run import BEST, BEST_EMA, CHECKPOINTS, RunFolder
 from cyclemlp.run.log import now
@@ -34,9 +34,10 @@ from cyclemlp.training.distributed import World, faults_told_apart, join
 from cyclemlp.training.interruption import Interruption
 from cyclemlp.training.losses import ClassCounts
 from cyclemlp.training.model import build_model
-from cyclemlp.training.recipe import Recipe, RunConfig
+from cyclemlp.training.recipe import Recipe
 from cyclemlp.training.schedule import Schedule
 from cyclemlp.training.step import Stepper
+from cyclemlp.training.summary import describe, epoch_line
 from cyclemlp.training.validation import Validation
 
 
@@ -423,7 +424,7 @@ class Trainer:
             self.save()
         if self.options.on_epoch is not None:
             self.options.on_epoch(record, self.stepper.model)
-        self.options.say(_epoch_line(record, run))
+        self.options.say(epoch_line(record, run))
         self.folder.write_readme()
 
     def _keep_best(self, model: nn.Layer, name: str, record: dict[str, Any], part: str) -> None:
@@ -585,73 +586,3 @@ def _require_no_choice(recipe: Recipe) -> None:
 def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
     # The first process's is that of a run of one: to NumPy a 0 at the end is nothing.
     return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1)[0])
-
-
-def _epoch_line(record: dict[str, Any], run: RunConfig) -> str:
-    words = [
-        f"epoch {record['epoch']:>{len(str(run.epochs))}}/{run.epochs}",
-        f"loss {record['train_loss']:.4f}",
-    ]
-    key, title = ("map", "mAP") if "val_map" in record else ("top1", "top-1")
-    if f"val_{key}" in record:
-        words += [f"validation loss {record['val_loss']:.4f}", f"{title} {record[f'val_{key}']:.2f} %"]
-    if "val_macro_f1" in record and run.best_metric == "macro_f1":
-        words += [f"macro F1 {record['val_macro_f1']:.2f} %"]
-    if f"ema_{key}" in record:
-        words += [f"average's {record[f'ema_{key}']:.2f} %"]
-    if record.get("skipped_steps"):
-        words += [f"{record['skipped_steps']} steps skipped, loss scale {record['loss_scale']:g}"]
-    words += [f"lr {record['lr']:.2e}", f"{record['train_images_per_second']:.0f} images/s"]
-    words += [format_duration(record["epoch_seconds"])]
-    return "  ".join(words) + ("  best" if record["best"] and "val_loss" in record else "")
-
-
-def describe(
-    recipe: Recipe,
-    stepper: Stepper,
-    train_source: Source,
-    val_source: Source | None,
-    schedule: Schedule,
-) -> dict[str, str]:
-    """What is trained, name → value, for people, the log and the run's README."""
-    model, p = stepper.model, stepper.model.metadata.preprocessing
-    count = sum(parameter.size for parameter in model.parameters())
-    frozen = sum(parameter.size for parameter in model.parameters() if parameter.stop_gradient)
-    weights = recipe.model.weights or "random"
-    rule, parts, repeats = recipe.optimizer.lr_for_batch, recipe.optimizer.accumulate, recipe.augment.repeats
-    asked, ema = recipe.distillation, recipe.ema
-    weighted = recipe.loss.class_weights or recipe.loss.pos_weight
-    run, metric = recipe.run, METRICS[recipe.best_metric].title
-    scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
-    return {
-        "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights"
-        + (f", {frozen:,} frozen" if frozen else "")
-        + (" at first" if frozen and recipe.model.unfreeze_epochs else ""),
-        "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
-        + (", turned by EXIF" if p.exif == "apply" else ""),
-        "classes": str(model.config.num_classes)
-        + (f", any number of them an image, {recipe.loss.kind or 'bce'} loss" if recipe.multi_label else "")
-        + (
-            ""
-            if weighted is None
-            else f", {'balanced' if weighted == 'balanced' else 'given'} weights in the loss"
-        ),
-        "images": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation"
-        + (", each class drawn as often" if recipe.data.sampling else ""),
-        "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}"
-        + (f" on each of {stepper.world.size} devices" if stepper.world.size > 1 else "")
-        + f", seed {recipe.run.seed}"
-        + (f", each step in {parts} parts" if parts > 1 else "")
-        + (f", each image {repeats} times" if repeats > 1 else "")
-        + (f", early stopping after {run.patience} without a better {metric}" if run.patience else ""),
-        "augmentation": str(build_transform(recipe.augment, p)),
-        "mixing": str(stepper.mixup),
-        "learning rate": f"{schedule.base_lr:.3g}{scaled}",
-        "precision": str(stepper.amp),
-        "average": "none"
-        if ema.decay is None
-        else f"decay {ema.decay:g}" + (", warmed up" if ema.warmup else ""),
-        "teacher": "none"
-        if asked.kind == "none"
-        else f"{asked.teacher}, {asked.kind}, α {asked.alpha:g}, τ {asked.tau:g}",
-    }

@@ -10,29 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from cyclemlp.data.images import EncodedImage
 from cyclemlp.dense.det.configuration import Category, CocoFiles, Configuration, read_coco
+from cyclemlp.dense.det.shapes import MAX_ID, faults_of_box, faults_of_mask, is_number
 from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
-from cyclemlp.report import draw_detections
 from cyclemlp.text import printable, shortened, shown, with_lines
 
-#: Boxes may reach so far outside of their image, in pixels: annotation programs round.
-SLACK_PIXELS = 1.0
 #: Characters of a file name that a message shows.
 LONGEST_NAME = 200
 #: Errors of one kind that are listed when training is refused.
 MOST_TOLD = 5
 #: Without decoding them, the headers of so many images are read, evenly spread.
 MOST_HEADERS = 256
-#: What PaddleDetection keeps an id in.
-MAX_ID = 2**63
 
 
 @dataclass(frozen=True)
@@ -182,67 +175,6 @@ def count_images(config: Configuration) -> int:
     return total
 
 
-def draw_samples(config: Configuration, count: int, folder: Path) -> list[Path]:
-    """Draw images of each data set with the objects that its file gives them, for looking.
-
-    Args:
-        count: how many of each, evenly spread over those that have objects.
-        folder: existing; gets `TrainDataset_FILE.png` and so on.
-
-    Returns:
-        The files.
-
-    Raises:
-        DataError: an image or entry cannot be drawn; `check` says why.
-    """
-    written: list[Path] = []
-    for key in ("TrainDataset", "EvalDataset"):
-        if key not in config.values:
-            continue
-        files = config.data(key)
-        content = read_coco(files.annotations)
-        names = {c["id"]: str(c["name"]) for c in content["categories"]}
-        classes = list(names)
-        by_image = {
-            image: list(entries)
-            for image, entries in groupby(
-                sorted(content["annotations"], key=lambda a: a["image_id"]), key=lambda a: a["image_id"]
-            )
-        }
-        images = [image for image in content["images"] if image["id"] in by_image] or content["images"]
-        step = max(len(images) / count, 1)
-        for entry in (images[int(i * step)] for i in range(min(count, len(images)))):
-            image = read_image(files.images / entry["file_name"])
-            objects = [
-                a for a in by_image.get(entry["id"], []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0
-            ]
-            drawn = draw_detections(
-                image,
-                [
-                    [a["bbox"][0], a["bbox"][1], a["bbox"][0] + a["bbox"][2], a["bbox"][1] + a["bbox"][3]]
-                    for a in objects
-                ],
-                [classes.index(a["category_id"]) for a in objects],
-                None,
-                list(names.values()),
-                _masks(objects, image) if config.has_masks() else None,
-            )
-            path = folder / f"{key}_{len(written):04d}_{Path(entry['file_name']).stem}.png"
-            drawn.save(path)
-            written.append(path)
-    return written
-
-
-def _masks(objects: Sequence[Mapping[str, Any]], image: Image.Image) -> list[Any] | None:
-    from pycocotools import mask as coco_mask
-
-    masks = []
-    for entry in objects:
-        runs = coco_mask.frPyObjects(entry["segmentation"], image.height, image.width)
-        masks.append(coco_mask.decode(coco_mask.merge(runs) if isinstance(runs, list) else runs) == 1)
-    return masks or None
-
-
 # ---- one file
 
 
@@ -325,7 +257,7 @@ def _check_images(
         if entry["id"] in sizes:
             report.add(place, f"another image has the id {entry['id']} too")
         name, stated = entry["file_name"], (entry["width"], entry["height"])
-        good = all(_number(v) and v > 0 and v == int(v) for v in stated)
+        good = all(is_number(v) and v > 0 and v == int(v) for v in stated)
         sizes[entry["id"]] = stated if good else None
         if not good:
             report.add(
@@ -418,11 +350,11 @@ def _check_annotations(
             report.add(where, f"iscrowd is {shown(entry['iscrowd'])}; expected 0 or 1")
             continue
         size = sizes.get(entry["image_id"])
-        for what, tolerable in _faults_of_box(entry, size):
+        for what, tolerable in faults_of_box(entry, size):
             # The engine reads no box of a crowd; COCO's program has its area and its mask only.
             if not entry["iscrowd"] or not tolerable:
                 report.add(where, what, tolerable=tolerable)
-        for what in _faults_of_mask(entry.get("segmentation"), size, needed=config.has_masks()):
+        for what in faults_of_mask(entry.get("segmentation"), size, needed=config.has_masks()):
             report.add(where, what)
         if entry["iscrowd"]:
             report.crowds += 1
@@ -450,100 +382,6 @@ def _check_numbering(used: set[int], names: Mapping[int, str], report: Report) -
                 f"{min(names)} to {max(names)}: they seem to be counted from {'0' if shift < 0 else '1'} in the former "
                 "only",
             )
-
-
-def _faults_of_box(entry: Mapping[str, Any], size: tuple[float, float] | None) -> Iterator[tuple[str, bool]]:
-    """What is wrong, and whether it can be lived with."""
-    box = entry["bbox"]
-    if not (isinstance(box, list) and len(box) == 4 and all(_number(v) for v in box)):
-        yield f"its bbox is {shown(box)}; COCO has [x, y, width, height] in pixels", False
-        return
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        yield f"its bbox {shown(box)} has no area, and is left out in training", True
-    elif size and (
-        min(x, y) < -SLACK_PIXELS or x + width > size[0] + SLACK_PIXELS or y + height > size[1] + SLACK_PIXELS
-    ):
-        outside = x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0
-        where = "outside" if outside else "partly outside"
-        yield (
-            f"its bbox {shown(box)} lies {where} of the image, {size[0]}×{size[1]}; COCO has [x, y, width, height]",
-            not outside,
-        )
-    if not _number(entry["area"]):
-        yield f"its area is {shown(entry['area'])}; expected a number of pixels", False
-    elif entry["area"] <= 0:
-        yield f"its area is {shown(entry['area'])}, and it is left out in training", True
-
-
-def _faults_of_mask(mask: Any, size: tuple[float, float] | None, *, needed: bool) -> Iterator[str]:
-    if isinstance(mask, list) and mask and not any(mask):
-        # Even without masks: the engine then takes this object out of one list and leaves it in the others.
-        yield "its segmentation is a list of empty polygons; give their points, or an empty list"
-    elif not needed:
-        return
-    elif isinstance(mask, list) and mask:
-        for polygon in mask:
-            if not (isinstance(polygon, list) and _numbers(polygon)):
-                yield "its segmentation is no list of polygons, each a list of numbers x, y, x, y, …"
-                return
-            if len(polygon) < 6 or len(polygon) % 2:
-                yield f"a polygon of its segmentation has {len(polygon)} numbers; three points are 6"
-                return
-            if size and _lies_outside(polygon, size):
-                yield (
-                    f"a polygon of its segmentation lies outside of the image, {size[0]}×{size[1]}: "
-                    f"{shown(polygon)}"
-                )
-                return
-    elif isinstance(mask, Mapping):
-        yield from _faults_of_runs(mask, size)
-    else:
-        yield f"it has no segmentation ({shown(mask, 40)}), which an architecture with masks needs"
-
-
-def _lies_outside(polygon: list[float], size: tuple[float, float]) -> bool:
-    xs, ys = polygon[::2], polygon[1::2]
-    return max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[0] or min(ys) >= size[1]
-
-
-def _faults_of_runs(mask: Mapping[str, Any], size: tuple[float, float] | None) -> Iterator[str]:
-    counts, shape = mask.get("counts"), mask.get("size")
-    if not (isinstance(shape, list) and len(shape) == 2 and all(_number(v) for v in shape)):
-        yield f"its segmentation's size is {shown(shape)}; expected [height, width] of the image"
-        return
-    if size and shape != [size[1], size[0]]:
-        yield f"its segmentation's size is {shape}; [height, width] of the image is {[size[1], size[0]]}"
-        return
-    if isinstance(counts, str):
-        counts = run_lengths(counts)
-    if not isinstance(counts, list):
-        yield f"its segmentation has no run lengths: counts is {shown(mask.get('counts'), 40)}"
-    elif not all(type(c) is int and c >= 0 for c in counts) or sum(counts) != shape[0] * shape[1]:
-        yield "the run lengths of its segmentation do not add up to the image's pixels"
-
-
-def run_lengths(text: str) -> list[int] | None:
-    """COCO's compressed run lengths as numbers; None for a text that is none.
-
-    Each number is a signed one in groups of 5 bits, the lowest first, in characters from "0" on, of which bit 5 says
-    that another follows; from the fourth on it is the difference to the one two before (`rleFrString` of cocoapi's
-    maskApi.c, which reads beyond the end of a text that is cut short).
-    """
-    counts: list[int] = []
-    value = bits = 0
-    for letter in text:
-        code = ord(letter) - 48
-        if not 0 <= code < 64 or bits > 60:
-            return None
-        value |= (code & 31) << bits
-        bits += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << bits
-            counts.append(value + counts[-2] if len(counts) > 2 else value)
-            value = bits = 0
-    return None if bits else counts
 
 
 def _compare(train: Report, evaluation: Report) -> None:
@@ -593,15 +431,6 @@ def _is_id(value: Any, place: str, key: str, report: Report) -> bool:
         return True
     report.add(place, f"{key} is {shown(value)}; PaddleDetection needs a whole number from 0 on")
     return False
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < MAX_ID
-
-
-def _numbers(values: list[Any]) -> bool:
-    """Whether all of a long list are finite numbers."""
-    return set(map(type, values)) <= {int, float} and all(abs(v) < MAX_ID for v in values)
 
 
 def _name(path: Path | str) -> str:

@@ -17,8 +17,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from cyclemlp.cli.main import main
-from cyclemlp.dense.det.check import Report, check, draw_samples, require_usable, run_lengths
+from cyclemlp.dense.det.check import Report, check, require_usable
 from cyclemlp.dense.det.configuration import Configuration
+from cyclemlp.dense.det.samples import draw_samples
+from cyclemlp.dense.det.shapes import run_lengths
 from cyclemlp.errors import DataError
 
 Change = Callable[[dict[str, Any]], object]
