@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import itertools
+import json
 import logging
 import os
 import re
@@ -90,6 +91,21 @@ def test_lists_and_tables_are_such_in_the_site_too(pages):
         if re.search(r"^\s*([-*] |\d+\. |\|)", text, re.MULTILINE)
     ]
     assert lost == []
+
+
+def test_chinese_pages_are_marked_as_such_and_their_words_can_be_searched(site):
+    for page, language in {
+        "zh/training.html": "zh",
+        "README.zh-CN.html": "zh",
+        "training.html": "en",
+    }.items():
+        assert f'<html lang="{language}"' in (site / page).read_text(encoding="utf-8")
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    text = "".join(
+        entry["text"] for entry in index["docs"] if entry["location"].startswith("zh/training.html")
+    )
+    words = re.split(index["config"]["separator"], text)
+    assert {"权重", "学习", "验证"} <= set(words)  # without jieba a word is what stands between two marks
 
 
 def public_names() -> dict[str, list[str]]:
