@@ -61,6 +61,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
         "stop after so many minutes of training, evaluation not counted; then evaluate and save",
         metavar="M",
     )
+    add(group, "--patience", "stop after so many evaluations in a row without a better one")
     add(group, "--no-eval", "do not evaluate while it trains")
     add(group, "--device")
     add_run_arguments(parser.add_argument_group("run"), default="runs/NAME OF THE CONFIGURATION")

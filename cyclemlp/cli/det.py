@@ -120,6 +120,7 @@ def _train(args: argparse.Namespace) -> int:
                 force=args.force,
                 evaluate=not args.no_eval,
                 max_minutes=args.max_minutes,
+                patience=args.patience,
                 device=device,
                 seed=args.seed or 0,
                 show_progress=not args.no_progress,

@@ -154,7 +154,18 @@ def _train(args: argparse.Namespace) -> int:
         open_config(path, overrides, data=args.data),
         speaker(args.json, is_first=world.is_first),
     )
-    words = ("config", "data", *_TRAIN_KEYS, "set", "max_minutes", "no_eval", "device", "output", "resume")
+    words = (
+        "config",
+        "data",
+        *_TRAIN_KEYS,
+        "set",
+        "max_minutes",
+        "patience",
+        "no_eval",
+        "device",
+        "output",
+        "resume",
+    )
     # What a backbone prints of its weights must not stand beside the JSON.
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         result = result_or_exit_code(
@@ -166,6 +177,7 @@ def _train(args: argparse.Namespace) -> int:
                 resume=args.resume,
                 force=args.force,
                 max_minutes=args.max_minutes,
+                patience=args.patience,
                 evaluate=not args.no_eval,
                 show_progress=not args.no_progress,
                 command=typed_command(["cyclemlp", "seg", "train"], args, words),

@@ -37,7 +37,7 @@ from cyclemlp.run.checkpoints import (
 )
 from cyclemlp.run.curves import draw_runs
 from cyclemlp.run.lock import LOCK, RunLock
-from cyclemlp.run.log import RunLog, best_record
+from cyclemlp.run.log import RunLog, best_record, evaluations_since_best
 from cyclemlp.run.readme import readme
 from cyclemlp.run.resume import (
     AUTO,
@@ -239,6 +239,10 @@ class RunFolder:
     def best(self) -> dict[str, Any] | None:
         """The evaluation whose model is the best of the run that goes on here; None where there is none."""
         return best_record(self.records()) if self.continues else None
+
+    def evaluations_since_best(self, metric: str) -> int:
+        """How many evaluations of the run that goes on here came after the best value of a metric."""
+        return evaluations_since_best(self.records(), metric) if self.continues else 0
 
     def draw_curves(self) -> Path | None:
         """Draw `curves.png`; before there is anything to draw do nothing, without matplotlib warn."""

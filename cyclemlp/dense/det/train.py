@@ -33,6 +33,7 @@ from cyclemlp.dense.det.engine import (
     write_categories,
 )
 from cyclemlp.dense.guard import FiniteGuard
+from cyclemlp.dense.patience import early_stopping, require_evaluation
 from cyclemlp.errors import CycleMLPError, DataError
 from cyclemlp.files import replacing
 from cyclemlp.report import Progress, format_duration, progress
@@ -59,7 +60,7 @@ class Result:
     Attributes:
         output: its folder.
         epochs: how many it has done in all; fewer than configured when its time was up.
-        reason: "finished", or "time" for a run that `max_minutes` ended.
+        reason: "finished", "early stopping", or "time" for a run that `max_minutes` ended.
         best: the best evaluation's figures, None without evaluation.
         best_epoch: after how many epochs that was.
         seconds: of training, in all starts together, evaluations apart.
@@ -82,6 +83,7 @@ def train(
     force: bool = False,
     evaluate: bool = True,
     max_minutes: float | None = None,
+    patience: int | None = None,
     device: str = "cpu",
     seed: int = 0,
     show_progress: bool = True,
@@ -97,6 +99,7 @@ def train(
         resume, force: see `RunFolder`. Of an epoch that was left in its middle, the images begin anew.
         evaluate: measure on "EvalDataset" every `snapshot_epoch` epochs, and keep the best model.
         max_minutes: stop after so many minutes of training in all starts, evaluations apart; evaluate and save then.
+        patience: stop after so many evaluations in a row without a better average precision.
         device: what Paddle computes on.
         seed: of everything random.
         world: the processes of a launched run.
@@ -108,6 +111,7 @@ def train(
         TrainingFailedError: a loss or gradient is not finite.
         TrainingStoppedError: by a signal; a checkpoint was saved.
     """
+    require_evaluation(patience, evaluate)
     # Names of tensors from 0: an optimizer's state finds its tensors by them, in this process as in the next.
     with (
         RunFolder(output, resume=resume, force=force, world=world, program="cyclemlp det") as folder,
@@ -144,6 +148,7 @@ def train(
             evaluation,
             classes,
             max_minutes=max_minutes,
+            patience=patience,
             show_progress=show_progress,
             world=world,
             say=say,
@@ -178,6 +183,7 @@ class _Run(Callback):
         classes: list[str],
         *,
         max_minutes: float | None,
+        patience: int | None,
         show_progress: bool,
         world: World,
         say: Callable[[str], None],
@@ -187,6 +193,7 @@ class _Run(Callback):
         self._classes = classes
         self._world, self._say, self._show = world, say, show_progress and world.is_first
         self._limit = None if max_minutes is None else 60 * max_minutes
+        self._patience, self._waited = patience, 0  # evaluations since the best score
         self._steps = len(trainer.loader)
         self._best: dict[str, Any] | None = None  # its record in the log
         self._begin = self._train_before = self._aside = 0.0
@@ -227,6 +234,8 @@ class _Run(Callback):
         self._epochs = status["epoch_id"] + 1
         if self._epochs % self._trainer.cfg.snapshot_epoch == 0 or self._epochs == self._trainer.cfg.epoch:
             self._snapshot()
+            if self._is_patience_over():
+                raise _Stop
 
     # ---- the run
 
@@ -241,6 +250,8 @@ class _Run(Callback):
         loader._batch_sampler.set_epoch(start)  # the order of the images is another in every epoch
         loader.loader = iter(loader.dataloader)
         self._train_before, self._best = state["seconds"], self._folder.best()
+        metric = "mask_ap" if self._best and "mask_ap" in self._best else "bbox_ap"
+        self._waited = self._folder.evaluations_since_best(metric)
         self._say(f"resuming from {checkpoint}: {start} epochs done")
 
     def run(self, facts: dict[str, Any], command: str | None) -> Result:
@@ -255,6 +266,8 @@ class _Run(Callback):
             )
             self._folder.write_readme()
             try:
+                if self._is_patience_over():  # of a run that is resumed
+                    raise _Stop
                 trainer.train(validate=False)
             except _Stop:
                 self._after_stop()
@@ -284,7 +297,16 @@ class _Run(Callback):
             self._train_seconds(),
         )
 
+    def _is_patience_over(self) -> bool:
+        if self._patience is None or not self._world.any(self._waited >= self._patience):
+            return False
+        self._reason = "early stopping"
+        self._say(early_stopping("average precision", self._patience))
+        return True
+
     def _after_stop(self) -> None:
+        if self._reason == "early stopping":
+            return  # at an epoch's end, which was saved
         trainer = self._trainer
         if trainer.use_ema:  # as the engine does after a step, and at the end of an epoch
             trainer.ema.update()
@@ -309,6 +331,8 @@ class _Run(Callback):
                 paddle.save(self._trainer.model.state_dict(), str(part))
         self._aside += time.monotonic() - begin
         if figures is not None:
+            better = self._best is None or _score(figures.values) > _score(self._best)
+            self._waited = 0 if better else self._waited + 1
             found = {"epoch": self._epochs, **figures.values}
             self._best = found if is_best else self._best
             self._write("evaluation", **figures.values, per_class=figures.per_class, best=is_best)

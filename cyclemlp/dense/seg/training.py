@@ -25,6 +25,7 @@ from paddleseg.utils import utils
 from cyclemlp.dense.compat import in_words
 from cyclemlp.dense.guard import FiniteGuard
 from cyclemlp.dense.loading import checked_loading
+from cyclemlp.dense.patience import early_stopping, require_evaluation
 from cyclemlp.dense.seg.check import check_sample
 from cyclemlp.dense.seg.config import Builder, SegConfig
 from cyclemlp.errors import ConfigError
@@ -56,7 +57,7 @@ class SegResult:
     Attributes:
         output: its folder.
         step: steps done.
-        reason: "finished", or "time" for a run that `max_minutes` ended.
+        reason: "finished", "early stopping", or "time" for a run that `max_minutes` ended.
         mean_iou, best_step: the best evaluation of the whole run, resumed parts included; None without evaluation.
         seconds: of training without evaluation, likewise.
     """
@@ -82,6 +83,7 @@ def train(
     resume: str | Path | None = None,
     force: bool = False,
     max_minutes: float | None = None,
+    patience: int | None = None,
     evaluate: bool = True,
     show_progress: bool = True,
     command: str | None = None,
@@ -96,6 +98,7 @@ def train(
         resume, force: see `RunFolder`. The order of the images begins anew when a run is resumed, as PaddleSeg has it.
         max_minutes: stop after so many minutes of training, evaluation not counted, resumed parts included; the
             schedule of the learning rate does not know of it.
+        patience: stop after so many evaluations in a row without a better mean IoU.
         evaluate: evaluate when a checkpoint is written; otherwise no best model is kept.
         show_progress: a progress bar on stderr.
         command: what was typed, for the log.
@@ -107,7 +110,7 @@ def train(
         TrainingStoppedError: Ctrl-C or SIGTERM, after saving.
     """
     with RunFolder(output, resume=resume, force=force, world=world, program="cyclemlp seg") as folder:
-        return _train(config, folder, world, max_minutes, evaluate, show_progress, command, say)
+        return _train(config, folder, world, max_minutes, patience, evaluate, show_progress, command, say)
 
 
 def _train(
@@ -115,12 +118,14 @@ def _train(
     folder: RunFolder,
     world: World,
     max_minutes: float | None,
+    patience: int | None,
     evaluate: bool,
     show_progress: bool,
     command: str | None,
     say: Callable[[str], None],
 ) -> SegResult:
     settings, build, checkpoint = config.run, Builder(config), folder.checkpoint
+    require_evaluation(patience, evaluate)
     if world.is_first:
         check_sample(config)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
@@ -151,8 +156,11 @@ def _train(
         say(in_words(build.patches))
     images = f"{len(train_set)} images to train on, {len(val_set) if val_set else 'none'} to evaluate on"
     say(f"{images}; {config.iters} steps of {per_step}; everything goes to {folder.path}")
-    if state["step"] >= config.iters:
-        say(f"nothing is left to do of {config.iters} steps (--iters gives it more)")
+    waited = world.from_first(folder.evaluations_since_best("mean_iou"))
+    is_over = state["step"] >= config.iters or (patience is not None and waited >= patience)
+    if is_over:
+        more = "--iters" if state["step"] >= config.iters else "a larger --patience, or none,"
+        say(f"nothing is left to do of {config.iters} steps ({more} gives it more)")
     parameters = sum(int(parameter.size) for parameter in model.parameters())
     facts = {
         "model": f"{type(model).__name__}, {parameters:,} parameters",
@@ -180,6 +188,8 @@ def _train(
             guard=FiniteGuard(model),
             say=say,
             max_minutes=max_minutes,
+            patience=patience,
+            waited=waited,
             step=state["step"],
             seconds=state["seconds"],
             best=world.from_first(folder.best()),
@@ -193,7 +203,7 @@ def _train(
             checked_loading(),
             contextlib.suppress(_StopRun),
         ):
-            if state["step"] < config.iters:
+            if not is_over:
                 importlib.import_module(ENGINE).train(
                     model,
                     train_set,
@@ -229,6 +239,7 @@ class _Watcher:
 
     Attributes:
         step, seconds: done so far, of training, in all starts.
+        waited: evaluations since the best one.
         best: the best evaluation's record.
         reason: why the run ended.
     """
@@ -245,6 +256,8 @@ class _Watcher:
     guard: FiniteGuard
     say: Callable[[str], None]
     max_minutes: float | None
+    patience: int | None
+    waited: int
     step: int
     seconds: float
     best: dict[str, Any] | None
@@ -288,6 +301,9 @@ class _Watcher:
             self.folder.save_checkpoint(self.checkpoint, self._save, state, keep=settings.keep_checkpoints)
             if self.val_set is not None and not (ends and self.reason == "signal"):
                 self._evaluate()
+                if self.patience is not None and self.waited >= self.patience and not ends:
+                    self.reason, ends = "early stopping", True
+                    self.say(early_stopping("mean IoU", self.patience))
         if ends:
             raise _StopRun
         self._mark = time.perf_counter()
@@ -324,6 +340,7 @@ class _Watcher:
         )
         self.model.train()
         best = self.best is None or float(mean_iou) > self.best["mean_iou"]
+        self.waited = 0 if best else self.waited + 1
         if best:
             self.best = {"step": self.step, "mean_iou": float(mean_iou)}
             if self.world.is_first:

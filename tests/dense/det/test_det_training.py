@@ -124,6 +124,27 @@ def test_time_limit_ends_with_an_evaluation_and_a_checkpoint(tiny: Path, tmp_pat
     assert any("of training are up" in text for text in said)
 
 
+def test_a_run_that_gets_no_better_ends_early(tiny: Path, tmp_path: Path) -> None:
+    config = boxes_config(tiny, epoch=500, snapshot_epoch=1, **{"LearningRate.base_lr": 1e-30})
+    said: list[str] = []
+    result = start(config, tmp_path / "run", said, patience=1)
+    assert (result.epochs, result.reason) == (2, "early stopping")
+    records = read_json_lines(tmp_path / "run/log.jsonl")
+    assert [r["event"] for r in records if r["event"] != "step"] == [
+        "start",
+        "evaluation",
+        "evaluation",
+        "end",
+    ]
+    assert "early stopping: no better average precision in the last 1 evaluations (--patience 1)" in said
+    again = start(config, tmp_path / "run", patience=1, resume="auto")
+    assert (again.epochs, again.reason) == (2, "early stopping")
+    more = start(config, tmp_path / "run", patience=2, resume="auto")
+    assert (more.epochs, more.reason) == (3, "early stopping")
+    with pytest.raises(ConfigError, match="--patience counts evaluations"):
+        start(config, tmp_path / "other", patience=2, evaluate=False)
+
+
 def test_a_run_with_an_average_stops_and_goes_on(tiny: Path, tmp_path: Path) -> None:
     config, output = boxes_config(tiny, epoch=500, use_ema=True), tmp_path / "run"
     start(config, output, max_minutes=1e-9, evaluate=False)  # after the first step

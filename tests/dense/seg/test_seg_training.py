@@ -34,7 +34,7 @@ def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(config_path: Path, output: Path, overrides: dict[str, Any], **options: Any) -> SegResult:
     """Train as the command does."""
     config = open_config(config_path, overrides)
-    return train(config, output, ALONE, show_progress=False, say=[].append, **options)
+    return train(config, output, ALONE, **{"show_progress": False, "say": [].append, **options})
 
 
 def events(output: Path, kind: str) -> list[dict[str, Any]]:
@@ -158,6 +158,24 @@ def test_a_time_limit_ends_in_evaluation_and_a_checkpoint(config_path: Path, tmp
     assert [r["step"] for r in events(tmp_path / "run", "evaluation")] == [1]
     assert (tmp_path / "run/best.pdparams").is_file()
     assert newest_checkpoint(tmp_path / "run") == tmp_path / "run/checkpoints/checkpoint_000001"
+
+
+def test_a_run_that_gets_no_better_ends_early(config_path: Path, tmp_path: Path) -> None:
+    # At such a rate no weight changes, nor does a figure.
+    settings = {"lr_scheduler.learning_rate": 1e-30, "run.save_interval": 2}
+    said: list[str] = []
+    result = run(config_path, tmp_path / "run", settings, patience=2, say=said.append)
+    assert (result.step, result.reason, result.best_step) == (6, "early stopping", 2)
+    assert "early stopping: no better mean IoU in the last 2 evaluations (--patience 2)" in said
+    assert events(tmp_path / "run", "end")[0]["reason"] == "early stopping"
+    # Evaluations of before count when it is resumed.
+    again = run(config_path, tmp_path / "run", settings, patience=2, resume="auto", say=said.append)
+    assert again.step == 6
+    assert "a larger --patience, or none, gives it more" in said[-1]
+    more = run(config_path, tmp_path / "run", settings, patience=3, resume="auto")
+    assert (more.step, more.reason) == (8, "early stopping")
+    with pytest.raises(ConfigError, match="--patience counts evaluations"):
+        run(config_path, tmp_path / "other", settings, patience=2, evaluate=False)
 
 
 def test_numbers_that_are_none_stop_the_run(config_path: Path, tmp_path: Path) -> None:
