@@ -14,7 +14,7 @@ import numpy as np
 
 from cyclemlp.errors import ModelError, WeightsError
 from cyclemlp.kernels import select_kernels
-from cyclemlp.metadata import CLASSIFICATION, FORMAT
+from cyclemlp.metadata import CLASSIFICATION, FORMAT, MULTI_LABEL
 from cyclemlp.network import (
     VARIANTS,
     CycleMLP,
@@ -158,7 +158,7 @@ def adopt_metadata(model: CycleMLP, file: WeightFile) -> None:
     input and its head.
 
     Raises:
-        WeightsError: the file has another number of thresholds than of classes.
+        WeightsError: the file has another number of thresholds than of classes, or thresholds of another task.
     """
     if file.metadata.get("preprocessing"):
         preprocessing = Preprocessing.from_dict(file.metadata["preprocessing"])
@@ -173,6 +173,11 @@ def adopt_metadata(model: CycleMLP, file: WeightFile) -> None:
         thresholds = file.metadata.get("thresholds")
         if thresholds is not None and len(thresholds) != len(head):
             raise WeightsError(f"{file.path} has {len(thresholds)} thresholds for {len(head)} classes")
+        if thresholds is not None and model.metadata.task != MULTI_LABEL:
+            raise WeightsError(
+                f"{file.path} has thresholds, which belong to the task {MULTI_LABEL!r}, and its task is "
+                f"{model.metadata.task!r}; the metadata are damaged"
+            )
         model.metadata.thresholds = thresholds
 
 

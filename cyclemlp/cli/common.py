@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli.options import FEW_IMAGES, MOST_WORKERS, resolve_pretrained
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.shipped import find_config
 from cyclemlp.text import json_text, line_of, printable, raw_stream
 
 if TYPE_CHECKING:
@@ -324,6 +325,9 @@ def open_labelled_source(
 
 # ---- messages and results
 
+#: The way out of a prediction that ends at an image.
+SKIP_BAD = "--skip-bad leaves out images that cannot be read"
+
 
 def message(text: str) -> None:
     """A line on stderr, above a progress bar if one is there."""
@@ -373,6 +377,18 @@ def plain_warnings(command: str) -> Iterator[None]:
             "ignore", message="No ccache found"
         )  # Paddle's, on import; we compile nothing
         yield
+
+
+def config_file(path: Path) -> Path:
+    """The file that `--config` means; says it where that is one of the installed package.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = find_config(path)
+    if found != path:
+        message(f"{path}: read from the installed package, {found}")
+    return found
 
 
 def output_folder(path: Path | None) -> Path | None:

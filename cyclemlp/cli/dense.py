@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cyclemlp.cli.common import output_folder
+from cyclemlp.cli.common import config_file, output_folder
 from cyclemlp.cli.options import add, add_run_arguments
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
@@ -117,13 +117,15 @@ def training_places(args: argparse.Namespace) -> tuple[Path, Path]:
     config: Path | None = args.config or recipe
     if config is None:
         raise ConfigError("no configuration is named: give --config FILE, or --resume a run's folder")
-    return config, output or Path("runs") / config.stem
+    return config if args.config is None else config_file(config), output or Path("runs") / config.stem
 
 
 def config_of_model(args: argparse.Namespace) -> Path:
     """`--config`, or the recipe of the run in which `args.model` lies."""
-    path: Path = args.config or run_folder(args.model) / RECIPE
-    if not path.is_file() and args.config is None:
+    if args.config is not None:
+        return config_file(args.config)
+    path: Path = run_folder(args.model) / RECIPE
+    if not path.is_file():
         raise ConfigError(f"{args.model} does not lie in a run's folder: give --config FILE too")
     return path
 

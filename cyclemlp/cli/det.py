@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import dense
-from cyclemlp.cli.common import choose_device, message, output_folder, plain_warnings, print_json
+from cyclemlp.cli.common import (
+    SKIP_BAD,
+    choose_device,
+    config_file,
+    message,
+    output_folder,
+    plain_warnings,
+    print_json,
+)
 from cyclemlp.cli.options import add, add_subcommands
 from cyclemlp.cli.training import result_or_exit_code, speaker
 from cyclemlp.errors import ConfigError, DataError
@@ -194,6 +202,9 @@ def _predict(args: argparse.Namespace) -> int:
         bad.append(error)
         message(f"cyclemlp det predict: skipped {error}")
 
+    def stop(error: DataError) -> None:
+        raise DataError(f"{error}; {SKIP_BAD}") from error
+
     with engine(_say()):
         detector = Detector(config, args.model, device=device)
         with _bar(args, "predict", len(images), "image") as bar:
@@ -205,7 +216,7 @@ def _predict(args: argparse.Namespace) -> int:
                 threshold=args.threshold,
                 draw=not args.no_images,
                 on_file=lambda: bar.update(1),
-                on_failure=skip if args.skip_bad else None,
+                on_failure=skip if args.skip_bad else stop,
             )
     count = len(images) - len(bad)
     if args.json:
@@ -220,7 +231,7 @@ def _check(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.check import check, count_images
     from cyclemlp.dense.det.samples import draw_samples
 
-    config = _config(args, args.config)
+    config = _config(args, config_file(args.config))
     with _bar(args, "check", count_images(config), "image") as bar:
         reports = check(config, pixels=not args.quick, on_image=lambda: bar.update(1))
     faults = [fault for report in reports for fault in report.faults]

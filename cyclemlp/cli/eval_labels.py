@@ -14,11 +14,14 @@ import numpy as np
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
+from cyclemlp.text import listed, shown
 
 if TYPE_CHECKING:
     from cyclemlp.data import Loader
     from cyclemlp.evaluation import MultiLabelResult
     from cyclemlp.training.distributed import World
+
+MOST_ABSENT = 5  # names of classes in a note
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,16 @@ class LabelEvaluation:
         print(f"mAP        {result.map:.2f} %")
         print(f"thresholds {chosen}")
         for name, found in (("macro", macro), ("micro", micro)):
-            text = ", ".join(f"{key.replace('f1', 'F1')} {value:.2f} %" for key, value in found.items())
+            text = ", ".join(
+                f"{key.replace('f1', 'F1')} {'–' if np.isnan(value) else f'{value:.2f} %'}"
+                for key, value in found.items()
+            )
             print(f"{name:<10} {text}")
         print(f"exact      {result.exact_match():.2f} % of the images have all of their labels and no others")
         print(f"loss       {result.loss:.4f}")
+        absent = [name for name, count in zip(self.classes, result.outcomes[0], strict=True) if not count]
+        if absent:
+            names = listed([shown(name) for name in absent], MOST_ABSENT)
+            others = result.classes - len(absent)
+            print(f"note       no image has {names}: mAP and macro are of the other {others:,}")
         print(f"speed      {result.images_per_second:.1f} images/s on {facts['device']}, reading included")

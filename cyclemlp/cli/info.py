@@ -15,6 +15,7 @@ from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, MismatchError, ModelError
 from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
+from cyclemlp.shipped import CONFIGS, shipped_path
 
 INFERRED = "inferred; no published weights confirm it"
 
@@ -182,4 +183,5 @@ def _versions() -> dict[str, Any]:
         "bfloat16": ", ".join(bfloat16_instructions()) or "not in this processor",
         "gpus": gpus,
         "kernels": describe_kernels(),
+        "configurations": str(shipped_path(CONFIGS)),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common, options
 from cyclemlp.cli.options import add
-from cyclemlp.errors import ConfigError
+from cyclemlp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +117,10 @@ def _predict(args: argparse.Namespace) -> int:
         failures.append(failure)
         common.message(f"cyclemlp predict: skipped {failure.message}")
 
-    on_failure = skip if args.skip_bad else None
+    def stop(failure: Failure) -> None:
+        raise DataError(f"{failure.message}; {common.SKIP_BAD}")
+
+    on_failure = skip if args.skip_bad else stop
     views = choose_views(args.tta)
     transform = views.transform(preprocessing)
     loader = common.open_loader(args, model, source, transform, device, on_failure=on_failure)

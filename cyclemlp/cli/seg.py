@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import dense
-from cyclemlp.cli.common import choose_device, message, plain_warnings, print_json
+from cyclemlp.cli.common import SKIP_BAD, choose_device, config_file, message, plain_warnings, print_json
 from cyclemlp.cli.options import add, add_subcommands, whole_number
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.config import parse_assignments
@@ -205,7 +205,7 @@ def _check(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg.check import check
     from cyclemlp.dense.seg.config import open_config
 
-    config = open_config(args.config, parse_assignments(args.set), data=args.data)
+    config = open_config(config_file(args.config), parse_assignments(args.set), data=args.data)
     classes = config.class_names()
     reports = check(config, show_progress=not args.no_progress)
     errors = [error for report in reports for error in report.errors]
@@ -321,7 +321,7 @@ def _predict(args: argparse.Namespace) -> int:
             results.append(_predict_one(predict, path, output, name))
         except DataError as error:
             if not args.skip_bad:
-                raise
+                raise DataError(f"{error}; {SKIP_BAD}") from error
             message(f"cyclemlp seg predict: skipped {error}")
             bad += 1
     if args.json:

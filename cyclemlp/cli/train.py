@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclemlp.cli.common import choose_device, choose_workers, model_overrides, plain_warnings, print_json
+from cyclemlp.cli.common import (
+    choose_device,
+    choose_workers,
+    config_file,
+    model_overrides,
+    plain_warnings,
+    print_json,
+)
 from cyclemlp.cli.options import (
     DATA_HELP,
     add,
@@ -19,7 +26,7 @@ from cyclemlp.cli.options import (
 )
 from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.report.writers import WRITERS
-from cyclemlp.run import places_of_resume
+from cyclemlp.run import find_checkpoint, places_of_resume
 
 if TYPE_CHECKING:
     from cyclemlp.training import Recipe
@@ -193,7 +200,11 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     from cyclemlp.config import parse_assignments
     from cyclemlp.training import Recipe
 
-    path = args.config or places_of_resume(args.resume, args.output)[0]
+    path = config_file(args.config) if args.config else places_of_resume(args.resume, args.output)[0]
+    if (
+        path is None and args.resume is not None
+    ):  # a folder that is no run is not to be a matter of missing images
+        find_checkpoint(args.resume, args.output or Path())
     recipe = Recipe.load(path) if path else Recipe()
     flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
     if args.unfreeze is not None and len(args.unfreeze) == 1:

@@ -167,6 +167,13 @@ def _check_classes(part: str, counts: Mapping[str, int], *, multi_label: bool) -
         # Of several labels an image a rare one may well be absent from the validation images.
         level: Literal["error", "warning"] = "warning" if multi_label and part == "val" else "error"
         yield Finding(level, "empty_class", f"{part}: classes without images: {', '.join(map(repr, empty))}")
+    alike: dict[str, list[str]] = {}
+    for name in counts:
+        alike.setdefault(" ".join(name.replace("_", " ").casefold().split()), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            text = f"{part}: the classes {', '.join(map(repr, names))} differ in case or spaces only; are they one?"
+            yield Finding("warning", "similar_classes", text)
     filled = {name: count for name, count in counts.items() if count}
     if filled:
         least, most = min(filled, key=filled.__getitem__), max(filled, key=filled.__getitem__)

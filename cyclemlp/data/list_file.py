@@ -112,7 +112,7 @@ class ListFile(Files):
         if class_map is not None:
             self.classes = map_classes(class_map)
         hashes = np.fromiter(map(hash, self._names.raws()), dtype=np.int64, count=len(self))
-        self._warn_of_duplicates(hashes)
+        self._check_duplicates(hashes)
 
     def _open_root(self, root: PathLike) -> Path:
         return existing_folder(root)
@@ -358,7 +358,7 @@ class ListFile(Files):
                 f"classes, 0 to {num_classes - 1} ({len(outside)} of {len(self)} lines have such a label)"
             )
 
-    def _warn_of_duplicates(self, hashes: np.ndarray) -> None:
+    def _check_duplicates(self, hashes: np.ndarray) -> None:
         order = np.argsort(hashes, kind="stable")
         ordered = hashes[order]
         again = np.flatnonzero(ordered[1:] == ordered[:-1])
@@ -373,7 +373,15 @@ class ListFile(Files):
             f"{self.location(second)}: {self.name(second)!r} was already named in line {self._lines[first]}; "
             f"in all {len(pairs)} lines repeat a name and count as images of their own"
         )
-        other = sum(self.label(a) != self.label(b) for a, b in pairs)
+        others = [(a, b) for a, b in pairs if self.label(a) != self.label(b)]
+        if others and self._multi_label:
+            first, second = min(others, key=lambda pair: pair[1])
+            raise DataError(
+                f"{self.location(second)}: {self.name(second)!r} was already named in line {self._lines[first]}, with "
+                f"other labels ({len(others):,} such lines in all). Write all labels of an image in one line: "
+                "`name label,label`, or in a CSV file `name,label|label`"
+            )
+        other = len(others)
         warnings.warn(text + (f"; {other} of them with another label" if other else ""), stacklevel=3)
 
     def __getitem__(self, index: int) -> Sample:

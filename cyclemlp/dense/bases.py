@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-import cyclemlp
 from cyclemlp.errors import ConfigError
 from cyclemlp.network.config import did_you_mean
+from cyclemlp.shipped import CONFIGS, shipped_path
 from cyclemlp.text import shown
 from cyclemlp.yaml_files import EXPONENT, check_yaml
 
@@ -35,7 +35,7 @@ def shipped_folder(engine: str) -> Path:
     Args:
         engine: "seg" or "det".
     """
-    return Path(cyclemlp.__file__).parents[1] / "configs" / engine
+    return shipped_path(CONFIGS) / engine
 
 
 def find_base(base: str, path: Path, shipped: Path) -> Path:

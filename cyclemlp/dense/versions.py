@@ -13,6 +13,7 @@ from importlib import metadata
 from packaging.specifiers import SpecifierSet
 
 from cyclemlp.errors import MissingDependencyError
+from cyclemlp.shipped import shipped_path
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ _ALSO = {
 
 HOW_TO_INSTALL = (
     "from a clone of this project, `make dense` installs what is tested together; elsewhere: "
-    "`pip install -r requirements/dense.txt` and then `pip install --no-deps -r requirements/dense-engines.txt`"
+    f"`pip install -r {shipped_path('requirements/dense.txt')}` and then "
+    f"`pip install --no-deps -r {shipped_path('requirements/dense-engines.txt')}`"
 )
 
 

@@ -17,6 +17,7 @@ from cyclemlp.metadata import (
     FORMAT,
     MAPPING,
     MAX_KEYS,
+    MULTI_LABEL,
     NAME,
     NAMES,
     PREPROCESSING,
@@ -127,6 +128,9 @@ class ExportMetadata:
             thresholds = values.get("thresholds")
             if thresholds is not None and len(thresholds) != count:
                 raise ConfigError(f"thresholds has {len(thresholds)} numbers, and num_classes is {count}")
+            task = values.get("task")
+            if thresholds is not None and task != MULTI_LABEL:
+                raise ConfigError(f"thresholds belong to the task {MULTI_LABEL!r}, and task is {shown(task)}")
             return cls(**values)
         except ExportError:
             raise

@@ -60,7 +60,11 @@ def places_of_resume(resume: str | None, output: Path | None) -> tuple[Path | No
     """The recipe of the run that `--resume` and `--output` mean, if it is there, and the folder to write to.
 
     The folder is None where neither names one.
+
+    Raises:
+        ConfigError: `--resume` names a folder that is not there.
     """
+    require_place(resume)
     run = None
     if resume is not None:
         run = output if resume == AUTO else run_folder(Path(resume))

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -120,6 +120,14 @@ class Options(BaseModel):
     maps: bool = Field(False, description="with a map for each of them, if the model gives class maps")
 
 
+def _reason(fault: Mapping[str, Any]) -> str:
+    """What pydantic says of a parameter; of an unknown one, which there are."""
+    unknown = fault["type"] == "extra_forbidden"
+    return (
+        f"unknown; the possible ones are {', '.join(Options.model_fields)}" if unknown else str(fault["msg"])
+    )
+
+
 class Answer(BaseModel):
     """What the model says about an image."""
 
@@ -195,7 +203,7 @@ def build_app(task: Task, limits: Limits, names: Collection[str] = LOOPBACK) -> 
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        words = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        words = "; ".join(f"{'.'.join(map(str, e['loc']))}: {_reason(e)}" for e in error.errors())
         return JSONResponse({"error": words}, 422)
 
     @app.exception_handler(HTTPException)

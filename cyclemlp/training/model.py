@@ -76,6 +76,24 @@ class ModelConfig(Config):
             )
         return self
 
+    def freezing_without_effect(self, epochs: int) -> list[str]:
+        """Warnings of stages that would never learn, or of an unfreezing that a run of so many epochs never reaches."""
+        found = []
+        if self.freeze_stages and self.weights is None:
+            last = "before they are unfrozen" if self.unfreeze_epochs else "at all"
+            found.append(
+                f"model.freeze_stages is {self.freeze_stages} (--freeze), and the model has random weights: the frozen "
+                f"stages do not learn {last}. Give --pretrained, or --weights FILE"
+            )
+        after = self.unfreeze_epochs
+        late = [n for n in ([after] if isinstance(after, int) else after or []) if n >= epochs]
+        if late:
+            found.append(
+                f"model.unfreeze_epochs has {late[0]} (--unfreeze), and the run has {epochs} epochs: what would be "
+                f"unfrozen after {late[0]} epochs stays frozen. Give more --epochs, or a smaller number"
+            )
+        return found
+
     def frozen_stages(self, epoch: int) -> int:
         """How many of the first stages are frozen in an epoch, counted from 0."""
         epochs = self.unfreeze_epochs

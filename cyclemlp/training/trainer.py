@@ -10,6 +10,7 @@ import contextlib
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -225,6 +226,9 @@ class Trainer:
         self.state = TrainingState(epoch=recipe.run.start_epoch, best_metric=recipe.best_metric)
         if folder.checkpoint is not None:
             self._go_on(folder.checkpoint)
+        else:
+            for text in recipe.model.freezing_without_effect(recipe.run.epochs):
+                warnings.warn(text, stacklevel=2)
         self.stepper.freeze(recipe.model.frozen_stages(self.state.epoch))
         self.facts = describe(recipe, self.stepper, train_source, val_source, self.schedule)
 

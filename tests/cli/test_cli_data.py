@@ -192,13 +192,18 @@ def test_a_folder_is_split_and_said_how_to_go_on(animals, tmp_path, capsys):
     lines = [line for part in ("train", "val") for line in (lists / f"{part}.txt").read_text().splitlines()]
     assert len(set(lines)) == 21
     assert "great dane/v0_0.png 2" in lines
-    check_command, train_command = shown.out.split("next:\n")[1].splitlines()
+    commands = [line for line in shown.out.split("next:\n")[1].splitlines() if line.split()[0] != "#"]
+    check_command, train_command, better_command = commands
     assert shlex.split(check_command)[:4] == ["cyclemlp", "data", "check", str(animals)]
     shown = check(capsys, *shlex.split(check_command)[3:])[1]
     assert "train  17 images, 3 classes" in shown.out
     assert "val    4 images, 3 classes" in shown.out
     assert "leak" not in shown.out
     recipe = resolve_recipe(build_parser("train").parse_args(shlex.split(train_command)[1:]))
+    assert (recipe.model.name, recipe.run.epochs, recipe.model.weights) == ("cyclemlp_micro", 20, None)
+    better = resolve_recipe(build_parser("train").parse_args(shlex.split(better_command)[1:]))
+    assert (better.model.name, better.run.epochs, better.model.weights) == ("cyclemlp_b1", 30, "published")
+    assert better.data.train_list == recipe.data.train_list
     train, val = open_sources(recipe.data, open_class_names(recipe.data.classes))
     assert (len(train), len(val)) == (17, 4)
     assert train.location(0) == f"{lists}/train.txt:1"

@@ -68,7 +68,9 @@ def test_train_then_eval_and_predict_from_the_run_alone(
     (images / "bad.png").write_text("no image")
     words = ["det", "predict", str(run), str(images), "--output", str(output), "--json"]
     assert main([*words, "--no-progress"]) == 2
-    assert "bad.png' is not an image that can be read" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "bad.png' is not an image that can be read" in err
+    assert "--skip-bad leaves out images" in err
     assert main([*words, "--threshold", "0", "--no-progress", "--skip-bad"]) == 1
     assert json.loads(capsys.readouterr().out)["images"] == 6
     assert len(list(output.glob("*.png"))) == 6

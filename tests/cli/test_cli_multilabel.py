@@ -110,12 +110,23 @@ def test_evaluation_writes_the_figures_of_each_class(trained, photos, tmp_path, 
     assert (again.name(0), len(again)) == ("val0.png", 30)
 
 
+def test_classes_that_no_image_has_are_named(trained, photos, run):
+    code, out, _ = run("eval", trained, "--list", photos / "val.csv", "--no-progress")
+    assert "no image has" not in out
+    (photos / "one.csv").write_text(f"image,labels\nval0.png,{NAMES[0]}\nval1.png,\n")
+    code, out, err = run("eval", trained, "--list", photos / "one.csv", "--no-progress")
+    assert code == 0, err
+    assert f"no image has {NAMES[1]!r}, {NAMES[2]!r}: mAP and macro are of the other 1" in out
+
+
 def test_a_threshold_for_all_classes(trained, photos, run):
     code, out, _ = run("eval", trained, "--list", photos / "val.csv", "--threshold", "0", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["macro_recall"] == 100
     assert found["thresholds"] == [0, 0, 0]
+    code, out, _ = run("eval", trained, "--list", photos / "val.csv", "--threshold", "1")
+    assert "micro      precision –, recall 0.00 %, F1 0.00 %" in out  # nothing was predicted
     code, _, err = run("eval", trained, "--list", photos / "val.csv", "--threshold", "1.5")
     assert code == 2
     assert "--threshold is 1.5; give a probability" in err

@@ -197,6 +197,10 @@ def test_bad_images_are_skipped_reported_and_counted(run, folder, tmp_path):
     values = json.loads((tmp_path / "predictions.json").read_text())
     assert [failure["image"] for failure in values["failures"]] == ["lost.png", "../test.txt"]
     assert values["complete"] is True
+    code, _, err = run(*words)
+    assert code == 2
+    assert "spoilt.txt:3: the image" in err
+    assert "--skip-bad leaves out images" in err
 
 
 def test_class_names_from_option_model_imagenet_or_numbers(run, folder, tmp_path):

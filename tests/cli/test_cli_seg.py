@@ -142,6 +142,7 @@ def test_predict_writes_masks_and_overlays(run: Run, trained: Path, config: Path
     code, _, err = run(*words)
     assert code == 2
     assert "bad.png' is not an image that can be read" in err
+    assert "--skip-bad leaves out images" in err
     code, out, err = run(*words, "--skip-bad", "--json")
     assert code == 1
     assert "skipped" in err

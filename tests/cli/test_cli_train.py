@@ -108,7 +108,7 @@ def test_show_recipe_prints_what_would_be_trained_and_does_nothing(capsys, tmp_p
     [
         (["--data", "absent"], "absent: there is no such folder"),
         ([], "no images are named: give --data"),
-        (["--config", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["--config", "absent.yaml"], "absent.yaml: there is no such file"),
         (
             ["--data", "digits", "--set", "optimizer.lrr=1"],
             "--set: unknown key optimizer.lrr; did you mean lr?",
@@ -116,6 +116,8 @@ def test_show_recipe_prints_what_would_be_trained_and_does_nothing(capsys, tmp_p
         (["--data", "digits", "--lr", "-1"], "command line: optimizer.lr is -1.0; expected a number above 0"),
         (["--data", "digits", "--model", "cyclemlp_b7"], "unknown model 'cyclemlp_b7'"),
         (["--data", "digits", "--resume", "absent"], "--resume absent: there is no such folder"),
+        (["--resume", "absent"], "--resume absent: there is no such folder"),
+        (["--resume", "."], "--resume .: it holds no whole checkpoint"),
         (["--data", "digits", "--model", "cyclemlp_nano", "--weights", "absent.pth"], "absent.pth"),
         (
             ["--data", "digits", "--model", "cyclemlp_micro", "--pretrained"],

@@ -68,6 +68,15 @@ def test_the_same_image_twice(root):
     assert not report.to_dict()["ok"]
 
 
+def test_classes_whose_names_differ_in_case_or_spaces_only(root):
+    for part in ("train", "val"):
+        (root / part / "b").rename(root / part / "Big_Cat")
+        (root / part / "a").rename(root / part / "big cat")
+    report, findings = found(root)
+    assert findings == [("warning", "similar_classes")] * 2
+    assert "'Big_Cat', 'big cat' differ in case or spaces only" in report.findings[0].message
+
+
 def test_classes(root):
     (root / "train/empty").mkdir()
     for index in range(30):

@@ -218,6 +218,20 @@ def test_the_check_finds_the_same_image_with_other_labels_and_a_class_of_all_ima
     assert "every image has '1'" in kinds["full_class"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("l.csv", "image,label\na.png,cat\nb.png,dog\na.png,dog\n"), ("l.txt", "a.png 0\nb.png 1\n\na.png 1\n")],
+)
+def test_a_line_for_each_label_of_an_image_is_an_error(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(
+        DataError, match=rf"{name}:4: 'a\.png' was already named in line [12], with other labels"
+    ):
+        ListFile(tmp_path, tmp_path / name, multi_label=True)
+    with pytest.warns(UserWarning, match="1 of them with another label"):
+        ListFile(tmp_path, tmp_path / name)
+
+
 def test_a_class_without_images_is_an_error_in_training_and_a_warning_in_validation(tmp_path):
     (tmp_path / "l.txt").write_text("0.png 0,1\n")
     Image.new("L", (20, 20)).save(tmp_path / "0.png")

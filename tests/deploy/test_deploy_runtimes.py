@@ -64,6 +64,13 @@ def test_somebody_elses_model(tmp_path):
     onnx.save(model, tmp_path / "damaged.onnx")
     with pytest.raises(ExportError, match="damaged metadata"):
         load_exported(tmp_path / "damaged.onnx")
+    described = ExportMetadata(
+        "m", outputs=[Output("logits", "logits")], num_classes=2, thresholds=[0.5, 0.5], task="classification"
+    )
+    helper.set_model_props(model, {"cyclemlp": described.to_json()})
+    onnx.save(model, tmp_path / "other_task.onnx")  # a softmax would be taken
+    with pytest.raises(ExportError, match="thresholds belong to the task 'multi-label classification'"):
+        load_exported(tmp_path / "other_task.onnx")
     helper.set_model_props(model, {"cyclemlp": '{"format": 99}'})
     onnx.save(model, tmp_path / "later.onnx")
     with pytest.raises(ExportError, match="format 99"):

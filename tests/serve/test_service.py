@@ -216,6 +216,7 @@ def test_other_requests_that_cannot_be(service):
         status, answer = service.predict(JPEG, query)
         assert status == 422
         assert f"query.{query[1:4]}" in answer["error"]
+    assert answer["error"] == "query.tpo: unknown; the possible ones are top, threshold, maps"
     assert service.request("GET", "/predict")[0] == 405
     assert service.request("GET", "/../../etc/passwd")[0] == 404
     status, answer = service.raw(b"this is not HTTP\r\n\r\n")

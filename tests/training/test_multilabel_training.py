@@ -103,6 +103,12 @@ def test_a_new_head_takes_over_neither_task_nor_thresholds(run):
     cyclemlp.save_model(model, path.with_name("broken.safetensors"))
     with pytest.raises(WeightsError, match="2 thresholds for 4 classes"):
         cyclemlp.load_model(path.with_name("broken.safetensors"))
+    model.metadata.thresholds, model.metadata.task = [0.5] * 4, "classification"  # a softmax would be taken
+    cyclemlp.save_model(model, path.with_name("broken.safetensors"))
+    with pytest.raises(
+        WeightsError, match="thresholds, which belong to the task 'multi-label classification'"
+    ):
+        cyclemlp.load_model(path.with_name("broken.safetensors"))
 
 
 @pytest.mark.parametrize("metric", ["map", "macro_f1", "loss"])

@@ -289,6 +289,38 @@ def test_stages_are_unfrozen_epoch_by_epoch_and_a_resumed_run_has_the_same_bits(
 @pytest.mark.parametrize(
     ("model", "says"),
     [
+        (
+            {"freeze_stages": 4},
+            ["random weights: the frozen stages do not learn at all"],
+        ),
+        (
+            {"freeze_stages": 4, "unfreeze_epochs": 1},
+            ["random weights: the frozen stages do not learn before"],
+        ),
+        ({"freeze_stages": 4, "unfreeze_epochs": 1, "weights": "run"}, []),
+        (
+            {"freeze_stages": 4, "unfreeze_epochs": 2, "weights": "run"},
+            ["(--unfreeze), and the run has 2 epochs"],
+        ),
+        ({"freeze_stages": 4, "unfreeze_epochs": [1, 3], "weights": "run"}, ["after 3 epochs stays frozen"]),
+    ],
+)
+def test_freezing_that_has_no_effect_is_warned_about(tmp_path, model, says):
+    if "weights" in model:
+        tiny_train(tmp_path / "first", tiny_recipe(run__epochs=1))
+        model = {**model, "weights": str(tmp_path / "first")}
+    recipe = tiny_recipe(run__epochs=2, **{f"model__{key}": value for key, value in model.items()})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tiny_train(tmp_path / "run", recipe)
+    found = [str(one.message) for one in caught if "freeze" in str(one.message)]
+    assert len(found) == len(says)
+    assert all(text in one for text, one in zip(says, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
         ({"unfreeze_epochs": 1}, "model.freeze_stages is 0, so there is nothing to unfreeze"),
         (
             {"freeze_stages": 2, "unfreeze_epochs": [1, 2, 3]},

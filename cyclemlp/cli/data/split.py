@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 MOST_CLASSES = 50  # that the table lists
+SMALL = "configs/own_folder_small.yaml"  # the recipe that every number of images trains with
 
 EPILOG = """
 what it writes: DIR/train.txt, DIR/val.txt and, with --test, DIR/test.txt, a line `name label` an image, and
@@ -115,9 +116,16 @@ def run(args: argparse.Namespace) -> int:
         lists += ["--classes", str(written[-1])]
     if args.labels is not None:
         lists += ["--labels", args.labels]
+    several = args.labels == "multi"
+    better = [
+        "--config",
+        f"configs/finetune/own_{'multilabel' if several else 'folder'}.yaml",
+        "--pretrained",
+    ]
     commands = [
         shlex.join(["cyclemlp", "data", "check", data, *lists]),
-        shlex.join(["cyclemlp", "train", "--data", data, *lists]),
+        shlex.join(["cyclemlp", "train", "--config", SMALL, "--data", data, *lists]),
+        shlex.join(["cyclemlp", "train", *better, "--data", data, *lists]),
     ]
     rows = _split_rows(divided, classes)
     if args.json:
@@ -140,7 +148,14 @@ def run(args: argparse.Namespace) -> int:
     if len(rows) > MOST_CLASSES:
         print(f"… and {len(rows) - MOST_CLASSES:,} more classes")
     print(f"\nwritten: {', '.join(map(str, written))}")
-    print("\nnext:", *commands, sep="\n  ")
+    notes = (
+        "",
+        "a small network from random weights, without a download",
+        "better: B1 from the published weights",
+    )
+    print("\nnext:")
+    for note, command in zip(notes, commands, strict=True):
+        print(*([f"  # {note}"] if note else []), f"  {command}", sep="\n")
     return 0
 
 
