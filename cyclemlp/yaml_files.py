@@ -72,6 +72,13 @@ def check_yaml(path: str | os.PathLike[str]) -> None:
     _load(read_text(path), str(path), construct=False)
 
 
+def top_keys(path: str | os.PathLike[str]) -> set[str]:
+    """The keys of the mapping that a file is; none of another value. Raises ConfigError as `check_yaml`."""
+    node, _ = _load(read_text(path), str(path), construct=False)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return {key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)}
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a file of at most `MAX_BYTES`. Raises ConfigError as `read_yaml_with_lines`."""
     where = printable(str(path), lines=False)

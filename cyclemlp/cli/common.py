@@ -20,6 +20,7 @@ from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.shipped import find_config
 from cyclemlp.text import json_text, line_of, printable, raw_stream
+from cyclemlp.yaml_files import top_keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,7 +215,10 @@ def model_class_count(model: Any) -> int:
 
     if isinstance(model, ExportedModel):
         if model.metadata.num_classes is None:
-            raise ModelError(f"{model.path} was exported without a classification head")
+            raise ModelError(
+                f"{model.path} was exported without a classification head (task: {model.metadata.task}); "
+                "cyclemlp.Predictor and `cyclemlp serve` open segmenters and detectors"
+            )
         return model.metadata.num_classes
     classes = int(model.config.num_classes)
     if classes == 0 or model.config.features_only:
@@ -379,15 +383,39 @@ def plain_warnings(command: str) -> Iterator[None]:
         yield
 
 
-def config_file(path: Path) -> Path:
+#: Command → what its configurations are called, and keys that only they have.
+CONFIG_KINDS = {
+    "train": ("a recipe of classification", {"amp", "augment", "data", "distillation", "ema", "schedule"}),
+    "seg": (
+        "a configuration of segmentation",
+        {"_base_", "iters", "lr_scheduler", "train_dataset", "val_dataset"},
+    ),
+    "det": (
+        "a configuration of detection",
+        {"_BASE_", "architecture", "EvalDataset", "TrainDataset", "TrainReader"},
+    ),
+}
+
+
+def config_file(path: Path, command: str) -> Path:
     """The file that `--config` means; says it where that is one of the installed package.
 
+    Args:
+        path: as it was typed, or of a run.
+        command: "train", "seg" or "det".
+
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it is for another command.
     """
     found = find_config(path)
     if found != path:
         message(f"{path}: read from the installed package, {found}")
+    keys = top_keys(found)
+    for other, (title, own) in CONFIG_KINDS.items():
+        if other != command and keys & own and not keys & CONFIG_KINDS[command][1]:
+            raise ConfigError(
+                f"{path}: is {title}, by its key {min(keys & own)}; use `cyclemlp {other}` with it"
+            )
     return found
 
 

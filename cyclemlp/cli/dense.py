@@ -117,17 +117,22 @@ def training_places(args: argparse.Namespace) -> tuple[Path, Path]:
     config: Path | None = args.config or recipe
     if config is None:
         raise ConfigError("no configuration is named: give --config FILE, or --resume a run's folder")
-    return config if args.config is None else config_file(config), output or Path("runs") / config.stem
+    return config_file(config, args.command), output or Path("runs") / config.stem
 
 
 def config_of_model(args: argparse.Namespace) -> Path:
     """`--config`, or the recipe of the run in which `args.model` lies."""
-    if args.config is not None:
-        return config_file(args.config)
-    path: Path = run_folder(args.model) / RECIPE
-    if not path.is_file():
+    from cyclemlp.deploy import is_exported
+
+    path: Path = args.config or run_folder(args.model) / RECIPE
+    if is_exported(args.model):
+        raise ConfigError(
+            f"{args.model} is an exported model, which cyclemlp.Predictor and `cyclemlp serve` open; `cyclemlp "
+            f"{args.command}` takes a run or its weights"
+        )
+    if args.config is None and not path.is_file():
         raise ConfigError(f"{args.model} does not lie in a run's folder: give --config FILE too")
-    return path
+    return config_file(path, args.command)
 
 
 def predictions_folder(args: argparse.Namespace) -> Path:

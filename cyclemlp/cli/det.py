@@ -231,7 +231,7 @@ def _check(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.check import check, count_images
     from cyclemlp.dense.det.samples import draw_samples
 
-    config = _config(args, config_file(args.config))
+    config = _config(args, config_file(args.config, args.command))
     with _bar(args, "check", count_images(config), "image") as bar:
         reports = check(config, pixels=not args.quick, on_image=lambda: bar.update(1))
     faults = [fault for report in reports for fault in report.faults]

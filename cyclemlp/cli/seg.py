@@ -205,7 +205,7 @@ def _check(args: argparse.Namespace) -> int:
     from cyclemlp.dense.seg.check import check
     from cyclemlp.dense.seg.config import open_config
 
-    config = open_config(config_file(args.config), parse_assignments(args.set), data=args.data)
+    config = open_config(config_file(args.config, args.command), parse_assignments(args.set), data=args.data)
     classes = config.class_names()
     reports = check(config, show_progress=not args.no_progress)
     errors = [error for report in reports for error in report.errors]

@@ -200,12 +200,12 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     from cyclemlp.config import parse_assignments
     from cyclemlp.training import Recipe
 
-    path = config_file(args.config) if args.config else places_of_resume(args.resume, args.output)[0]
+    path = args.config or places_of_resume(args.resume, args.output)[0]
     if (
         path is None and args.resume is not None
     ):  # a folder that is no run is not to be a matter of missing images
         find_checkpoint(args.resume, args.output or Path())
-    recipe = Recipe.load(path) if path else Recipe()
+    recipe = Recipe.load(config_file(path, "train")) if path else Recipe()
     flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
     if args.unfreeze is not None and len(args.unfreeze) == 1:
         (flags["model.unfreeze_epochs"],) = args.unfreeze

@@ -237,7 +237,9 @@ def test_the_check_and_the_split_know_labels(photos, tmp_path, run):
     code, out, _ = run("data", "split", photos / "train.csv", *words)
     assert code == 0
     assert "(no label)" in out
-    check, train, better = (line.strip().split() for line in out.splitlines() if line.startswith("  cyclemlp"))
+    check, train, better = (
+        line.strip().split() for line in out.splitlines() if line.startswith("  cyclemlp")
+    )
     assert train[-2:] == better[-2:] == ["--labels", "multi"]
     assert "configs/finetune/own_multilabel.yaml" in better
     assert run(*check[1:])[0] == 0
