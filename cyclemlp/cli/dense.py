@@ -127,8 +127,8 @@ def config_of_model(args: argparse.Namespace) -> Path:
     path: Path = args.config or run_folder(args.model) / RECIPE
     if is_exported(args.model):
         raise ConfigError(
-            f"{args.model} is an exported model, which cyclemlp.Predictor and `cyclemlp serve` open; `cyclemlp "
-            f"{args.command}` takes a run or its weights"
+            f"{args.model} is an exported model, which cyclemlp.Predictor and `cyclemlp serve` open; "
+            f"`cyclemlp {args.command}` takes a run or its weights"
         )
     if args.config is None and not path.is_file():
         raise ConfigError(f"{args.model} does not lie in a run's folder: give --config FILE too")
