@@ -503,6 +503,11 @@ class Trainer:
             )
         say(f"resuming from {checkpoint}: {state.epoch} epochs and {state.step} steps done")
         if state.epoch >= epochs:
+            if not self.folder.continues:
+                raise ConfigError(
+                    f"{checkpoint} has {state.epoch} of {epochs} epochs, so nothing is left to train; "
+                    f"{self.folder.path} would hold no model. Give more epochs (--epochs), or use that run's own folder"
+                )
             say(f"nothing is left to do of {epochs} epochs (--epochs gives it more)")
             return
         if self._is_over():

@@ -286,6 +286,18 @@ def test_stages_are_unfrozen_epoch_by_epoch_and_a_resumed_run_has_the_same_bits(
         assert same_weights(output / "checkpoints/checkpoint_0003", whole / "checkpoints/checkpoint_0003")
 
 
+def test_a_run_that_is_done_does_not_go_on_into_an_empty_folder(tmp_path):
+    recipe = tiny_recipe(run__epochs=1)
+    tiny_train(tmp_path / "run", recipe)
+    with pytest.raises(
+        ConfigError, match=r"has 1 of 1 epochs, so nothing is left to train; .*other would hold no"
+    ):
+        tiny_train(tmp_path / "other", recipe, resume=str(tmp_path / "run"))
+    said = []
+    tiny_train(tmp_path / "run", recipe, resume="auto", say=said.append)
+    assert "nothing is left to do of 1 epochs" in "\n".join(said)
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
