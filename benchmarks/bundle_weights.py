@@ -1,6 +1,6 @@
 """Puts the best weights of a run into the package, in float16, with what they reach.
 
-    python benchmarks/bundle_weights.py runs/cifar --tag cifar10 --recipe configs/cifar10/cyclemlp_cifar.yaml \\
+    python benchmarks/bundle_weights.py runs/nano --tag cifar10 --recipe configs/cifar10/cyclemlp_nano.yaml \\
         --test data/cifar10/test.tar
 
 Writes cyclemlp/weights/bundled/VARIANT.TAG.safetensors, whose metadata name the recipe, the epochs and the results that

@@ -24,7 +24,8 @@ def test_one_epoch_is_drawn_and_judged_too_little(tmp_path):
     done = demo(output, "--epochs", "1", "--no-progress")
     assert "of 359 held-out digits recognised" in done.stdout, done.stderr
     assert done.returncode == 1  # an epoch does not reach 97 %
-    for name in ("curves.png", "confusion.png", "predictions.png"):
+    assert "of 200 photographs of CIFAR-10 recognised" in done.stdout
+    for name in ("curves.png", "confusion.png", "predictions.png", "photographs.png"):
         assert Image.open(output / name).width > 500
     for name in ("log.jsonl", "recipe.yaml", "README.md", "best.safetensors", "checkpoints"):
         assert (output / name).exists()

@@ -54,7 +54,7 @@ def test_a_module_that_skips_at_collection_fails_too(suite: pytest.Pytester) -> 
 def test_a_listed_skip_and_no_skip_pass(suite: pytest.Pytester) -> None:
     conftest = (suite.path / "conftest.py").read_text()
     listed = conftest.replace(
-        "MEANT_TO_SKIP: dict[str, str] = {}", 'MEANT_TO_SKIP = {"test_it.py::test_wants": "because"}'
+        "MEANT_TO_SKIP: dict[str, str] = {\n", 'MEANT_TO_SKIP = {"test_it.py::test_wants": "because",\n'
     )
     assert listed != conftest
     (suite.path / "conftest.py").write_text(listed)
