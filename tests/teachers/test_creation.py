@@ -230,7 +230,7 @@ def test_what_is_said_of_a_teacher(tmp_path):
         ("regnetx_1600mf", "RegNetX_1600MF_pretrained.pdparams"),
         ("resnet50", "paddle.vision.models.resnet50(pretrained=True)"),
         ("cyclemlp_b2", 'give "published", a weight file'),
-        ("cyclemlp_nano", "give a weight file, or the folder of a `cyclemlp train` run"),
+        ("cyclemlp_micro", "give a weight file, or the folder of a `cyclemlp train` run"),
         ("lenet", "give a weight file"),
     ],
 )

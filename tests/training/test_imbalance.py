@@ -95,7 +95,7 @@ def test_a_run_that_stopped_early_goes_on_with_more_patience_only(tmp_path, caps
 def test_with_another_metric_a_resumed_run_chooses_the_best_anew(tmp_path, capsys):
     output = tmp_path / "run"
     tiny_train(output, tiny_recipe(run__epochs=2))
-    with pytest.warns(UserWarning, match="run.best_metric accuracy → loss"):
+    with pytest.warns(UserWarning, match="run.best_metric None → loss"):
         result = tiny_train(output, tiny_recipe(run__epochs=4, run__best_metric="loss"), resume="auto")
     losses = [record["val_loss"] for record in result.epochs[2:]]
     assert result.best == min(losses)
