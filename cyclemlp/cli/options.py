@@ -11,8 +11,6 @@ from typing import Any
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import EXIF, INTERPOLATIONS, Size, parse_size
 from cyclemlp.run import AUTO
-from cyclemlp.weights import pretrained_tags
-from cyclemlp.weights.pretrained import PUBLISHED_TAG
 
 #: What options are added to.
 Group = argparse.ArgumentParser | argparse._ArgumentGroup | argparse._MutuallyExclusiveGroup
@@ -257,6 +255,8 @@ def with_pretrained_tag(words: Sequence[str]) -> list[str]:
     joined: list[str] = []
     for word in words:
         if joined and joined[-1] == "--pretrained":
+            from cyclemlp.weights import pretrained_tags
+
             tag = word in pretrained_tags()
             joined[-1] += f"={word if tag else DEFAULT_TAG}"
             if tag:
@@ -268,6 +268,9 @@ def with_pretrained_tag(words: Sequence[str]) -> list[str]:
 def resolve_pretrained(args: argparse.Namespace, name: str) -> None:
     """Replace the default tag in `args.pretrained` by the variant's own, if it has one."""
     if args.pretrained == DEFAULT_TAG:
+        from cyclemlp.weights import pretrained_tags
+        from cyclemlp.weights.pretrained import PUBLISHED_TAG
+
         args.pretrained = next(iter(pretrained_tags(name)), PUBLISHED_TAG)
 
 

@@ -201,9 +201,8 @@ def resolve_recipe(args: argparse.Namespace) -> Recipe:
     from cyclemlp.training import Recipe
 
     path = args.config or places_of_resume(args.resume, args.output)[0]
-    if (
-        path is None and args.resume is not None
-    ):  # a folder that is no run is not to be a matter of missing images
+    if path is None and args.resume is not None:
+        # A folder that is no run is an error of its own, not one of missing images.
         find_checkpoint(args.resume, args.output or Path())
     recipe = Recipe.load(config_file(path, "train")) if path else Recipe()
     flags = {key: getattr(args, flag) for flag, key in KEYS.items() if getattr(args, flag) is not None}
