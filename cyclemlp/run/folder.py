@@ -37,7 +37,7 @@ from cyclemlp.run.checkpoints import (
 )
 from cyclemlp.run.curves import draw_runs
 from cyclemlp.run.lock import LOCK, RunLock
-from cyclemlp.run.log import RunLog, best_record, evaluations_since_best
+from cyclemlp.run.log import RunLog, best_record
 from cyclemlp.run.readme import readme
 from cyclemlp.run.resume import (
     AUTO,
@@ -240,9 +240,9 @@ class RunFolder:
         """The evaluation whose model is the best of the run that goes on here; None where there is none."""
         return best_record(self.records()) if self.continues else None
 
-    def evaluations_since_best(self, metric: str) -> int:
-        """How many evaluations of the run that goes on here came after the best value of a metric."""
-        return evaluations_since_best(self.records(), metric) if self.continues else 0
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations of the run that goes on here, of segmentation or detection; of two at one step the later."""
+        return in_order(self.records(), "evaluation", "step") if self.continues else []
 
     def draw_curves(self) -> Path | None:
         """Draw `curves.png`; before there is anything to draw do nothing, without matplotlib warn."""

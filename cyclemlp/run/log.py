@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from cyclemlp._version import __version__
-from cyclemlp.report import JsonLines, in_order
+from cyclemlp.report import JsonLines
 
 #: Keys of a `start` that are no facts of the run.
 _START = ("event", "time", "command", "from", "versions")
@@ -96,17 +96,6 @@ def best_record(records: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The evaluation, or epoch, whose model is kept as the best; None before there is one."""
     found = [r for r in records if r.get("event") in ("epoch", "evaluation") and r.get("best")]
     return dict(found[-1]) if found else None
-
-
-def evaluations_since_best(records: Iterable[Mapping[str, Any]], metric: str) -> int:
-    """How many evaluations came after the highest value of a metric; of equal ones the first counts.
-
-    Args:
-        records: of a log of segmentation or detection; of two evaluations at one step the later counts.
-        metric: a key of them, such as "mean_iou".
-    """
-    values = [r.get(metric) or 0.0 for r in in_order(list(records), "evaluation", "step")]
-    return len(values) - 1 - values.index(max(values)) if values else 0
 
 
 def now() -> str:

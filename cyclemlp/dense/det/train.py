@@ -33,7 +33,7 @@ from cyclemlp.dense.det.engine import (
     write_categories,
 )
 from cyclemlp.dense.guard import FiniteGuard
-from cyclemlp.dense.patience import early_stopping, require_evaluation
+from cyclemlp.dense.patience import Patience, require_evaluation
 from cyclemlp.errors import CycleMLPError, DataError
 from cyclemlp.files import replacing
 from cyclemlp.report import Progress, format_duration, progress
@@ -193,7 +193,8 @@ class _Run(Callback):
         self._classes = classes
         self._world, self._say, self._show = world, say, show_progress and world.is_first
         self._limit = None if max_minutes is None else 60 * max_minutes
-        self._patience, self._waited = patience, 0  # evaluations since the best score
+        scores = map(_score, folder.evaluations())
+        self._patience = Patience(patience, "average precision", scores)
         self._steps = len(trainer.loader)
         self._best: dict[str, Any] | None = None  # its record in the log
         self._begin = self._train_before = self._aside = 0.0
@@ -250,8 +251,6 @@ class _Run(Callback):
         loader._batch_sampler.set_epoch(start)  # the order of the images is another in every epoch
         loader.loader = iter(loader.dataloader)
         self._train_before, self._best = state["seconds"], self._folder.best()
-        metric = "mask_ap" if self._best and "mask_ap" in self._best else "bbox_ap"
-        self._waited = self._folder.evaluations_since_best(metric)
         self._say(f"resuming from {checkpoint}: {start} epochs done")
 
     def run(self, facts: dict[str, Any], command: str | None) -> Result:
@@ -298,10 +297,10 @@ class _Run(Callback):
         )
 
     def _is_patience_over(self) -> bool:
-        if self._patience is None or not self._world.any(self._waited >= self._patience):
+        if self._patience.limit is None or not self._world.any(self._patience.is_over):
             return False
         self._reason = "early stopping"
-        self._say(early_stopping("average precision", self._patience))
+        self._say(str(self._patience))
         return True
 
     def _after_stop(self) -> None:
@@ -331,8 +330,7 @@ class _Run(Callback):
                 paddle.save(self._trainer.model.state_dict(), str(part))
         self._aside += time.monotonic() - begin
         if figures is not None:
-            better = self._best is None or _score(figures.values) > _score(self._best)
-            self._waited = 0 if better else self._waited + 1
+            self._patience.note(_score(figures.values))
             found = {"epoch": self._epochs, **figures.values}
             self._best = found if is_best else self._best
             self._write("evaluation", **figures.values, per_class=figures.per_class, best=is_best)

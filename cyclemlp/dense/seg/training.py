@@ -25,7 +25,7 @@ from paddleseg.utils import utils
 from cyclemlp.dense.compat import in_words
 from cyclemlp.dense.guard import FiniteGuard
 from cyclemlp.dense.loading import checked_loading
-from cyclemlp.dense.patience import early_stopping, require_evaluation
+from cyclemlp.dense.patience import Patience, require_evaluation
 from cyclemlp.dense.seg.check import check_sample
 from cyclemlp.dense.seg.config import Builder, SegConfig
 from cyclemlp.errors import ConfigError
@@ -156,8 +156,9 @@ def _train(
         say(in_words(build.patches))
     images = f"{len(train_set)} images to train on, {len(val_set) if val_set else 'none'} to evaluate on"
     say(f"{images}; {config.iters} steps of {per_step}; everything goes to {folder.path}")
-    waited = world.from_first(folder.evaluations_since_best("mean_iou"))
-    is_over = state["step"] >= config.iters or (patience is not None and waited >= patience)
+    measured = world.from_first([record["mean_iou"] for record in folder.evaluations()])
+    waiting = Patience(patience, "mean IoU", measured)
+    is_over = state["step"] >= config.iters or waiting.is_over
     if is_over:
         more = "--iters" if state["step"] >= config.iters else "a larger --patience, or none,"
         say(f"nothing is left to do of {config.iters} steps ({more} gives it more)")
@@ -188,8 +189,7 @@ def _train(
             guard=FiniteGuard(model),
             say=say,
             max_minutes=max_minutes,
-            patience=patience,
-            waited=waited,
+            patience=waiting,
             step=state["step"],
             seconds=state["seconds"],
             best=world.from_first(folder.best()),
@@ -239,7 +239,7 @@ class _Watcher:
 
     Attributes:
         step, seconds: done so far, of training, in all starts.
-        waited: evaluations since the best one.
+        patience: with the evaluations, which may end it.
         best: the best evaluation's record.
         reason: why the run ended.
     """
@@ -256,8 +256,7 @@ class _Watcher:
     guard: FiniteGuard
     say: Callable[[str], None]
     max_minutes: float | None
-    patience: int | None
-    waited: int
+    patience: Patience
     step: int
     seconds: float
     best: dict[str, Any] | None
@@ -301,9 +300,9 @@ class _Watcher:
             self.folder.save_checkpoint(self.checkpoint, self._save, state, keep=settings.keep_checkpoints)
             if self.val_set is not None and not (ends and self.reason == "signal"):
                 self._evaluate()
-                if self.patience is not None and self.waited >= self.patience and not ends:
+                if self.patience.is_over and not ends:
                     self.reason, ends = "early stopping", True
-                    self.say(early_stopping("mean IoU", self.patience))
+                    self.say(str(self.patience))
         if ends:
             raise _StopRun
         self._mark = time.perf_counter()
@@ -340,7 +339,7 @@ class _Watcher:
         )
         self.model.train()
         best = self.best is None or float(mean_iou) > self.best["mean_iou"]
-        self.waited = 0 if best else self.waited + 1
+        self.patience.note(float(mean_iou))
         if best:
             self.best = {"step": self.step, "mean_iou": float(mean_iou)}
             if self.world.is_first:
