@@ -174,7 +174,8 @@ def _set_optimizer_tensors(model: nn.Layer, optimizer: paddle.optimizer.Optimize
         # The name that a fresh optimizer's tensor will have; Paddle asserts it at the first step.
         state[f"{names[name]}_{kind}_0"] = paddle.to_tensor(array)
     if state:
-        # Paddle wants those of each parameter: one that was frozen then and is not now, or later, begins anew.
+        # Paddle wants those of each parameter (Muon takes the first of them): one that was frozen then
+        # and is not now, or later, begins anew.
         for parameter in optimizer._parameter_list:
             zeros = paddle.zeros_like(parameter)
             for kind, value in (

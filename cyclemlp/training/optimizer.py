@@ -1,16 +1,25 @@
-"""AdamW, without decay on biases and norms."""
+"""AdamW or Muon, without decay on biases and norms."""
 
 from __future__ import annotations
+
+from typing import Any, Literal
 
 import paddle
 from paddle import nn
 
 from cyclemlp.config import MAX_COUNT, Config, Field
 from cyclemlp.errors import ConfigError
+from cyclemlp.training.muon import Muon
 
 
 class OptimizerConfig(Config):
-    """AdamW (Loshchilov and Hutter, 2019), without decay on biases and norms."""
+    """AdamW (Loshchilov and Hutter, 2019) or Muon (Jordan et al., 2024), without decay on biases and norms."""
+
+    name: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="`muon` makes the updates of weights orthogonal, and needs fewer epochs; biases, norms, patch "
+        "embedding and head remain AdamW's, at the same rate",
+    )
 
     lr: float = Field(
         5e-4, gt=0, description="highest learning rate, for `optimizer.lr_for_batch` images a step"
@@ -49,7 +58,7 @@ class OptimizerConfig(Config):
 
 
 def build_optimizer(model: nn.Layer, config: OptimizerConfig, *, lr: float) -> paddle.optimizer.AdamW:
-    """AdamW over the model's trainable parameters; decay only on those with more than one dimension.
+    """AdamW or Muon over the model's trainable parameters; decay only on those with more than one dimension.
 
     Args:
         model: its biases and norm weights (one dimension) are not decayed. Frozen parameters get no update at all.
@@ -68,16 +77,20 @@ def build_optimizer(model: nn.Layer, config: OptimizerConfig, *, lr: float) -> p
         for name, ratio in layer_ratios(model, config.layer_decay).items():
             # Not AdamW's `lr_ratio`, which Paddle does not have on processors. Decay goes by this rate too.
             names[name].optimize_attr["learning_rate"] = ratio
-    return paddle.optimizer.AdamW(
-        learning_rate=float(lr),
-        beta1=config.beta1,
-        beta2=config.beta2,
-        epsilon=config.eps,
-        parameters=trainable,
-        weight_decay=config.weight_decay,
-        apply_decay_param_fun=decayed.__contains__,
-        grad_clip=None if config.clip_norm is None else nn.ClipGradByGlobalNorm(config.clip_norm),
-    )
+    arguments: dict[str, Any] = {
+        "learning_rate": float(lr),
+        "beta1": config.beta1,
+        "beta2": config.beta2,
+        "epsilon": config.eps,
+        "parameters": trainable,
+        "weight_decay": config.weight_decay,
+        "apply_decay_param_fun": decayed.__contains__,
+        "grad_clip": None if config.clip_norm is None else nn.ClipGradByGlobalNorm(config.clip_norm),
+    }
+    if config.name == "adamw":
+        return paddle.optimizer.AdamW(**arguments)
+    weights = [p.name for p in names.values() if p.ndim > 1]
+    return Muon(weights[1:-1], **arguments)  # all but the patch embedding's and the head's
 
 
 def layer_ratios(model: nn.Layer, decay: float) -> dict[str, float]:

@@ -56,6 +56,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "augment.mixup_switch_prob": (0.0, {}),
     "augment.mixup_mode": ("elem", {}),
     "augment.repeats": (1, {}),
+    "optimizer.name": ("muon", {}),
     "optimizer.lr": (1e-3, {}),
     "optimizer.lr_for_batch": (512, {}),
     "optimizer.weight_decay": (0.9, {}),

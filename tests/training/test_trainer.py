@@ -147,6 +147,18 @@ def test_stopped_and_resumed_is_bit_identical(whole, tmp_path, sources, checkpoi
         assert (output / name).read_bytes() == (whole.output / name).read_bytes()
 
 
+def test_stopped_and_resumed_with_muon_is_bit_identical(whole, tmp_path):
+    recipe = tiny_recipe(optimizer__name="muon")
+    with_muon = tiny_train(tmp_path / "whole", recipe=recipe)
+    output = tmp_path / "run"
+    with pytest.raises(TrainingStoppedError):
+        tiny_train(output, recipe=recipe, train_source=Some("train", 34, {44: interrupt}))
+    tiny_train(output, recipe=recipe, resume="auto")
+    last = "checkpoints/checkpoint_0003"
+    assert same_weights(output / last, with_muon.output / last)
+    assert not same_weights(output / last, whole.output / last)
+
+
 def test_going_on_in_the_middle_of_an_epoch_takes_steps_of_the_same_size(tmp_path):
     with pytest.raises(TrainingStoppedError) as stopped:
         tiny_train(tmp_path / "run", train_source=Some("train", 34, {44: interrupt}))
