@@ -103,7 +103,10 @@ def test_every_committed_recipe_is_valid_and_says_its_command(config):
     ("values", "message"),
     [
         ({"optimiser": {}}, "unknown key optimiser; did you mean optimizer?"),
-        ({"optimizer": {"learnin_rate": 1}}, "unknown key optimizer.learnin_rate; .* are name, lr, lr_for_batch"),
+        (
+            {"optimizer": {"learnin_rate": 1}},
+            "unknown key optimizer.learnin_rate; .* are name, lr, lr_for_batch",
+        ),
         (
             {"optimizer": {"weight_decai": 1}},
             "unknown key optimizer.weight_decai; did you mean weight_decay?",
