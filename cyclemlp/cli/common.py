@@ -217,7 +217,8 @@ def model_class_count(model: Any) -> int:
         if model.metadata.num_classes is None:
             raise ModelError(
                 f"{model.path} was exported without a classification head (task: {model.metadata.task}); "
-                "cyclemlp.Predictor and `cyclemlp serve` open segmenters and detectors"
+                "segmenters and detectors are for `cyclemlp seg` and `cyclemlp det`, `cyclemlp serve` and "
+                "cyclemlp.Predictor"
             )
         return model.metadata.num_classes
     classes = int(model.config.num_classes)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +29,16 @@ from cyclemlp.report import Progress, format_table, progress
 from cyclemlp.text import printable
 
 if TYPE_CHECKING:
-    from cyclemlp.dense.det.configuration import Configuration
-    from cyclemlp.dense.det.train import Result
+    import numpy as np
 
+    from cyclemlp.dense.det.configuration import Configuration
+    from cyclemlp.dense.det.engine import Figures
+    from cyclemlp.dense.det.train import Result
+    from cyclemlp.dense.detections import Category, Detections
+    from cyclemlp.predictor import Predictor
+
+#: What writes exported detectors, for messages.
+EXPORTER = "cyclemlp det export"
 #: Of the errors of one file, so many are shown unless all are asked for.
 MOST_SHOWN = 20
 
@@ -40,6 +49,8 @@ EPILOG = """examples:
   cyclemlp det eval    runs/bccd
   cyclemlp det predict runs/bccd IMAGE|FOLDER … --output found
   cyclemlp det export  runs/bccd --output exported/bccd
+  cyclemlp det predict exported/bccd IMAGE|FOLDER … --output found
+  cyclemlp det eval    exported/bccd --config runs/bccd/recipe.yaml
 """
 TRAIN_EPILOG = """examples:
   cyclemlp det train --config configs/det/bccd.yaml --output runs/bccd
@@ -60,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what the subcommand says and return the exit code: 1 where the work failed or `check` found errors, 2 where
     what was asked is wrong."""
-    import cyclemlp.dense.det  # noqa: F401  says how to install the engine, before its first use below
+    from cyclemlp.deploy import is_exported
+
+    if args.det_command != "predict" or not is_exported(args.model):  # exported detectors need no engine
+        import cyclemlp.dense.det  # noqa: F401  says how to install the engine, before its first use below
 
     with plain_warnings(f"det {args.det_command}"):
         return int(COMMANDS[args.det_command][2](args))
@@ -80,10 +94,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     dense.add_predict_arguments(
-        parser, what="images with objects drawn in, predictions.json and predictions.csv"
+        parser, what="images with objects drawn in, predictions.json and predictions.csv", exporter=EXPORTER
     )
     add(parser, "--threshold", "objects of a lower score are left out (default: %(default)s)", default=0.3)
     add(parser, "--no-images", "write predictions.json and .csv only")
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    dense.add_eval_arguments(parser, exporter=EXPORTER)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -157,16 +175,30 @@ def _eval(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.predict import Detector
     from cyclemlp.run import find_weights
 
-    config, weights = _config(args, keys={"workers": "worker_num"}), find_weights(args.model)
-    device, output = choose_device(args.device), output_folder(args.output)
+    exported = dense.open_exported(args, predicts=False, threshold=0.0)
+    config = _config(args, keys={"workers": "worker_num"})
+    facts: dict[str, Any] = {"weights": str(args.model)}
+    if exported is None:
+        weights, device = find_weights(args.model), choose_device(args.device)
+        facts = {"weights": str(weights)}
+    else:
+        facts |= {"runtime": exported.runtime, "precision": exported.precision}
+        dense.require_same_names(args, exported, [one.name for one in config.categories("EvalDataset")])
+        if config.has_masks() and exported.task == "detection":
+            raise ConfigError(f"{args.config} measures masks, and {args.model} gives boxes only")
+    output = output_folder(args.output)
     require_usable(config, ["EvalDataset"], say=_say())
     with engine(_say()), tempfile.TemporaryDirectory(prefix="cyclemlp_eval_") as scratch:
-        detector = Detector(config, weights, device=device)
-        evaluation = Evaluation(config, output or Path(scratch))
-        with _bar(args, "evaluation", len(evaluation), "batch") as bar:
-            found = evaluation(detector.trainer, on_batch=lambda: bar.update(1))
+        if exported is None:
+            detector = Detector(config, weights, device=device)
+            evaluation = Evaluation(config, output or Path(scratch))
+            with _bar(args, "evaluation", len(evaluation), "batch") as bar:
+                found = evaluation(detector.trainer, on_batch=lambda: bar.update(1))
+        else:
+            _say()(dense.exported_words(args, exported))
+            found = _evaluate_exported(args, exported, config, output or Path(scratch))
     figures = {
-        "weights": str(weights),
+        **facts,
         "images": found.images,
         **found.values,
         "per_class": found.per_class,
@@ -186,17 +218,28 @@ def _eval(args: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate_exported(
+    args: argparse.Namespace, exported: Predictor, config: Configuration, folder: Path
+) -> Figures:
+    from cyclemlp.dense.det.configuration import read_coco
+    from cyclemlp.dense.det.engine import evaluate_exported
+    from cyclemlp.dense.detections import ExportedDetector
+
+    images = len(read_coco(config.data("EvalDataset").annotations)["images"])
+    with _bar(args, "evaluation", images, "image") as bar:
+        return evaluate_exported(config, ExportedDetector(exported), folder, on_image=lambda: bar.update(1))
+
+
 def _predict(args: argparse.Namespace) -> int:
     from cyclemlp.data import ImageFiles
-    from cyclemlp.dense.det.engine import engine, find_categories
-    from cyclemlp.dense.det.predict import Detector, predict_files
+    from cyclemlp.dense.detections import predict_files
 
     if not 0 <= args.threshold <= 1:
         raise ConfigError(f"--threshold is {args.threshold}; give a score from 0 to 1")
-    config, bad = _config(args), list[DataError]()
-    categories = find_categories(config, args.model)
+    exported, bad = dense.open_exported(args, predicts=True, threshold=args.threshold), list[DataError]()
+    source = exported or _TrainedDetector.of(args)
     images = ImageFiles(args.images)
-    device, output = choose_device(args.device), dense.predictions_folder(args)
+    output = dense.predictions_folder(args)
 
     def skip(error: DataError) -> None:
         bad.append(error)
@@ -205,19 +248,20 @@ def _predict(args: argparse.Namespace) -> int:
     def stop(error: DataError) -> None:
         raise DataError(f"{error}; {SKIP_BAD}") from error
 
-    with engine(_say()):
-        detector = Detector(config, args.model, device=device)
-        with _bar(args, "predict", len(images), "image") as bar:
-            counts = predict_files(
-                detector,
-                categories,
-                [images.path(i) for i in range(len(images))],
-                output,
-                threshold=args.threshold,
-                draw=not args.no_images,
-                on_file=lambda: bar.update(1),
-                on_failure=skip if args.skip_bad else stop,
-            )
+    with (
+        _detector(args, source) as (detector, categories),
+        _bar(args, "predict", len(images), "image") as bar,
+    ):
+        counts = predict_files(
+            detector,
+            categories,
+            [images.path(i) for i in range(len(images))],
+            output,
+            threshold=args.threshold,
+            draw=not args.no_images,
+            on_file=lambda: bar.update(1),
+            on_failure=skip if args.skip_bad else stop,
+        )
     count = len(images) - len(bad)
     if args.json:
         print_json({"output": str(output), "images": count, "objects": counts})
@@ -225,6 +269,40 @@ def _predict(args: argparse.Namespace) -> int:
         print(format_table(["class", "objects"], list(counts.items())))
         print(f"\n{count} images, {sum(counts.values())} objects; everything is in {output}")
     return 1 if bad else 0
+
+
+@dataclass(frozen=True)
+class _TrainedDetector:
+    """A run or weights, looked at before anything is written."""
+
+    config: Configuration
+    categories: list[Category]
+    device: str
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> _TrainedDetector:
+        from cyclemlp.dense.det.engine import find_categories
+
+        config = _config(args)
+        return cls(config, find_categories(config, args.model), choose_device(args.device))
+
+
+@contextlib.contextmanager
+def _detector(
+    args: argparse.Namespace, source: Predictor | _TrainedDetector
+) -> Iterator[tuple[Callable[[np.ndarray], Detections], list[Category]]]:
+    """What finds the objects in an image, and its classes; within it the engine works, if it is not exported."""
+    if not isinstance(source, _TrainedDetector):
+        from cyclemlp.dense.detections import ExportedDetector, exported_categories
+
+        _say()(dense.exported_words(args, source))
+        yield ExportedDetector(source), exported_categories(source)
+        return
+    from cyclemlp.dense.det.engine import engine
+    from cyclemlp.dense.det.predict import Detector
+
+    with engine(_say()):
+        yield Detector(source.config, args.model, device=source.device), source.categories
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -273,6 +351,7 @@ def _export(args: argparse.Namespace) -> int:
     from cyclemlp.dense.det.engine import engine, find_categories
     from cyclemlp.dense.det.export import export
 
+    dense.refuse_exported(args)
     config, output = _config(args), args.output
     categories = find_categories(config, args.model)
     with engine(_say()):
@@ -319,7 +398,7 @@ COMMANDS: dict[
         _add_train,
         _train,
     ),
-    "eval": ("measure COCO's average precision of a trained detector", dense.add_eval_arguments, _eval),
+    "eval": ("measure COCO's average precision of a trained detector", _add_eval, _eval),
     "predict": ("find objects in images, and draw them", _add_predict, _predict),
     "export": ("write a trained detector for Paddle Inference or ONNX Runtime", _add_export, _export),
 }

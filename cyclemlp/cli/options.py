@@ -432,11 +432,15 @@ def add_threshold_argument(group: Group) -> None:
     )
 
 
-def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--runtime`, `--precision`, `--threads`: how an exported model runs."""
+def add_runtime_arguments(parser: argparse.ArgumentParser, *, exporter: str = "cyclemlp export") -> None:
+    """`--runtime`, `--precision`, `--threads`: how an exported model runs.
+
+    Args:
+        exporter: the command that writes it.
+    """
     from cyclemlp.deploy import PRECISIONS, RUNTIMES
 
-    group = parser.add_argument_group("runtime, where MODEL is what `cyclemlp export` wrote")
+    group = parser.add_argument_group(f"runtime, where MODEL is what `{exporter}` wrote")
     add(group, "--runtime", "what runs it (default: by its files)", choices=RUNTIMES)
     add(
         group,

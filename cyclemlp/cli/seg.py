@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,12 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import format_table
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cyclemlp.dense.seg.check import PartReport
     from cyclemlp.dense.seg.config import SegConfig
-    from cyclemlp.dense.seg.inference import Inference, Predictor
+    from cyclemlp.dense.seg.inference import Inference
+    from cyclemlp.predictor import Predictor
 
 EPILOG = """
 a configuration is PaddleSeg's own YAML, with two keys of ours beside its own: `classes` (names) and `run` (how often
@@ -40,8 +44,10 @@ examples:
     cyclemlp seg predict runs/mine photos/ --output seen
   images much larger than in training, by a sliding window:
     cyclemlp seg predict runs/mine map.png --window 512
-  for another program, with ONNX Runtime:
-    cyclemlp seg export runs/mine --output exported/
+  for another program, with ONNX Runtime; what is exported is applied and measured too:
+    cyclemlp seg export runs/mine --output exported/mine
+    cyclemlp seg predict exported/mine photos/ --output seen
+    cyclemlp seg eval exported/mine --config runs/mine/recipe.yaml
   for at most 20 minutes, with other values:
     cyclemlp seg train --config configs/seg/own_data.yaml --max-minutes 20 --set lr_scheduler.learning_rate=5e-4
   on 8 GPUs:
@@ -56,6 +62,8 @@ ACTIONS = {
     "predict": "segment images of any size: masks, and overlays with a legend",
     "export": "write a trained model for ONNX Runtime, OpenVINO or Paddle Inference, and compare its results",
 }
+#: What writes exported models, for messages.
+EXPORTER = "cyclemlp seg export"
 #: Errors and warnings of `check` beyond this many are counted only; --json has all.
 MOST_SHOWN = 30
 
@@ -98,12 +106,12 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
-    dense.add_eval_arguments(parser)
+    dense.add_eval_arguments(parser, exporter=EXPORTER)
     _add_inference(parser)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    dense.add_predict_arguments(parser, what="masks/ and overlays/")
+    dense.add_predict_arguments(parser, what="masks/ and overlays/", exporter=EXPORTER)
     _add_inference(parser)
 
 
@@ -269,16 +277,31 @@ def _pair(option: str, values: list[int] | None) -> tuple[int, int] | None:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    config, how = _open(args)
-    from cyclemlp.dense.seg.inference import evaluate
-    from cyclemlp.run import find_weights
+    say, exported = speaker(args.json), dense.open_exported(args, predicts=False)
+    facts: dict[str, Any]
+    if exported is None:
+        config, how = _open(args)
+        from cyclemlp.dense.seg.inference import evaluate
+        from cyclemlp.run import find_weights
 
-    say, weights = speaker(args.json), find_weights(args.model)
-    result = evaluate(
-        config, weights, how, workers=args.workers or 0, show_progress=not args.no_progress, say=say
-    )
+        weights = find_weights(args.model)
+        result = evaluate(
+            config, weights, how, workers=args.workers or 0, show_progress=not args.no_progress, say=say
+        )
+        facts = {"inference": str(how), "weights": str(weights)}
+    else:
+        from cyclemlp.dense.seg.inference import Inference, evaluate_exported
+
+        config, how = _config(args), Inference()
+        dense.require_same_names(args, exported, config.class_names())
+        say(dense.exported_words(args, exported))
+        result = evaluate_exported(
+            config, lambda path: _exported_mask(exported, path), show_progress=not args.no_progress
+        )
+        facts = {"inference": str(how), "weights": str(args.model)}
+        facts |= {"runtime": exported.runtime, "precision": exported.precision}
     classes = config.class_names()
-    figures = {**result.to_dict(classes), "inference": str(how), "weights": str(weights)}
+    figures = {**result.to_dict(classes), **facts}
     dense.write_figures(args, figures)
     if result.absent:
         present = result.class_iou[result.class_pixels > 0].mean()
@@ -303,34 +326,64 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    config, how = _open(args)
+    say, exported = speaker(args.json), dense.open_exported(args, predicts=True)
+    opened = _open(args) if exported is None else None
     from cyclemlp.data import ImageFiles
-    from cyclemlp.dense.seg.inference import Predictor
     from cyclemlp.report import progress
 
-    say, output = speaker(args.json), dense.predictions_folder(args)
+    output = dense.predictions_folder(args)
     files = ImageFiles(args.images)
     paths = [Path(files.name(index)) for index in range(len(files))]
     names = _output_names(paths, args.images)
-    predict = Predictor(config, args.model, how, say=say)
+    predict, classes = _segmenter(args, exported, opened, say)
     results, bad = [], 0
     for path, name in zip(
         progress(paths, desc="predict", unit="img", disable=args.no_progress), names, strict=True
     ):
         try:
-            results.append(_predict_one(predict, path, output, name))
+            results.append(_predict_one(predict, classes, path, output, name))
         except DataError as error:
             if not args.skip_bad:
                 raise DataError(f"{error}; {SKIP_BAD}") from error
             message(f"cyclemlp seg predict: skipped {error}")
             bad += 1
     if args.json:
-        print_json({"classes": predict.classes, "predictions": results})
+        print_json({"classes": classes, "predictions": results})
     say(f"{len(results)} images: masks (a palette PNG whose values are the classes) and overlays in {output}")
     return 1 if bad else 0
 
 
-def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> dict[str, Any]:
+def _segmenter(
+    args: argparse.Namespace,
+    exported: Predictor | None,
+    opened: tuple[SegConfig, Inference] | None,
+    say: Callable[[str], None],
+) -> tuple[Callable[[Path], np.ndarray], list[str]]:
+    """What gives the class of each pixel of an image file, uint8 or uint16 [H, W]; the names of the classes."""
+    if exported is not None:
+        say(dense.exported_words(args, exported))
+        return lambda path: _exported_mask(exported, path), exported.classes or []
+    assert opened is not None
+    from cyclemlp.dense.seg.inference import Predictor
+
+    predict = Predictor(opened[0], args.model, opened[1], say=say)
+    return predict, predict.classes
+
+
+def _exported_mask(exported: Predictor, path: Path) -> np.ndarray:
+    """The class of each pixel of an image file, uint8 [H, W]; an exported model has at most 256 classes here."""
+    import numpy as np
+
+    from cyclemlp.dense.images import read_image
+
+    mask = exported(np.asarray(read_image(path))).mask
+    assert mask is not None
+    return mask.astype(np.uint8)
+
+
+def _predict_one(
+    predict: Callable[[Path], np.ndarray], classes: list[str], path: Path, output: Path, name: Path
+) -> dict[str, Any]:
     """Write the mask and the overlay of an image; its class shares as JSON values."""
     import numpy as np
     from PIL import Image
@@ -346,9 +399,9 @@ def _predict_one(predict: Predictor, path: Path, output: Path, name: Path) -> di
     if mask.dtype == np.uint8:
         drawn.putpalette([part for index in range(256) for part in class_colour(index)])
     drawn.save(places["mask"])
-    overlay_masks(read_image(path), mask, predict.classes, ignore=None).save(places["overlay"])
-    counts = np.bincount(mask.ravel(), minlength=len(predict.classes)) / mask.size
-    shares = {label: float(share) for label, share in zip(predict.classes, counts, strict=True) if share}
+    overlay_masks(read_image(path), mask, classes, ignore=None).save(places["overlay"])
+    counts = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+    shares = {label: float(share) for label, share in zip(classes, counts, strict=True) if share}
     return {"image": str(path), **{kind: str(place) for kind, place in places.items()}, "shares": shares}
 
 
@@ -371,6 +424,7 @@ def _output_names(paths: list[Path], given: list[Path]) -> list[Path]:
 
 
 def _export(args: argparse.Namespace) -> int:
+    dense.refuse_exported(args)
     from cyclemlp.dense.seg.export import export
 
     choose_device("cpu")  # where the results are compared

@@ -20,9 +20,9 @@ from cyclemlp.predictor.tasks import ImageSource, Network, Prepared, Wishes, enc
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import class_colour
 
-#: Objects with a smaller score are not given.
+#: Objects with a smaller score are not given, unless another threshold is asked for.
 LEAST_SCORE = 0.3
-#: The value of a mask's pixels that belong to no object.
+#: The value of a mask's pixels that belong to no object; so many objects an answer has at most.
 NO_OBJECT = 255
 
 
@@ -98,31 +98,39 @@ class Detection:
         objects[:, 2:] = objects[:, 2:].clip(0, np.array(prepared.seen[2:] * 2, np.float32))
         found = {"boxes": objects}
         if "object masks" in by_kind:
-            found["masks"] = by_kind["object masks"]
+            found["masks"] = by_kind["object masks"][:, : int(prepared.seen[3]), : int(prepared.seen[2])]
         return found
 
     def answer(self, outputs: Mapping[str, np.ndarray], wishes: Wishes) -> dict[str, Any]:
         """`objects` by falling score; `mask`, whose values are their places in that list."""
-        objects, places = self.objects(outputs)
+        objects, masks = self.objects(outputs, wishes.threshold)
+        objects = objects[:NO_OBJECT]
         for one in objects:
             one["colour"] = "#{:02x}{:02x}{:02x}".format(*class_colour(one["index"]))
         answer: dict[str, Any] = {"objects": objects}
-        if places is not None and objects:
+        if masks is not None and objects:
             colours = [class_colour(one["index"]) for one in objects]
+            places = mask_places(masks[:NO_OBJECT])
             numbers = np.where(places < 0, NO_OBJECT, places).astype(np.uint8)
             answer["mask"] = encode_mask(numbers, colours, transparent=NO_OBJECT)
         return answer
 
-    def objects(self, outputs: Mapping[str, np.ndarray]) -> tuple[list[dict[str, Any]], np.ndarray | None]:
-        """The objects by falling score, and for each pixel, int64 [H, W], the place of its object, or -1.
+    def objects(
+        self, outputs: Mapping[str, np.ndarray], threshold: float | None = None
+    ) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+        """The objects by falling score, and their masks, bool [N, H, W], in the same order.
 
-        No places where the detector gives no masks. Raises FloatingPointError if the boxes are not finite.
+        Args:
+            threshold: objects of a lower score are left out; None for 0.3.
+
+        No masks where the detector gives none. Raises FloatingPointError if the boxes are not finite.
         """
         boxes = outputs["boxes"]
         if not np.isfinite(boxes).all():
             raise FloatingPointError("it gives boxes that are NaN or infinite; the weights may be broken")
+        least = LEAST_SCORE if threshold is None else threshold
         ranked = np.argsort(-boxes[:, 1], kind="stable").tolist()
-        order = [i for i in ranked if boxes[i, 0] >= 0 and boxes[i, 1] >= LEAST_SCORE][:NO_OBJECT]
+        order = [i for i in ranked if boxes[i, 0] >= 0 and boxes[i, 1] > 0 and boxes[i, 1] >= least]
         indices = [int(boxes[i, 0]) for i in order]
         objects = [
             {
@@ -133,13 +141,15 @@ class Detection:
             }
             for i, index in zip(order, indices, strict=True)
         ]
-        if "masks" not in outputs:
-            return objects, None
-        masks = outputs["masks"]
-        places = np.full(masks.shape[1:], -1, np.int64)
-        for place in reversed(range(len(order))):  # the surest lie on top
-            places[masks[order[place]] > 0] = place
-        return objects, places
+        return objects, outputs["masks"][order] > 0 if "masks" in outputs else None
+
+
+def mask_places(masks: np.ndarray) -> np.ndarray:
+    """For each pixel the place of its object, the first of those that have it, or -1: bool [N, H, W] → int64 [H, W]."""
+    places = np.full(masks.shape[1:], -1, np.int64)
+    for place in reversed(range(len(masks))):  # the surest lie on top
+        places[masks[place]] = place
+    return places
 
 
 def suppressed(

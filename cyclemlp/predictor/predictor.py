@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Union, overload
@@ -16,15 +16,13 @@ import numpy as np
 from PIL import Image
 
 from cyclemlp.data.images import DecodedImage, EncodedImage
-from cyclemlp.deploy import ExportMetadata, Output, is_exported, load_exported
+from cyclemlp.deploy import ExportedModel, ExportMetadata, Output, is_exported, load_exported
 from cyclemlp.errors import ConfigError, DataError, ModelError
-from cyclemlp.predictor.detection import Detection
+from cyclemlp.predictor.detection import Detection, mask_places
 from cyclemlp.predictor.tasks import (
-    Classification,
     ImageSource,
     Prepared,
     Segmentation,
-    Task,
     Wishes,
     check_threshold,
     open_task,
@@ -63,12 +61,14 @@ class NamedObject:
         index, name: of its class.
         score: in 0..1.
         box: left, upper, right, lower, in pixels of the image.
+        mask: of a detector with masks its pixels, bool [height, width] of the image, those under other objects too.
     """
 
     index: int
     name: str
     score: float
     box: tuple[float, float, float, float]
+    mask: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.name} {self.score:.1%} at {', '.join(f'{edge:.0f}' for edge in self.box)}"
@@ -84,7 +84,7 @@ class ImagePrediction:
             of a segmentation model, those in the image, by falling share.
         objects: of a detector, by falling score.
         mask: of a segmentation model, the class of each pixel, int64 [height, width] of the image; of a detector with
-            masks, the place in `objects` of each pixel, -1 where there is none.
+            masks, the place in `objects` of each pixel's object, the surest of several, or -1.
         is_detection: whether the model gives objects, and no classes.
     """
 
@@ -103,7 +103,7 @@ class ImagePrediction:
         return f"{self.image}: " + (", ".join(map(str, self.classes or self.objects)) or "nothing found")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without the mask."""
+        """As JSON values, without masks."""
         classes = [
             {key: value for key, value in vars(one).items() if value is not None} for one in self.classes
         ]
@@ -111,7 +111,10 @@ class ImagePrediction:
         if not self.is_detection:
             values["classes"] = classes
         else:
-            values["objects"] = [{**vars(one), "box": list(one.box)} for one in self.objects]
+            values["objects"] = [
+                {"index": one.index, "name": one.name, "score": one.score, "box": list(one.box)}
+                for one in self.objects
+            ]
         return values
 
 
@@ -124,7 +127,7 @@ class Predictor:
         top: classes that a classifier gives for each image: None for 5; of a model of several labels an image at most
             so many, and None for all.
         threshold: of a model of several labels an image, in place of its own: the probability from which on a class
-            counts as a label.
+            counts as a label; of a detector the score from which on an object is given, None for 0.3.
         batch_size: images in one step.
         classes: class names in place of the model's own.
         tta: test-time augmentation of a classifier: "flip" averages the probabilities over an image and its mirror
@@ -134,6 +137,9 @@ class Predictor:
     Attributes:
         task: "classification", "multi-label classification", "segmentation", "detection" or "instance segmentation".
         classes: the class names in order, or None where the model knows none.
+        metadata: what the model says of itself, with its name as `model`.
+        runtime, precision: what runs it, "paddle" or a runtime of `load_exported`, and in which precision.
+        threshold: as above; it may be changed.
 
     Raises:
         WeightsError, ExportError, ConfigError: the source cannot be opened, with what to do.
@@ -157,11 +163,25 @@ class Predictor:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; give a whole number from 1")
-        self._wishes, self._batch_size = Wishes(top, maps=False, threshold=threshold), batch_size
-        self._task = _open(Path(source), classes, tta, runtime, precision, threads)
-        check_threshold(self._task, threshold)
+        self._batch_size = batch_size
+        network = _open_network(Path(source), runtime, precision, threads)
+        self._task = open_task(network, classes, tta=tta)
+        self._wishes = Wishes(top, maps=False)
+        self.threshold = threshold
         self.task: str = self._task.facts["task"]
         self.classes: list[str] | None = self._task.class_names
+        self.metadata: ExportMetadata = network.metadata
+        self.runtime, self.precision = network.runtime, network.precision
+
+    @property
+    def threshold(self) -> float | None:
+        """As above. Setting it raises ConfigError for a number that is not from 0 to 1, and for a model without one."""
+        return self._wishes.threshold
+
+    @threshold.setter
+    def threshold(self, value: float | None) -> None:
+        check_threshold(self._task, value)
+        self._wishes = replace(self._wishes, threshold=value)
 
     @overload
     def __call__(self, images: ImageLike) -> ImagePrediction: ...
@@ -203,11 +223,19 @@ class Predictor:
     def _named(self, name: str, size: tuple[int, int], outputs: Any) -> ImagePrediction:
         task = self._task
         if isinstance(task, Detection):
-            found, masks = task.objects(outputs)
+            found, masks = task.objects(outputs, self._wishes.threshold)
             objects = tuple(
-                NamedObject(one["index"], one["name"], one["score"], tuple(one["box"])) for one in found
+                NamedObject(
+                    one["index"],
+                    one["name"],
+                    one["score"],
+                    tuple(one["box"]),
+                    None if masks is None else masks[place],
+                )
+                for place, one in enumerate(found)
             )
-            return ImagePrediction(name, objects=objects, mask=masks, is_detection=True)
+            places = None if masks is None else mask_places(masks)
+            return ImagePrediction(name, objects=objects, mask=places, is_detection=True)
         answer = task.answer(outputs, self._wishes)
         keys = ("index", "name", "probability", "share")
         classes = tuple(
@@ -215,10 +243,7 @@ class Predictor:
         )
         if not isinstance(task, Segmentation):
             return ImagePrediction(name, classes)
-        mask = Image.fromarray(task.class_map(outputs).astype(np.int32))
-        return ImagePrediction(
-            name, classes, mask=np.asarray(mask.resize(size, Image.Resampling.NEAREST)).astype(np.int64)
-        )
+        return ImagePrediction(name, classes, mask=task.class_map(outputs, size).astype(np.int64))
 
 
 def _opened(image: ImageLike, number: int) -> tuple[str, ImageSource]:
@@ -241,20 +266,15 @@ def _opened(image: ImageLike, number: int) -> tuple[str, ImageSource]:
     raise DataError(f"{name} is a {type(image).__name__}; expected a path, a Pillow image or a uint8 array")
 
 
-def _open(
-    path: Path,
-    classes: Sequence[str] | None,
-    tta: str,
-    runtime: str | None,
-    precision: str | None,
-    threads: int | None,
-) -> Task:
+def _open_network(
+    path: Path, runtime: str | None, precision: str | None, threads: int | None
+) -> ExportedModel | _PaddleModel:
     if is_exported(path):
-        return open_task(load_exported(path, runtime, precision, threads), classes, tta=tta)
+        return load_exported(path, runtime, precision, threads)
     for option, given in (("runtime", runtime), ("precision", precision), ("threads", threads)):
         if given is not None:
             raise ConfigError(f"{option} is for an exported model; {path} runs in Paddle")
-    return Classification(_PaddleModel(path), classes, tta=tta)
+    return _PaddleModel(path)
 
 
 class _PaddleModel:

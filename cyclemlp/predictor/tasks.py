@@ -55,7 +55,7 @@ class Wishes:
         top: how many classes; None for 5, or of a model of several labels an image for all.
         maps: whether with their maps.
         threshold: of a model of several labels an image, in place of its own: the probability from which on a class
-            counts as a label.
+            counts as a label; of a detector the score from which on an object is given, None for 0.3.
     """
 
     top: int | None
@@ -159,15 +159,15 @@ def open_task(model: Network, class_names: Sequence[str] | None = None, *, tta: 
 
 
 def check_threshold(task: Task, threshold: float | None) -> None:
-    """Raise ConfigError for a threshold that is no probability, or that a task has no use for."""
+    """Raise ConfigError for a threshold that is not from 0 to 1, or that a task has no use for."""
     if threshold is None:
         return
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise ConfigError(f"threshold is {threshold!r}; give a probability from 0 to 1")
-    if task.facts["task"] != MULTI_LABEL:
+        raise ConfigError(f"threshold is {threshold!r}; give a number from 0 to 1")
+    if task.facts["task"] not in (MULTI_LABEL, *DETECTION_TASKS):
         raise ConfigError(
-            f"threshold is {threshold:g}; it is for models of several labels an image, and this is one for "
-            f"{task.facts['task']}"
+            f"threshold is {threshold:g}; it is for models of several labels an image and for detectors, and this is "
+            f"one for {task.facts['task']}"
         )
 
 
@@ -343,10 +343,27 @@ class Segmentation(_OneModel):
             "mask": encode_mask(classes, [class_colour(i) for i in range(MOST_MASK_CLASSES)]),
         }
 
-    def class_map(self, outputs: Outputs) -> np.ndarray:
-        """The class of every pixel of the input, [H, W]. Raises FloatingPointError if they are not finite."""
+    def class_map(self, outputs: Outputs, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The class of every pixel of the input, [H, W], or of an image of another width and height.
+
+        Logits and probabilities are interpolated to that size, those of the classes that occur in the input; of a model
+        that gives classes, the nearest one is taken. Raises FloatingPointError if they are not finite.
+        """
         values = outputs[self._output.name]
-        return values if values.ndim == 2 else _finite(values).argmax(axis=0)
+        classes = values if values.ndim == 2 else _finite(values).argmax(axis=0)
+        if size is None or size == (classes.shape[1], classes.shape[0]):
+            return classes
+        if values.ndim == 2:
+            image = Image.fromarray(classes.astype(np.int32))
+            return np.asarray(image.resize(size, Image.Resampling.NEAREST))
+        found = np.zeros((size[1], size[0]), np.int64)
+        highest = np.full(found.shape, -np.inf, np.float32)
+        for index in np.unique(classes).tolist():  # one at a time: all of them may not fit into memory
+            layer = Image.fromarray(np.asarray(values[index], np.float32))
+            enlarged = np.asarray(layer.resize(size, Image.Resampling.BILINEAR))
+            higher = enlarged > highest
+            found[higher], highest[higher] = index, enlarged[higher]
+        return found
 
 
 def encode_mask(

@@ -115,7 +115,7 @@ class Options(BaseModel):
         ge=0,
         le=1,
         description="of a model of several labels an image, in place of its own: the probability from which on a class "
-        "counts as a label",
+        "counts as a label; of a detector the score from which on an object is given, without it 0.3",
     )
     maps: bool = Field(False, description="with a map for each of them, if the model gives class maps")
 

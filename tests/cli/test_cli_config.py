@@ -56,11 +56,3 @@ def test_every_configuration_is_taken_by_its_own_command():
             for other in CONFIG_KINDS.keys() - {own}:
                 with pytest.raises(Exception, match=f"use `cyclemlp {own}` with it"):
                     config_file(path, other)
-
-
-@pytest.mark.parametrize("engine", ["seg", "det"])
-def test_an_exported_model_is_not_for_the_commands_of_the_engines(engine, tmp_path, capsys):
-    (tmp_path / "model.onnx").touch()
-    assert main([engine, "predict", str(tmp_path), "image.png"]) == 2
-    err = capsys.readouterr().err
-    assert "is an exported model, which cyclemlp.Predictor and `cyclemlp serve` open" in err

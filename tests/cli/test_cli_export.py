@@ -87,7 +87,7 @@ def test_what_was_written_is_told(run, folder, tmp_path):
     code, _, err = run("predict", tmp_path / "maps", folder / "digit.png")
     assert code == 2
     assert "without a classification head" in err
-    assert "cyclemlp.Predictor and `cyclemlp serve` open segmenters and detectors" in err
+    assert "segmenters and detectors are for `cyclemlp seg` and `cyclemlp det`" in err
 
 
 def test_int8_from_calibration_images(run, folder, tmp_path):

@@ -194,13 +194,44 @@ def test_check_tells_good_from_bad(run: Run, config: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.heavy
-def test_export(run: Run, trained: Path, tmp_path: Path) -> None:
-    words = ["export", trained, "--output", tmp_path / "exported", "--format", "paddle"]
+def test_export(run: Run, trained: Path, config: Path, tmp_path: Path) -> None:
+    source = many_classes(trained, tmp_path / "run")
+    words = ["export", source, "--output", tmp_path / "exported", "--format", "paddle"]
     code, out, err = run(*words, "--json")
     assert code == 0
     assert json.loads(out)["difference"] < 1e-4
     assert "largest difference from PaddleSeg's own result" in err
     assert run(*words)[0] == 2
+    # The exported model gives the masks of the run, and its figures.
+    code, before, _ = run("eval", source, "--json", "--no-progress")
+    words = ["eval", tmp_path / "exported", "--config", source / "recipe.yaml", "--json", "--no-progress"]
+    code, after, _ = run(*words)
+    assert code == 0
+    assert json.loads(after)["mean_iou"] == pytest.approx(json.loads(before)["mean_iou"], abs=1e-3)
+    for model, place in ((source, "a"), (tmp_path / "exported", "b")):
+        words = ["predict", model, config.parent / "data/images", "--output", tmp_path / place]
+        assert run(*words, "--no-progress")[0] == 0
+    masks = [np.asarray(Image.open(tmp_path / place / "masks/1.png")) for place in "ab"]
+    assert (masks[0] != masks[1]).mean() < 1e-3
+    assert len(np.unique(masks[0])) == 3
+
+
+def many_classes(trained: Path, folder: Path) -> Path:
+    """A run whose model gives each class to a part of every image, which two steps of training do not reach."""
+    import paddle
+
+    from cyclemlp.dense.seg.config import open_config
+    from cyclemlp.dense.seg.inference import trained_model
+
+    folder.mkdir()
+    shutil.copy(trained / "recipe.yaml", folder)
+    model = trained_model(open_config(folder / "recipe.yaml"), trained, lambda text: None)
+    noise = np.random.default_rng(0).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(noise))[0]
+    model.classify.bias.set_value(model.classify.bias - logits.mean(axis=[0, 2, 3]))
+    paddle.save(model.state_dict(), str(folder / "best.pdparams"))
+    return folder
 
 
 def test_a_folder_that_is_trained_into_is_refused(run, config, tmp_path):

@@ -64,6 +64,18 @@ def test_segmentation(tmp_path, images):
     assert set(np.unique(found.mask[:, 23:])) == {2}
 
 
+def test_the_edges_of_a_mask_are_interpolated(tmp_path):
+    """From 4 pixels a side to 64: a diagonal edge of blocks of 16 pixels would be a staircase."""
+    segmentation(tmp_path / "model", [{"type": "Resize", "target_size": [4, 4]}])
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    below = np.tri(64, dtype=bool)
+    pixels[below, 0], pixels[~below, 2] = 200, 200
+    found = cyclemlp.Predictor(tmp_path / "model", threads=1)(pixels)
+    assert (found.mask == np.where(below, 0, 2)).mean() > 0.95
+    stairs = np.kron(np.tri(4), np.ones((16, 16)))
+    assert (np.where(stairs, 0, 2) == np.where(below, 0, 2)).mean() < 0.9
+
+
 @pytest.mark.parametrize("masks", [False, True])
 def test_detection(tmp_path, masks):
     detector(tmp_path / "model", masks=masks)
@@ -73,9 +85,32 @@ def test_detection(tmp_path, masks):
     assert len(found.objects) == 2
     assert all(one.name in predictor.classes for one in found.objects)
     assert (found.mask is not None) == masks
-    if masks:
-        assert set(np.unique(found.mask)) <= {-1, 0, 1}
     assert found.to_dict()["objects"][0]["box"] == list(found.objects[0].box)
+    assert {"index", "name", "score", "box"} == set(found.to_dict()["objects"][0])
+
+
+def test_each_object_has_its_own_mask(tmp_path):
+    """The second object covers the whole image; the first, which is surer, lies on it."""
+    detector(tmp_path / "model", masks=True)
+    found = cyclemlp.Predictor(tmp_path / "model", threads=1)(np.zeros((6, 8, 3), np.uint8))
+    first, second = (one.mask for one in found.objects)
+    np.testing.assert_array_equal(first, np.eye(6, 8, dtype=bool))
+    assert second.all()
+    np.testing.assert_array_equal(found.mask, np.where(first, 0, 1))
+
+
+def test_the_threshold_of_a_detector(tmp_path):
+    detector(tmp_path / "model", masks=False)
+    image = np.zeros((50, 100, 3), np.uint8)
+    predictor = cyclemlp.Predictor(tmp_path / "model", threads=1, threshold=0.5)
+    assert [one.score for one in predictor(image).objects] == [pytest.approx(0.9)]
+    predictor.threshold = 0
+    assert len(predictor(image).objects) == 2  # not the row of class -1
+    with pytest.raises(ConfigError, match="threshold is 2; give a number from 0 to 1"):
+        predictor.threshold = 2
+    segmentation(tmp_path / "other", [])
+    with pytest.raises(ConfigError, match="and for detectors, and this is one for segmentation"):
+        cyclemlp.Predictor(tmp_path / "other", threshold=0.5)
 
 
 def test_what_is_no_image_is_named(sources, images, tmp_path):

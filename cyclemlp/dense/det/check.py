@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cyclemlp.data.images import EncodedImage
-from cyclemlp.dense.det.configuration import Category, CocoFiles, Configuration, read_coco
+from cyclemlp.dense.det.configuration import CocoFiles, Configuration, read_coco
 from cyclemlp.dense.det.shapes import MAX_ID, faults_of_box, faults_of_mask, is_number
+from cyclemlp.dense.detections import Category
 from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
 from cyclemlp.text import printable, shortened, shown, with_lines

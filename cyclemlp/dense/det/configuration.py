@@ -19,6 +19,7 @@ from ppdet.core.config.schema import SchemaDict
 from ppdet.core.workspace import dict_merge, global_config, merge_config
 
 from cyclemlp.dense.bases import read_with_bases, shipped_folder
+from cyclemlp.dense.detections import Category
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network.config import did_you_mean
 from cyclemlp.text import printable, shortened, shown
@@ -46,19 +47,6 @@ TOP_KEYS = frozenset(
 
 #: Top keys that are whole numbers, and the least.
 WHOLE_NUMBERS = {"num_classes": 1, "epoch": 1, "snapshot_epoch": 1, "log_iter": 1, "worker_num": 0}
-
-
-@dataclass(frozen=True)
-class Category:
-    """A class of objects.
-
-    Attributes:
-        id: its number in COCO files.
-        name: for people.
-    """
-
-    id: int
-    name: str
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from ppdet.engine.callbacks import Callback
 from ppdet.metrics import COCOMetric
 
 from cyclemlp.dense.compat import apply_patches, in_words
-from cyclemlp.dense.det.configuration import Category, Configuration, read_categories
+from cyclemlp.dense.det.configuration import Configuration, read_categories
 from cyclemlp.dense.det.quiet import no_prints, warnings_only
+from cyclemlp.dense.detections import Category, Detections, run_lengths
+from cyclemlp.dense.images import read_image
 from cyclemlp.dense.loading import checked_loading
 from cyclemlp.errors import ConfigError, CycleMLPError, WeightsError
 from cyclemlp.files import write_text
@@ -229,8 +231,25 @@ class CocoFigures(COCOMetric):
             y0, y1 = (min(max(v, 0.0), float(image["height"])) for v in (y, y + h))
             find["bbox"] = [x0, y0, x1 - x0, y1 - y0]
 
+    def images(self) -> list[tuple[int, str]]:
+        """Id and file name of each image."""
+        return [(image["id"], image["file_name"]) for image in self._truth.imgs.values()]
+
+    def add(self, image_id: int, found: Detections) -> None:
+        """Take the finds of an image, whose labels are places in the categories."""
+        for i, label in enumerate(found.labels.tolist()):
+            x0, y0, x1, y1 = map(float, found.boxes[i])
+            find = {
+                "image_id": image_id,
+                "category_id": self.clsid2catid[label],
+                "score": float(found.scores[i]),
+            }
+            self.results["bbox"].append({**find, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+            if self._masks and found.masks is not None:
+                self.results["mask"].append({**find, "segmentation": run_lengths(found.masks[i])})
+
     def accumulate(self) -> None:
-        """Measure all that `update` was given."""
+        """Measure all that `update` and `add` were given."""
         values: dict[str, float | None] = {}
         per_class: dict[str, dict[str, float | None]] = {
             category["name"]: {"objects": len(self._truth.getAnnIds(catIds=[category["id"]], iscrowd=False))}
@@ -310,6 +329,35 @@ class Evaluation:
             trainer._metrics, trainer._compose_callback, trainer.status = before
         assert self._metric.figures is not None
         return self._metric.figures
+
+
+def evaluate_exported(
+    config: Configuration,
+    detector: Callable[[np.ndarray], Detections],
+    folder: Path,
+    *,
+    on_image: Callable[[], object] = lambda: None,
+) -> Figures:
+    """COCO's figures of a detector that prepares images itself, on "EvalDataset"; within `engine()`.
+
+    Args:
+        config: of the data.
+        detector: image → its objects, all of them whatever their score.
+        folder: where bbox.json and mask.json go.
+        on_image: called after each image.
+
+    Raises:
+        ConfigError, DataError: the data set is not described, or an image cannot be read.
+    """
+    files, categories = config.data("EvalDataset"), config.categories("EvalDataset")
+    metric = CocoFigures(files.annotations, categories, folder, config.has_masks())
+    for image_id, name in metric.images():
+        found = detector(np.asarray(read_image(files.images / name)))
+        metric.add(image_id, found)
+        on_image()
+    metric.accumulate()
+    assert metric.figures is not None
+    return metric.figures
 
 
 class _EachBatch(Callback):

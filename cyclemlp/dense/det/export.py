@@ -35,10 +35,11 @@ import paddle
 from paddle.static import InputSpec
 
 from cyclemlp._version import __version__
-from cyclemlp.dense.det.configuration import Category, Configuration
+from cyclemlp.dense.det.configuration import Configuration
 from cyclemlp.dense.det.onnx_form import Nms, RetinaCandidates, add_nms, translatable
 from cyclemlp.dense.det.predict import Detector
 from cyclemlp.dense.det.quiet import no_prints
+from cyclemlp.dense.detections import Category
 from cyclemlp.deploy import ExportError, ExportMetadata, Output, export_layer
 from cyclemlp.deploy.export import new_folder
 from cyclemlp.deploy.runtimes import PADDLE_INFERENCE

@@ -20,6 +20,7 @@ from paddleseg.transforms import Compose
 from paddleseg.utils import metrics
 
 from cyclemlp.dense.seg.config import Builder, SegConfig
+from cyclemlp.dense.seg.masks import check_labels, read_mask
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.models import fill
 from cyclemlp.report import Progress
@@ -214,6 +215,54 @@ def evaluate(
         class_iou=np.asarray(class_iou),
         class_precision=np.asarray(precision),
         class_recall=areas[0] / np.maximum(areas[2], 1),
+        class_pixels=areas[2],
+        images=len(dataset),
+    )
+
+
+def evaluate_exported(
+    config: SegConfig, segment: Callable[[Path], np.ndarray], *, show_progress: bool = True
+) -> Evaluation:
+    """Evaluate a model that prepares images itself on the configuration's `val_dataset`, with PaddleSeg's measures.
+
+    Args:
+        config: from `open_config`; its transforms have no part.
+        segment: image file → the class of each pixel, int [H, W], in the image's own size.
+        show_progress: a progress bar on stderr.
+
+    Raises:
+        ConfigError, DataError: something of the user's is at fault.
+    """
+    dataset = Builder(config).val_dataset
+    if dataset is None:
+        raise ConfigError(f"{config.path}: no val_dataset to evaluate on")
+    shift = config.val_dataset_cfg["type"] == "ADE20K"
+    areas = np.zeros((3, config.num_classes), np.int64)  # right, predicted, labelled
+    bar: Progress[Any] = Progress(dataset.file_list, desc="evaluate", unit="img", disable=not show_progress)
+    for image, mask in bar:
+        predicted, labels = segment(Path(image)), read_mask(mask)
+        labels = labels - 1 if shift else labels  # 8 bits: 0 becomes 255
+        check_labels(labels, config.num_classes, config.ignore_index, mask)
+        if predicted.shape != labels.shape:
+            raise DataError(
+                f"{image} is {predicted.shape[1]}×{predicted.shape[0]} pixels (width×height), its mask {mask} "
+                f"{labels.shape[1]}×{labels.shape[0]}; they must be the same"
+            )
+        counts = labels != config.ignore_index
+        for place, values in enumerate(
+            (labels[counts & (labels == predicted)], predicted[counts], labels[counts])
+        ):
+            areas[place] += np.bincount(values, minlength=config.num_classes)
+    tensors = [paddle.to_tensor(area) for area in areas]
+    class_iou, mean_iou = metrics.mean_iou(*tensors)
+    accuracy, precision, recall = metrics.class_measurement(*tensors)
+    return Evaluation(
+        mean_iou=float(mean_iou),
+        pixel_accuracy=float(accuracy),
+        kappa=float(metrics.kappa(*tensors)),
+        class_iou=np.asarray(class_iou),
+        class_precision=np.asarray(precision),
+        class_recall=np.asarray(recall),
         class_pixels=areas[2],
         images=len(dataset),
     )

@@ -15,14 +15,16 @@ from dense.det.small import BOXES, CONFIGS, MASKS, small_overrides
 from PIL import Image
 from pycocotools.coco import COCO
 
-from cyclemlp.dense.det.configuration import Category, Configuration
+from cyclemlp.dense.det.configuration import Configuration
 from cyclemlp.dense.det.engine import build_model, engine
 from cyclemlp.dense.det.export import export
 from cyclemlp.dense.det.onnx_form import Nms, RetinaCandidates, add_nms
-from cyclemlp.dense.det.predict import (
+from cyclemlp.dense.det.predict import Detector, Preparation
+from cyclemlp.dense.detections import (
+    Category,
     Detections,
-    Detector,
-    Preparation,
+    ExportedDetector,
+    exported_categories,
     predict_files,
     to_detections,
 )
@@ -114,6 +116,13 @@ def test_exported_detector_finds_what_the_engine_finds(tiny: Path, tmp_path: Pat
     found, sure = predictor(tiny / "images/0.png"), expected[0].above(0.3)
     assert [one.index for one in found.objects] == sure.labels.tolist()
     np.testing.assert_allclose([one.box for one in found.objects] or sure.boxes, sure.boxes, atol=0.01)
+    assert exported_categories(predictor) == CATEGORIES
+    predictor.threshold = 0.0
+    for image, theirs in zip(images, expected, strict=True):
+        ours = ExportedDetector(predictor)(image)
+        assert_same(ours, theirs)
+        if kind == "masks":
+            assert (ours.masks != theirs.masks).mean() <= 1e-4
 
 
 def test_candidates_in_onnx_s_operators_become_the_engine_s_objects(tiny: Path, tmp_path: Path) -> None:
