@@ -108,8 +108,8 @@ def main() -> None:
         "both shifts",
         lambda x: [layer(x) for layer in shifts],
         [square],
-        lambda: shift(x.data_ptr(), x.dtype, square.shape, moves, [0, *addresses[1:]], (CHANNELS, CHANNELS)),
-        lambda: shift_backward(addresses, x.dtype, square.shape, moves, CHANNELS, None),
+        lambda: shift(x.data_ptr(), square, moves, [0, *addresses[1:]], (CHANNELS, CHANNELS)),
+        lambda: shift_backward(addresses, square, moves, CHANNELS, None),
         rounds,
     )
     weights, rows = paddle.rand([BATCH, 3, CHANNELS]), paddle.rand([BATCH, CHANNELS])
@@ -126,7 +126,7 @@ def main() -> None:
         lambda: weighted_sum(branches, weights, rows),
         lambda: [
             weighted_sum_gradients(grad, branches, BATCH),
-            weighted_sum_backward(grad, weights, weights),
+            weighted_sum_backward(grad, weights, rows),
         ],
         rounds,
     )

@@ -16,7 +16,7 @@ from paddle import nn
 from paddle.hapi import dynamic_flops
 
 from cyclemlp.kernels.fused import functions
-from cyclemlp.kernels.fused.functions import Mixing
+from cyclemlp.kernels.fused.halves import Mixing
 from cyclemlp.kernels.fused.shift import Moves
 from cyclemlp.kernels.fused.unfold import Window
 from cyclemlp.network.cyclemlp import BRANCH_LAYERS, CycleBlock, CycleFC, CycleMixer, Mlp
@@ -34,7 +34,7 @@ def on_cpu(x: paddle.Tensor) -> bool:
         x.dtype in (paddle.float32, paddle.float64)
         and x.place.is_cpu_place()
         and paddle.device.get_device() == "cpu"  # where Paddle knows no autocast, either
-        and x.size
+        and 0 not in x.shape
     )
 
 
@@ -105,7 +105,7 @@ class FusedPatchMerging(PatchMerging):
 
 @traced_whole
 class FusedCycleBlock(CycleBlock):
-    """Each half as one function, gradient included, where all the layers inside are the network's own without hooks.
+    """As one function, gradient included, where all the layers inside are the network's own without hooks.
 
     With dropout in training, with a hook or with another layer inside, its layers are called one by one.
     """
@@ -129,26 +129,18 @@ class FusedCycleBlock(CycleBlock):
             tuple(layer.bias is not None for layer in layers),
             attention.gated,
         )
-        x = functions.MixerHalf.run(tensors, mixing, self._scale(x))
-        tensors = [
-            x,
-            self.norm2.weight,
-            self.norm2.bias,
-            mlp.fc1.weight,
-            mlp.fc1.bias,
-            mlp.fc2.weight,
-            mlp.fc2.bias,
-        ]
-        return functions.MlpHalf.run(tensors, self.norm2._epsilon, self._scale(x))
+        tensors += [self.norm2.weight, self.norm2.bias]
+        tensors += [mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias]
+        if self.training and self.drop_path.rate:
+            tensors += [self._scale(x), self._scale(x)]
+        return functions.Block.run(tensors, mixing, self.norm2._epsilon)
 
-    def _scale(self, x: paddle.Tensor) -> paddle.Tensor | None:
+    def _scale(self, x: paddle.Tensor) -> paddle.Tensor:
         """Stochastic depth's factor of each image, `[B]`, drawn as the plain layer draws it."""
-        if not self.training or self.drop_path.rate == 0:
-            return None
         return self.drop_path(paddle.ones([x.shape[0], 1, 1, 1], x.dtype)).reshape([-1])
 
     def _is_fused(self, x: paddle.Tensor) -> bool:
-        """Whether the halves can be computed as wholes."""
+        """Whether it can be computed as a whole."""
         return x.dtype == self.mlp.fc1.weight.dtype and _are_own(self, self.training)
 
 

@@ -33,9 +33,9 @@ VARIABLE, CHOICES = "CYCLEMLP_KERNELS", ("auto", "plain")
 def why_not_fused() -> str | None:
     """Why the fused kernels cannot run here; None if they can. The first call tries one."""
     try:
-        from cyclemlp.kernels.fused.launch import open_threads
+        from cyclemlp.kernels.fused.program import try_out
 
-        open_threads()
+        try_out()
     except ImportError as error:
         return f'{error}: pip install "paddle-cyclemlp[cpu]"'
     except Exception as error:  # whatever a compiler says on a processor or disk that nobody has tried
@@ -58,6 +58,17 @@ def chosen_kernels() -> str:
 def fused_kernels_run() -> bool:
     """Whether what is computed now on Paddle's device is to be computed by fused kernels."""
     return chosen_kernels() == "auto" and paddle.device.get_device() == "cpu" and why_not_fused() is None
+
+
+def is_simple(tensor: paddle.Tensor, dtype: paddle.dtype) -> bool:
+    """Whether a kernel can go through a tensor as numbers of a type, one after the other."""
+    return bool(
+        tensor.dtype == dtype
+        and dtype in (paddle.float32, paddle.float64)
+        and tensor.place.is_cpu_place()
+        and tensor.is_contiguous()
+        and tensor.size
+    )
 
 
 def describe_kernels() -> str:

@@ -8,7 +8,8 @@ coefficients bring the singular values near 1, not to it. The factor 0.2 √max(
 AdamW's usually has (Liu et al., 2025), so that both take the same learning rate and decay. All else, that is biases,
 norms, and the first and the last weight of the model (patch embedding and head), is AdamW's.
 
-A step takes fifteen small matrix products for each weight, and one moment less of memory than AdamW.
+A step takes fifteen small matrix products for each weight (`cyclemlp.kernels.muon`), and one moment less of memory than
+AdamW.
 """
 
 from __future__ import annotations
@@ -19,10 +20,7 @@ from typing import Any
 
 import paddle
 
-MOMENTUM = 0.95
-#: a, b, c of Newton and Schulz's iteration, as in the paper.
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-STEPS = 5
+from cyclemlp.kernels.muon import MuonUpdate, as_matrix, muon_step
 
 
 class Muon(paddle.optimizer.AdamW):
@@ -36,6 +34,7 @@ class Muon(paddle.optimizer.AdamW):
     def __init__(self, matrices: Iterable[str], **arguments: Any) -> None:
         super().__init__(**arguments)
         self._matrices = frozenset(matrices)
+        self._updates: list[MuonUpdate] = []
 
     def _add_moments_pows(self, p: paddle.Tensor) -> None:
         if p.name in self._matrices:
@@ -48,23 +47,14 @@ class Muon(paddle.optimizer.AdamW):
         if parameter.name not in self._matrices:
             super()._append_optimize_op(block, param_and_grad)
             return
-        momentum = self._get_accumulator_master(self._moment1_acc_str, parameter)
-        momentum.scale_(MOMENTUM)
-        momentum.add_(gradient)
-        update = orthogonal((gradient + MOMENTUM * momentum).flatten(1))
         lr = self.get_lr() * parameter.optimize_attr["learning_rate"]
-        if self._apply_decay_param_fun is None or self._apply_decay_param_fun(parameter.name):
-            parameter.scale_(1 - lr * self._weight_decay)
-        parameter.subtract_(update.scale(lr * 0.2 * math.sqrt(max(update.shape))).reshape(parameter.shape))
+        decayed = self._apply_decay_param_fun is None or self._apply_decay_param_fun(parameter.name)
+        momentum = self._get_accumulator_master(self._moment1_acc_str, parameter)
+        kept = 1 - lr * self._weight_decay if decayed else 1.0
+        rate = lr * 0.2 * math.sqrt(max(as_matrix(parameter.shape)))
+        self._updates.append(MuonUpdate(parameter, gradient, momentum, kept, rate))
 
-
-def orthogonal(matrix: paddle.Tensor) -> paddle.Tensor:
-    """`[n, m]` → about U Wᵀ of its singular value decomposition U S Wᵀ, `[n, m]`; zeros stay zeros."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.t() if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    a, b, c = COEFFICIENTS
-    for _ in range(STEPS):
-        square = paddle.matmul(x, x, transpose_y=True)
-        x = paddle.addmm(x, paddle.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.t() if tall else x
+    def _finish_update(self, block: Any, parameters_and_grads: Any) -> None:
+        super()._finish_update(block, parameters_and_grads)
+        muon_step(self._updates)
+        self._updates.clear()

@@ -29,10 +29,10 @@ def check(name: str, device: str = "cpu") -> checks.Check:
 
 
 @pytest.fixture
-def wrong_gelu(monkeypatch):
+def wrong_block(monkeypatch):
     """A layer of ours that is wrong: its plain equal is not."""
-    gelu = functions.bias_gelu
-    monkeypatch.setattr(functions, "bias_gelu", lambda *a, **k: gelu(*a, **k) * 1.01)
+    run = functions.Block.run
+    monkeypatch.setattr(functions.Block, "run", lambda *a: run(*a) * 1.01)
 
 
 # ---- here
@@ -93,7 +93,7 @@ def test_an_error_without_a_message_has_its_name():
 # ---- broken things
 
 
-def test_a_wrong_kernel_fails_both_comparisons(wrong_gelu):
+def test_a_wrong_kernel_fails_both_comparisons(wrong_block):
     for name in (GOLDEN, PLAIN):
         found = check(name)
         assert found.verdict == "failed", found
@@ -101,20 +101,15 @@ def test_a_wrong_kernel_fails_both_comparisons(wrong_gelu):
         assert "limit" in found.why
 
 
-def test_a_wrong_kernel_that_is_not_chosen_does_no_harm(wrong_gelu, monkeypatch):
+def test_a_wrong_kernel_that_is_not_chosen_does_no_harm(wrong_block, monkeypatch):
     monkeypatch.setenv("CYCLEMLP_KERNELS", "plain")
     assert check(GOLDEN).verdict == "ok"
     assert check(PLAIN).why.endswith("CYCLEMLP_KERNELS=plain is set")
 
 
 def test_a_wrong_gradient_alone_fails(monkeypatch):
-    backward = functions.bias_gelu_backward
-
-    def wrong(*a):
-        dx, d_bias, y = backward(*a)
-        return dx * 1.01, d_bias, y
-
-    monkeypatch.setattr(functions, "bias_gelu_backward", wrong)
+    gradients = functions.Block.gradients
+    monkeypatch.setattr(functions.Block, "gradients", lambda *a: [1.01 * g for g in gradients(*a)])
     found = check(GOLDEN)
     assert found.verdict == "failed"
     assert "the gradient of " in found.why
@@ -142,7 +137,8 @@ def test_a_changed_file_fails(tmp_path, monkeypatch):
 
 
 def test_nan_fails(monkeypatch):
-    monkeypatch.setattr(functions, "bias_gelu", lambda x, *_, **__: x * float("nan"))
+    run = functions.Block.run
+    monkeypatch.setattr(functions.Block, "run", lambda *a: run(*a) * float("nan"))
     assert "logits differ by inf" in check(GOLDEN).why
 
 

@@ -28,6 +28,7 @@ from cyclemlp.kernels.fused.weighting import (
     weighted_sum_backward,
     weighted_sum_gradients,
 )
+from cyclemlp.kernels.muon import MOMENTUM, MuonUpdate, muon_step, orthogonal
 from cyclemlp.network.cyclemlp import CycleBlock, CycleShift
 from cyclemlp.network.embedding import merge_patches
 
@@ -121,12 +122,12 @@ def test_shift(shape, steps, dtype):
     with paddle.no_grad():
         moves, outputs = Moves.of(channels, steps), [paddle.empty_like(x) for _ in steps]
         targets = [y.data_ptr() for y in outputs]
-        shift(x.data_ptr(), x.dtype, x.shape, moves, targets, (channels, channels))
+        shift(x.data_ptr(), x, moves, targets, (channels, channels))
         for y, expected in zip(outputs, plain, strict=True):
             assert np.array_equal(y.numpy(), expected.numpy())
         sources = [grad.data_ptr() for grad in grads]
-        assert_same([shift_backward(sources, x.dtype, x.shape, moves, channels, None)], [gradient])
-        assert_same([shift_backward(sources, x.dtype, x.shape, moves, channels, rows)], [with_rows])
+        assert_same([shift_backward(sources, x, moves, channels, None)], [gradient])
+        assert_same([shift_backward(sources, x, moves, channels, rows)], [with_rows])
 
 
 @DTYPES
@@ -148,7 +149,7 @@ def test_the_shift_copies_what_is_not_finite():
     x = paddle.zeros([1, 4, 5, 7], "float64")
     x[0, 2, 2] = float("inf")
     y, moves = paddle.empty_like(x), Moves.of(7, ((1, 3),))
-    shift(x.data_ptr(), x.dtype, x.shape, moves, [y.data_ptr()], (7, 7))
+    shift(x.data_ptr(), x, moves, [y.data_ptr()], (7, 7))
     assert np.isfinite(y.numpy()).sum() == y.size - 7
 
 
@@ -177,7 +178,7 @@ def test_weighting(shape, dtype):
     images, channels = shape[0], shape[-1]
     ys = [tensor(shape, dtype, k) for k in range(3)]
     weights, row = tensor((images, 3, channels), dtype, 3), tensor((images, channels), dtype, 4)
-    more, grad = tensor((images, 3, channels), dtype, 5), tensor(shape, dtype, 6)
+    more, grad = tensor((images, channels), dtype, 5), tensor(shape, dtype, 6)
     plain = row.unsqueeze([1, 2])
     for k, y in enumerate(ys):
         plain = plain + y * weights[:, k].unsqueeze([1, 2])
@@ -186,9 +187,9 @@ def test_weighting(shape, dtype):
         flat = [y.reshape([-1, channels]) for y in ys]
         assert_same([weighted_sum(flat, weights, row).reshape(shape)], [plain])
         sums = weighted_sum_gradients(grad.reshape([-1, channels]), flat, images)
-        assert_same([sums[:, :3], sums[:, 3]], [d_weights, d_row])
-        mine = weighted_sum_backward(grad.reshape([-1, channels]), weights, more)
-        theirs = [d + more[:, k].unsqueeze([1, 2]) for k, d in enumerate(d_ys)]
+        assert_same(sums, [d_weights, d_row])
+        mine = weighted_sum_backward(grad.reshape([-1, channels]), weights, more, 0.25)
+        theirs = [d + 0.25 * more.unsqueeze([1, 2]) for d in d_ys]
         assert_same([d.reshape(shape) for d in mine], theirs)
 
 
@@ -265,6 +266,25 @@ def test_the_average_of_parameters_of_many_shapes_and_types(share):
     plain = [a + share * (v.detach() - a) for a, v in zip(averages, values, strict=True)]
     average(averages, values, share)
     assert_same(averages, plain)
+
+
+@DTYPES
+def test_a_step_of_muon_for_weights_of_many_shapes(dtype):
+    shapes = [(5, 5), (24, 6), (6, 24), (8, 3, 3, 3), (7, 1), (300, 200)]
+    updates, plain = [], []
+    for i, shape in enumerate(shapes):
+        tensors = [tensor(shape, dtype, seed).detach() for seed in range(3)]
+        updates.append(MuonUpdate(*tensors, 0.9, 0.1 * (i + 1)))
+        copies = [t.clone() for t in tensors]
+        plain.append(MuonUpdate(*copies, 0.9, 0.1 * (i + 1)))
+    view = tensor((4, 6), dtype).detach().t()
+    updates.append(MuonUpdate(view.clone(), view, view.clone(), 1.0, 0.5))  # a gradient with strides
+    muon_step(updates)
+    for (weight, _, momentum, *_), (w, g, v, kept, rate) in zip(updates, plain, strict=False):
+        v = MOMENTUM * v + g
+        moved = orthogonal((g + MOMENTUM * v).reshape([g.shape[0], -1])).reshape(g.shape)
+        assert_same([momentum, weight], [v, kept * w - rate * moved])
+    assert_same([updates[-1].weight], [view - 0.5 * orthogonal(view + MOMENTUM * (1 + MOMENTUM) * view)])
 
 
 def test_a_kernels_bits_do_not_depend_on_the_number_of_threads():

@@ -135,6 +135,7 @@ def test_one_argument_chooses():
 TROUBLES = {
     "import sys; sys.modules['numba'] = None": "numba",
     "import numba, paddle, ctypes; ctypes.CDLL = lambda *_: object()": "PaddlePaddle comes without",
+    "import paddle, cyclemlp.kernels.fused.launch as l; l.PRODUCTS = 'libother.so'": "comes without libother.so",
     "import numba; numba.cfunc = lambda *_, **__: 1 / 0": "division by zero",
 }
 

@@ -15,6 +15,8 @@ from typing import Any
 import paddle
 
 from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
+from cyclemlp.kernels.fused.program import empty
+from cyclemlp.kernels.fused.sums import parts_total
 
 
 def _make_forward(real: Any) -> Any:
@@ -87,8 +89,8 @@ def gate(
         biases: of the branches, `[K, C]`.
     """
     images, (branches, channels) = logits.shape[0], biases.shape
-    weights = paddle.empty([images, branches, channels], logits.dtype)
-    rows = paddle.empty([images, channels], logits.dtype)
+    weights = empty([images, branches, channels], logits)
+    rows = empty([images, channels], logits)
     per, chunks = chunks_of(images, 8 * branches * channels)
     _forward(
         logits.dtype, 8 * logits.size, chunks, images, branches, channels, per, logits.data_ptr(), bias.data_ptr(),
@@ -102,11 +104,11 @@ def gate_backward(
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
     """Gradients of the logits, `[B, C · K]`, and of the branches' biases through the row, `[K, C]`."""
     images, branches, channels = weights.shape
-    d_logits = paddle.empty([images, channels * branches], weights.dtype)
+    d_logits = empty([images, channels * branches], weights)
     per, chunks = chunks_of(images, 8 * branches * channels)
-    sums = paddle.empty([chunks, branches, channels], weights.dtype)
+    sums = empty([chunks, branches, channels], weights)
     _backward(
         weights.dtype, weights.size, chunks, images, branches, channels, per, d_weights.data_ptr(), d_rows.data_ptr(),
         weights.data_ptr(), biases.data_ptr(), d_logits.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
-    return d_logits, sums.squeeze(0) if chunks == 1 else sums.sum(axis=0)
+    return d_logits, parts_total(sums, 1, 0, branches).reshape([branches, channels])

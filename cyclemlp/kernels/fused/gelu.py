@@ -15,7 +15,9 @@ from typing import Any
 import numba
 import paddle
 
-from cyclemlp.kernels.fused.launch import OPTIONS, Kernel, chunks_of, row, sum_of_chunks
+from cyclemlp.kernels.fused.launch import OPTIONS, Kernel, chunks_of, row
+from cyclemlp.kernels.fused.program import empty
+from cyclemlp.kernels.fused.sums import parts_total
 
 
 @numba.njit(**OPTIONS)
@@ -121,7 +123,7 @@ _forward, _backward = Kernel(_make_forward), Kernel(_make_backward)
 def bias_gelu(x: paddle.Tensor, bias: paddle.Tensor, in_place: bool = False) -> paddle.Tensor:
     """`[N, C]` → `[N, C]`: GELU(x + bias)."""
     rows, channels = x.shape
-    y = x if in_place else paddle.empty_like(x)
+    y = x if in_place else empty(x.shape, x)
     per, chunks = chunks_of(rows, channels)
     _forward(
         x.dtype, 8 * x.size, chunks, rows, channels, per, x.data_ptr(), bias.data_ptr(), y.data_ptr()
@@ -134,11 +136,11 @@ def bias_gelu_backward(
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     """The gradient of x, which takes the place of dy; that of the bias; and GELU(x + bias), computed again."""
     rows, channels = x.shape
-    y = paddle.empty_like(x)
+    y = empty(x.shape, x)
     per, chunks = chunks_of(rows, channels)
-    sums = paddle.empty([chunks, 1, channels], x.dtype)
+    sums = empty([chunks, 1, channels], x)
     _backward(
         x.dtype, 8 * x.size, chunks, rows, channels, per, dy.data_ptr(), x.data_ptr(), bias.data_ptr(),
         y.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
-    return dy, sum_of_chunks(sums)[0], y
+    return dy, parts_total(sums, 1, 0, 1).reshape([channels]), y

@@ -35,10 +35,22 @@ CHUNK = 32768
 #: Below so many elements waking the other threads takes longer than it saves.
 ALONE = 32768
 
-#: What Paddle calls its OpenMP library.
-_LIBRARY = "libiomp5.so"
-_TYPES = {paddle.float32: types.float32, paddle.float64: types.float64}
+#: What Paddle calls its OpenMP library, and its library of matrix products.
+THREADS, PRODUCTS = "libiomp5.so", "libmklml_intel.so"
+TYPES = {paddle.float32: types.float32, paddle.float64: types.float64}
 _run_on_threads: Any = None
+
+
+def entry(library: str, name: str) -> Any:
+    """A function of one of the libraries that come with Paddle, and that it has loaded.
+
+    Raises:
+        ModelError: it comes without.
+    """
+    try:
+        return getattr(ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / library)), name)
+    except (OSError, AttributeError) as error:
+        raise ModelError(f"this PaddlePaddle comes without {library}, which they need") from error
 
 
 def open_threads() -> None:
@@ -48,11 +60,7 @@ def open_threads() -> None:
         ModelError: it cannot be done here; says why.
     """
     global _run_on_threads
-    try:
-        library = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / _LIBRARY))
-        run = library.GOMP_parallel
-    except (OSError, AttributeError) as error:
-        raise ModelError(f"this PaddlePaddle comes without {_LIBRARY}, on whose threads they run") from error
+    run = entry(THREADS, "GOMP_parallel")
     run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
     _run_on_threads = run
     counted = np.zeros(64, np.float32)
@@ -62,7 +70,7 @@ def open_threads() -> None:
 
 
 @intrinsic
-def _pointer(typing: Any, address: Any, offset: Any, real: Any) -> Any:
+def as_pointer(typing: Any, address: Any, offset: Any, real: Any) -> Any:
     """The address of numbers of a type, `offset` numbers further on, as a pointer."""
     signature = types.CPointer(real.dtype)(address, offset, real)
 
@@ -74,7 +82,7 @@ def _pointer(typing: Any, address: Any, offset: Any, real: Any) -> Any:
 
 
 @intrinsic
-def _call(typing: Any, function: Any, chunk: Any, arguments: Any) -> Any:
+def call(typing: Any, function: Any, chunk: Any, arguments: Any) -> Any:
     """Calls the kernel at an address."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -108,7 +116,7 @@ def _bits_as_float(typing: Any, bits: Any) -> Any:
 @numba.njit(**OPTIONS)
 def row(address: int, index: int, stride: int, length: int, real: Any) -> Any:
     """Row `index` of a map at an address whose rows are `stride` numbers apart, as an array of `length` numbers."""
-    return carray(_pointer(address, index * stride, real), (length,))
+    return carray(as_pointer(address, index * stride, real), (length,))
 
 
 @numba.njit(**OPTIONS)
@@ -131,7 +139,7 @@ def _all_chunks(data: Any) -> None:
         chunk = _take(data)
         if chunk >= data[1]:
             break
-        _call(data[2], chunk, data)
+        call(data[2], chunk, data)
 
 
 class Kernel:
@@ -143,11 +151,11 @@ class Kernel:
     """
 
     def __init__(self, make: Callable[[Any], Callable[[int, Any], None]]) -> None:
-        self.make = make
+        self.make, self.name = make, make.__module__.rpartition(".")[2]
         self._compiled: dict[Any, Any] = {}
 
-    def __call__(self, dtype: Any, elements: int, chunks: int, *arguments: int) -> None:
-        """Run it.
+    def __call__(self, dtype: Any, elements: int, chunks: int, *arguments: Any) -> None:
+        """Run it; or record it, if an argument is an address in a program (`cyclemlp.kernels.fused.program`).
 
         Args:
             dtype: paddle.float32 or paddle.float64.
@@ -155,16 +163,20 @@ class Kernel:
             chunks: how many.
             arguments: what each chunk gets.
         """
-        if _run_on_threads is None:
-            open_threads()
         function = self._compiled.get(dtype)
         if function is None:
-            function = self._compiled[dtype] = _compiled(self.make(_TYPES[dtype]), types.int64, _ADDRESSES)
+            function = self._compiled[dtype] = compiled(self.make(TYPES[dtype]), types.int64, _ADDRESSES)
+        for argument in arguments:
+            if not isinstance(argument, int):
+                argument.program.kernel(self.name, function.address, elements, chunks, arguments)
+                return
+        if _run_on_threads is None:
+            open_threads()
         data = (ctypes.c_int64 * (3 + len(arguments)))(0, chunks, function.address, *arguments)
-        _run_on_threads(_loop().address, data, 1 if elements <= ALONE else 0, 0)
+        _run_on_threads(thread_loop().address, data, 1 if elements <= ALONE else 0, 0)
 
 
-def _compiled(function: Callable[..., None], *arguments: Any) -> Any:
+def compiled(function: Callable[..., None], *arguments: Any) -> Any:
     """Compiled as a C function, and kept on disk if there is room: where there is none, it runs all the same."""
     options = OPTIONS
     for _ in range(16):  # each function that it calls is kept as well, and each can fail to be, once
@@ -176,20 +188,14 @@ def _compiled(function: Callable[..., None], *arguments: Any) -> Any:
 
 
 @functools.cache
-def _loop() -> Any:
-    return _compiled(_all_chunks, _ADDRESSES)
+def thread_loop() -> Any:
+    return compiled(_all_chunks, _ADDRESSES)
 
 
 def chunks_of(rows: int, channels: int) -> tuple[int, int]:
     """Rows of a chunk, and how many chunks a map, or an image's part of it, has."""
     per = max(1, CHUNK // channels)
     return per, -(-rows // per)
-
-
-def sum_of_chunks(sums: paddle.Tensor) -> list[paddle.Tensor]:
-    """`[chunks, n, C]` → n tensors `[C]`."""
-    total = sums.squeeze(0) if sums.shape[0] == 1 else sums.sum(axis=0)
-    return list(total.unbind(0))
 
 
 def _make_probe(real: Any) -> Any:

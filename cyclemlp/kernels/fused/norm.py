@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import paddle
 
-from cyclemlp.kernels.fused.launch import Kernel, chunks_of, float_argument, number, row, sum_of_chunks
+from cyclemlp.kernels.fused.launch import Kernel, chunks_of, float_argument, number, row
+from cyclemlp.kernels.fused.program import empty
+from cyclemlp.kernels.fused.sums import parts_total
 
 
 def _make_forward(real: Any) -> Any:
@@ -86,7 +88,7 @@ def layer_norm(
     x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     """`[N, C]` → y `[N, C]`, mean and 1 / √(var + ε) of each row, `[N]`."""
-    y = paddle.empty_like(x)
+    y = empty(x.shape, x)
     return y, *layer_norm_into(x, weight, bias, epsilon, y.data_ptr(), x.shape[1])
 
 
@@ -95,7 +97,7 @@ def layer_norm_into(
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
     """As `layer_norm`, but y is written to an address, each row `stride` numbers after the last."""
     rows, channels = x.shape
-    mean, scale = paddle.empty([rows], x.dtype), paddle.empty([rows], x.dtype)
+    mean, scale = empty([rows], x), empty([rows], x)
     per, chunks = chunks_of(rows, channels)
     _forward(
         x.dtype, x.size, chunks, rows, channels, per, x.data_ptr(), weight.data_ptr(), bias.data_ptr(),
@@ -114,13 +116,13 @@ def layer_norm_backward(
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     """Gradients of x (plus `residual`, if given), weight and bias: `[N, C]`, `[C]`, `[C]`."""
     rows, channels = x.shape
-    dx = paddle.empty_like(x)
+    dx = empty(x.shape, x)
     per, chunks = chunks_of(rows, channels)
-    sums = paddle.empty([chunks, 2, channels], x.dtype)
+    sums = empty([chunks, 2, channels], x)
     _backward(
         x.dtype, x.size, chunks, rows, channels, per, dy.data_ptr(), x.data_ptr(), weight.data_ptr(),
         mean.data_ptr(), scale.data_ptr(), 0 if residual is None else residual.data_ptr(), dx.data_ptr(),
         sums.data_ptr(),
     )  # fmt: skip
-    d_weight, d_bias = sum_of_chunks(sums)
+    d_weight, d_bias = (parts_total(sums, 1, which, 1).reshape([channels]) for which in range(2))
     return dx, d_weight, d_bias

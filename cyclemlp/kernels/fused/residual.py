@@ -13,6 +13,8 @@ from typing import Any
 import paddle
 
 from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
+from cyclemlp.kernels.fused.program import empty
+from cyclemlp.kernels.fused.sums import parts_total
 
 
 def _make_forward(real: Any) -> Any:
@@ -85,7 +87,7 @@ def add_residual(
     per, parts = chunks_of(positions, channels)
     _forward(
         y.dtype, y.size, images * parts, positions, channels, per,
-        0 if x is None else x.data_ptr(), y.data_ptr(), bias.data_ptr(), channels if bias.ndim > 1 else 0,
+        0 if x is None else x.data_ptr(), y.data_ptr(), bias.data_ptr(), channels if len(bias.shape) > 1 else 0,
         0 if scale is None else scale.data_ptr(),
     )  # fmt: skip
     return y
@@ -101,10 +103,10 @@ def add_residual_backward(
     rows, channels = dout.shape
     positions = rows // images
     per, parts = chunks_of(positions, channels)
-    dy = dout if scale is None else paddle.empty_like(dout)
-    sums = paddle.empty([images, parts, channels], dout.dtype)
+    dy = dout if scale is None else empty(dout.shape, dout)
+    sums = empty([images, parts, 1, channels], dout)
     _backward(
         dout.dtype, dout.size, images * parts, positions, channels, per, dout.data_ptr(), dy.data_ptr(),
         0 if scale is None else scale.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
-    return dy, sums.squeeze(1) if parts == 1 else sums.sum(axis=1)
+    return dy, (sums if parts == 1 else parts_total(sums, images, 0, 1)).reshape([images, channels])

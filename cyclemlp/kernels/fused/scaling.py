@@ -12,6 +12,8 @@ from typing import Any
 import paddle
 
 from cyclemlp.kernels.fused.launch import Kernel, row
+from cyclemlp.kernels.fused.program import empty
+from cyclemlp.kernels.fused.sums import parts_total
 
 #: Rows of a matrix in a chunk of the backward kernel, each of all images.
 ROWS = 16
@@ -63,7 +65,7 @@ _forward, _backward = Kernel(_make_forward), Kernel(_make_backward)
 def scaled(w: paddle.Tensor, weights: paddle.Tensor) -> paddle.Tensor:
     """`[K · C, C]` and `[B, K, C]` → `[B, K · C, C]`."""
     images, branches, channels = weights.shape
-    y = paddle.empty([images, branches * channels, channels], w.dtype)
+    y = empty([images, branches * channels, channels], w)
     _forward(
         w.dtype, y.size, images * branches, branches, channels, w.data_ptr(), weights.data_ptr(), y.data_ptr()
     )  # fmt: skip
@@ -76,9 +78,9 @@ def scaled_backward(
     """Gradients of w and of the weights."""
     images, branches, channels = weights.shape
     parts = -(-channels // ROWS)
-    dw, sums = paddle.empty_like(w), paddle.empty([parts, images, branches, channels], w.dtype)
+    dw, sums = empty(w.shape, w), empty([parts, images * branches, channels], w)
     _backward(
         w.dtype, dy.size, branches * parts, images, branches, channels, ROWS, w.data_ptr(), weights.data_ptr(),
         dy.data_ptr(), dw.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
-    return dw, sums.squeeze(0) if parts == 1 else sums.sum(axis=0)
+    return dw, parts_total(sums, 1, 0, images * branches).reshape(weights.shape)

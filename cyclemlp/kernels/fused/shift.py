@@ -14,6 +14,7 @@ import paddle
 from numba import types
 
 from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
+from cyclemlp.kernels.fused.program import empty
 from cyclemlp.offsets import cycle_offsets
 
 
@@ -98,45 +99,42 @@ def _make_backward(real: Any) -> Any:
 _forward, _backward = Kernel(_make_forward), Kernel(_make_backward)
 
 
-def shift(
-    x: int, dtype: Any, shape: list[int], moves: Moves, targets: list[int], strides: tuple[int, int]
-) -> None:
+def shift(x: Any, like: paddle.Tensor, moves: Moves, targets: list[Any], strides: tuple[int, int]) -> None:
     """Write each branch's map to its address; a branch whose address is 0 is left out.
 
     Args:
-        x: address of the map `[B, H, W, C]`.
-        dtype: its type.
-        shape: B, H, W, C.
+        x: address of the map.
+        like: of its type and shape, `[B, H, W, C]`.
         moves: of the branches.
         targets: K addresses.
         strides: numbers from row to row of the map, and of the targets.
     """
-    batch, height, width, channels = shape
+    batch, height, width, channels = like.shape
     rows = batch * height * width
     per, chunks = chunks_of(rows, channels)
     _forward(
-        dtype, rows * channels * len(targets), chunks, rows, channels, per, height, width, x,
+        like.dtype, rows * channels * len(targets), chunks, rows, channels, per, height, width, x,
         strides[0], strides[1], len(moves.table), moves.table.ctypes.data, moves.chosen.ctypes.data, *targets,
     )  # fmt: skip
 
 
 def shift_backward(
-    sources: list[int], dtype: Any, shape: list[int], moves: Moves, stride: int, more: paddle.Tensor | None
+    sources: list[Any], like: paddle.Tensor, moves: Moves, stride: int, more: paddle.Tensor | None
 ) -> paddle.Tensor:
     """The gradient of the map, `[B, H, W, C]`, from those of the branches.
 
     Args:
         sources: K addresses of the branches' gradients.
-        dtype, shape, moves: as in `shift`.
+        like, moves: as in `shift`.
         stride: numbers from row to row of the gradients.
         more: `[B, K, C]`, added to each row of an image's gradients.
     """
-    batch, height, width, channels = shape
+    batch, height, width, channels = like.shape
     rows = batch * height * width
     per, chunks = chunks_of(rows, channels)
-    dx = paddle.empty([batch, height, width, channels], dtype)
+    dx = empty(like.shape, like)
     _backward(
-        dtype, rows * channels * len(sources), chunks, rows, channels, per, height, width,
+        like.dtype, rows * channels * len(sources), chunks, rows, channels, per, height, width,
         dx.data_ptr(), stride, len(moves.table), moves.table.ctypes.data, moves.chosen.ctypes.data,
         0 if more is None else more.data_ptr(), len(sources), *sources,
     )  # fmt: skip

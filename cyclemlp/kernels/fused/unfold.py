@@ -9,11 +9,13 @@ Shapes: B batch, H height, W width, C channels, k kernel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import paddle
 
 from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
+from cyclemlp.kernels.fused.program import empty
 
 
 class Window(NamedTuple):
@@ -111,7 +113,7 @@ def turned(x: paddle.Tensor) -> paddle.Tensor:
     Plain form: `transpose([0, 2, 1])`.
     """
     rows, first, second = x.shape
-    x, y = x.contiguous(), paddle.empty([rows, second, first], x.dtype)
+    y = empty([rows, second, first], x)
     per, chunks = chunks_of(rows, first * second)
     _turn(x.dtype, x.size, chunks, rows, first, second, per, x.data_ptr(), y.data_ptr())
     return y
@@ -124,7 +126,7 @@ def unfold(x: paddle.Tensor, window: Window, channels_first: bool) -> paddle.Ten
         batch, channels, height, width = x.shape
     rows = batch * window.out[0] * window.out[1]
     columns = window.kernel[0] * window.kernel[1] * channels
-    y = paddle.empty([rows, columns], x.dtype)
+    y = empty([rows, columns], x)
     per, chunks = chunks_of(rows, columns)
     _forward(
         x.dtype, y.size, chunks, rows, columns, per, x.data_ptr(), y.data_ptr(), channels, height, width,
@@ -133,9 +135,9 @@ def unfold(x: paddle.Tensor, window: Window, channels_first: bool) -> paddle.Ten
     return y
 
 
-def fold(dy: paddle.Tensor, window: Window, shape: list[int]) -> paddle.Tensor:
+def fold(dy: paddle.Tensor, window: Window, shape: Sequence[int]) -> paddle.Tensor:
     """The gradient of the map `[B, H, W, C]` from that of its patches."""
-    dx = paddle.empty(shape, dy.dtype)
+    dx = empty(shape, dy)
     batch, height, width, channels = shape
     rows = batch * height * width
     per, chunks = chunks_of(rows, channels)
