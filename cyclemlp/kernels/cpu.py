@@ -16,12 +16,14 @@ from paddle import nn
 from paddle.hapi import dynamic_flops
 
 from cyclemlp.kernels.fused import functions
+from cyclemlp.kernels.fused.functions import Part
 from cyclemlp.kernels.fused.halves import Mixing
 from cyclemlp.kernels.fused.shift import Moves
-from cyclemlp.kernels.fused.unfold import Window
+from cyclemlp.kernels.fused.unfold import Geometry, Window
 from cyclemlp.network.cyclemlp import BRANCH_LAYERS, CycleBlock, CycleFC, CycleMixer, Mlp
 from cyclemlp.network.drop_path import DropPath
-from cyclemlp.network.embedding import PatchMerging
+from cyclemlp.network.embedding import Downsample, PatchMerging
+from cyclemlp.network.stages import Stages
 
 _LayerClass = TypeVar("_LayerClass", bound=type)
 
@@ -65,31 +67,26 @@ class FusedConv2D(nn.Conv2D):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, C, H, W]` → `[B, O, H', W']`."""
-        window = self._window(x) if on_cpu(x) and x.dtype == self.weight.dtype else None
-        if window is None:
+        geometry = self.geometry() if on_cpu(x) and x.ndim == 4 and x.dtype == self.weight.dtype else None
+        if geometry is None or min(Window.of(geometry, *x.shape[2:]).out) < 1:
             return super().forward(x)
-        return functions.Convolution.run([x, self.weight, self.bias], window)
+        return functions.Convolution.run([x, self.weight, self.bias], geometry)
 
-    def _window(self, x: paddle.Tensor) -> Window | None:
+    def geometry(self) -> Geometry | None:
         """None for a convolution of another kind than those of the network."""
         plain = self.bias is not None and self._groups == 1 and self._padding_mode == "zeros"
-        if not plain or self._data_format != "NCHW" or isinstance(self._padding, str) or x.ndim != 4:
+        if not plain or self._data_format != "NCHW" or isinstance(self._padding, str):
             return None
         padding = (
             self._updated_padding if isinstance(self._updated_padding, list) else [self._updated_padding]
         )
-        before = {1: padding * 4, 2: [padding[0], padding[0], padding[-1], padding[-1]], 4: padding}.get(
+        around = {1: padding * 4, 2: [padding[0], padding[0], padding[-1], padding[-1]], 4: padding}.get(
             len(padding)
         )
-        if before is None or list(self._dilation) != [1, 1] or not all(isinstance(p, int) for p in before):
+        if around is None or list(self._dilation) != [1, 1] or not all(isinstance(p, int) for p in around):
             return None
-        kernel, (top, bottom, left, right) = tuple(self.weight.shape[2:]), before
-        stride = tuple(self._stride)
-        out = (
-            (x.shape[2] + top + bottom - kernel[0]) // stride[0] + 1,
-            (x.shape[3] + left + right - kernel[1]) // stride[1] + 1,
-        )
-        return Window(kernel, stride, (top, left), out) if min(out) > 0 else None
+        top, bottom, left, right = around
+        return Geometry(tuple(self.weight.shape[2:]), tuple(self._stride), (top, bottom, left, right))
 
 
 @traced_whole
@@ -112,36 +109,93 @@ class FusedCycleBlock(CycleBlock):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """`[B, H, W, C]` → `[B, H, W, C]`."""
-        if not (on_cpu(x) and self._is_fused(x)):
+        if not (on_cpu(x) and self.is_whole(x.dtype)):
             return super().forward(x)
-        attention, mlp = self.attn, self.mlp
-        layers = [getattr(attention, BRANCH_LAYERS[branch]) for branch in attention.branches]
-        gate = attention.reweight if attention.gated else None
-        tensors = [x, self.norm1.weight, self.norm1.bias, *[layer.weight for layer in layers]]
-        tensors += [layer.bias for layer in layers if layer.bias is not None]
-        tensors += [] if gate is None else [gate.fc1.weight, gate.fc1.bias, gate.fc2.weight, gate.fc2.bias]
-        tensors += [attention.proj.weight, attention.proj.bias]
-        mixing = _mixing(
-            self.norm1._epsilon,
-            x.shape[3],
-            attention.branches,
-            tuple(layer.step_size if isinstance(layer, CycleFC) else None for layer in layers),
-            tuple(layer.bias is not None for layer in layers),
-            attention.gated,
-        )
-        tensors += [self.norm2.weight, self.norm2.bias]
-        tensors += [mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias]
+        tensors, mixing, epsilon = self.tensors()
         if self.training and self.drop_path.rate:
             tensors += [self._scale(x), self._scale(x)]
-        return functions.Block.run(tensors, mixing, self.norm2._epsilon)
+        return functions.Block.run([x, *tensors], mixing, epsilon)
+
+    def tensors(self) -> tuple[list[paddle.Tensor], Mixing, float]:
+        """What `functions.Block` takes beside x."""
+        attention, mlp, norm1, norm2 = self.attn, self.mlp, self.norm1, self.norm2
+        layers = [getattr(attention, BRANCH_LAYERS[branch]) for branch in attention.branches]
+        gate = attention.reweight if attention.gated else None
+        tensors = [norm1.weight, norm1.bias, *[layer.weight for layer in layers]]
+        tensors += [layer.bias for layer in layers if layer.bias is not None]
+        tensors += [] if gate is None else [gate.fc1.weight, gate.fc1.bias, gate.fc2.weight, gate.fc2.bias]
+        tensors += [attention.proj.weight, attention.proj.bias, norm2.weight, norm2.bias]
+        tensors += [mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias]
+        mixing = _mixing(
+            norm1._epsilon,
+            norm1.weight.shape[0],
+            attention.branches,
+            tuple([layer.step_size if isinstance(layer, CycleFC) else None for layer in layers]),
+            tuple([layer.bias is not None for layer in layers]),
+            attention.gated,
+        )
+        return tensors, mixing, norm2._epsilon
+
+    def is_whole(self, dtype: paddle.dtype) -> bool:
+        """Whether a map of this type can be computed as a whole."""
+        return dtype == self.mlp.fc1.weight.dtype and _are_own(self, self.training)
 
     def _scale(self, x: paddle.Tensor) -> paddle.Tensor:
         """Stochastic depth's factor of each image, `[B]`, drawn as the plain layer draws it."""
         return self.drop_path(paddle.ones([x.shape[0], 1, 1, 1], x.dtype)).reshape([-1])
 
-    def _is_fused(self, x: paddle.Tensor) -> bool:
-        """Whether it can be computed as a whole."""
-        return x.dtype == self.mlp.fc1.weight.dtype and _are_own(self, self.training)
+
+@traced_whole
+class FusedStages(Stages):
+    """Without gradients as one program, where all the layers inside are the network's own without hooks."""
+
+    def forward(self, x: paddle.Tensor) -> list[paddle.Tensor]:
+        """`[B, H, W, C]` → each stage's map, `[B, Hᵢ, Wᵢ, Cᵢ]`."""
+        found: list[tuple[list[paddle.Tensor], Part]] = []
+        for layer in self if on_cpu(x) and not paddle.is_grad_enabled() else ():
+            parts = _parts_of(layer, x.dtype)
+            if parts is None:
+                return super().forward(x)
+            found += parts
+        if not found:
+            return super().forward(x)
+        tensors = [tensor for of_part, _ in found for tensor in of_part]
+        return functions.run_parts([x, *tensors], tuple([part for _, part in found]))
+
+
+def _parts_of(layer: nn.Layer, dtype: paddle.dtype) -> list[tuple[list[paddle.Tensor], Part]] | None:
+    """Tensors and parts of a stage or of a downsampling; None for what cannot be part of a program."""
+    kind = type(layer)
+    if not _is_untouched(layer):
+        return None
+    if kind is nn.Sequential:
+        blocks, parts = list(layer), []
+        for block in blocks:
+            if type(block) is not FusedCycleBlock or not _is_untouched(block) or not block.is_whole(dtype):
+                return None
+            if block.training and block.drop_path.rate:
+                return None
+            tensors, *more = block.tensors()
+            part = Part(functions.block_part, len(tensors), tuple(more), block is blocks[-1])
+            parts.append((tensors, part))
+        return parts or None
+    if kind is Downsample and type(layer.proj) is FusedConv2D and _is_untouched(layer.proj):
+        geometry = layer.proj.geometry()
+        if geometry is not None and layer.proj.weight.dtype == dtype:
+            tensors = [layer.proj.weight, layer.proj.bias]
+            return [(tensors, Part(functions.convolution_part, 2, (geometry,), False))]
+    if kind is FusedPatchMerging:
+        norm, linear = layer.norm, layer.reduction
+        own = type(norm) is FusedLayerNorm and type(linear) is nn.Linear and linear.bias is None
+        if own and _is_untouched(norm) and _is_untouched(linear) and linear.weight.dtype == dtype:
+            tensors = [norm.weight, norm.bias, linear.weight]
+            return [(tensors, Part(functions.merging_part, 3, (norm._epsilon,), False))]
+    return None
+
+
+def _is_untouched(layer: nn.Layer) -> bool:
+    """Whether nobody waits for its input or output."""
+    return not (layer._forward_pre_hooks or layer._forward_post_hooks)
 
 
 @functools.cache
@@ -171,7 +225,7 @@ def _are_own(layer: Any, training: bool) -> bool:
 
 def _is_own(layer: Any, training: bool) -> bool:
     kind = type(layer)
-    if layer._forward_pre_hooks or layer._forward_post_hooks:
+    if not _is_untouched(layer):
         return False
     if kind is nn.Dropout:
         return not training or layer.p == 0
@@ -186,6 +240,7 @@ CPU_LAYERS: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.Conv2D: FusedConv2D,
     PatchMerging: FusedPatchMerging,
     CycleBlock: FusedCycleBlock,
+    Stages: FusedStages,
 }
 
 # `paddle.flops` knows a layer by its very class.

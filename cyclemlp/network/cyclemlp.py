@@ -27,12 +27,13 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from cyclemlp.errors import ModelError
-from cyclemlp.network.checks import check_input, recomputed
+from cyclemlp.network.checks import check_input
 from cyclemlp.network.config import BRANCHES, CycleMLPConfig
 from cyclemlp.network.drop_path import DropPath
 from cyclemlp.network.embedding import Downsample, PatchEmbed, PatchMerging
 from cyclemlp.network.head import ClassificationHead
 from cyclemlp.network.init import init_linear_or_norm, trunc_normal_, zeros_
+from cyclemlp.network.stages import Stages
 from cyclemlp.offsets import cycle_offsets
 
 BRANCH_LAYERS = {"h": "sfc_h", "w": "sfc_w", "c": "mlp_c"}
@@ -254,7 +255,7 @@ class CycleMLP(ClassificationHead, nn.Layer):
         super().__init__()
         self.config = config
         # Of plain types, because Paddle's symbolic tracer does not look into `config`.
-        self._recompute, self._min_size, self._in_chans = config.recompute, config.min_size, config.in_chans
+        self._min_size, self._in_chans = config.min_size, config.in_chans
         dims, blocks = config.embed_dims, sum(config.depths)
         self.num_features = dims[config.stages - 1]
         self.patch_embed = PatchEmbed(config)
@@ -267,7 +268,7 @@ class CycleMLP(ClassificationHead, nn.Layer):
                 network += [downsampling(dims[i - 1], dim)] if i else []
                 stage = [CycleBlock(dim, ratio, *more, next(drop_paths), config.gate) for _ in range(depth)]
                 network.append(nn.Sequential(*stage))
-        self.network = nn.LayerList(network)
+        self.network = Stages(network, config.recompute)
         self.add_top()
         self.apply(init_linear_or_norm)
 
@@ -286,9 +287,4 @@ class CycleMLP(ClassificationHead, nn.Layer):
     def forward_stages(self, x: paddle.Tensor) -> list[paddle.Tensor]:
         """`[B, in_chans, H, W]` → each stage's map, `[B, H / sᵢ, W / sᵢ, Cᵢ]`."""
         check_input(x, self._in_chans, self._min_size)
-        x, maps = self.patch_embed(x), []
-        for i, layer in enumerate(self.network):  # stages, and between them the downsampling
-            x = recomputed(layer, x) if self._recompute and i % 2 == 0 and layer.training else layer(x)
-            if i % 2 == 0:
-                maps.append(x)
-        return maps
+        return self.network(self.patch_embed(x))

@@ -431,6 +431,56 @@ def network():
     return model
 
 
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"downsample": "merge"}, {"features_only": True}, {"gate": False, "depths": (2, 1, 1, 3)}],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (3, 3, 53, 70)])
+def test_without_gradients_the_stages_are_one_program(form, shape, monkeypatch):
+    paddle.seed(1)
+    model = create_model("cyclemlp_nano", drop_path_rate=0.3, **form)
+    model.to(dtype="float64")
+    model.eval()
+    x, runs, outcomes = tensor(shape, "float64"), [], []
+    run = functions.run_parts
+    monkeypatch.setattr(functions, "run_parts", lambda *a: runs.append(len(a[1])) or run(*a))
+    for kernels in ("auto", "plain"):
+        select_kernels(model, kernels)
+        with paddle.no_grad():
+            outcomes.append(model.forward_stages(x))
+    assert runs == [len(model.network) // 2 + sum(model.config.depths)]
+    assert_same(*outcomes)
+
+
+def test_in_training_mode_without_gradients_images_are_dropped_as_in_the_plain_layers():
+    model, x, outcomes = network(), tensor((8, 3, 32, 32), "float64"), []
+    for block in model.network[0]:
+        block.drop_path.rate = 0.5
+    for kernels in ("auto", "plain"):
+        select_kernels(model, kernels)
+        paddle.seed(7)
+        with paddle.no_grad():
+            outcomes.append(model(x))
+    assert_same(outcomes[:1], outcomes[1:])
+
+
+@pytest.mark.parametrize(
+    "which", ["network.0", "network.2.0", "network.2.0.attn.proj", "network.3", "network.3.proj"]
+)
+def test_a_hook_is_called_without_gradients_too(which):
+    model, x, called = network(), tensor((1, 3, 32, 32), "float64"), []
+    with paddle.no_grad():
+        before = model(x)
+        hook = dict(model.named_sublayers())[which].register_forward_post_hook(
+            lambda *_: called.append(which)
+        )
+        assert_same([model(x)], [before])
+        hook.remove()
+        model(x)
+    assert called == [which]
+
+
 def test_a_gradient_for_the_image_alone():
     """As explanations want it."""
     model, x = network(), paddle.randn([1, 3, 64, 64], "float64")

@@ -10,7 +10,9 @@ Shapes: B batch, H height, W width, C channels, K branches, N = B · H · W rows
 from __future__ import annotations
 
 import functools
-from typing import Any
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
@@ -22,7 +24,7 @@ from cyclemlp.kernels.fused.halves import Arrays, Mixing
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
 from cyclemlp.kernels.fused.program import Array, Program, product
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
-from cyclemlp.kernels.fused.unfold import Window, fold, turned, unfold
+from cyclemlp.kernels.fused.unfold import Geometry, Window, fold, turned, unfold
 
 Tensors = list[paddle.Tensor]
 #: Programs that are kept for each function, the last ones used.
@@ -131,7 +133,7 @@ class LayerNorm(Function):
 
 
 class Convolution(Function):
-    """Tensors: x `[B, C, H, W]`, weight `[O, C, k_H, k_W]`, bias `[O]`; more: the window. → `[B, O, H', W']`.
+    """Tensors: x `[B, C, H, W]`, weight `[O, C, k_H, k_W]`, bias `[O]`; more: a `Geometry`. → `[B, O, H', W']`.
 
     Its result is a view of a map with the channels last, and so may x be. In its programs maps are `[B, H, W, C]`, but
     for an x whose memory is `[B, C, H, W]`.
@@ -161,7 +163,8 @@ class Convolution(Function):
     @staticmethod
     def record(arrays: Arrays, keep: bool, *more: Any) -> tuple[Array, Arrays]:
         x, weight, bias = arrays
-        window, channels_first, _ = more
+        geometry, channels_first, _ = more
+        window = Window.of(geometry, *(x.shape[2:] if channels_first else x.shape[1:3]))
         columns = unfold(x, window, channels_first)
         out, channels = weight.shape[:2]
         # [O, k_H · k_W · C]
@@ -173,15 +176,15 @@ class Convolution(Function):
     def record_gradients(grad: Array, arrays: Arrays, kept: Arrays, *more: Any) -> list[Array | None]:
         x, weight, bias = arrays
         columns, matrix = kept
-        window, channels_first, wanted = more
+        geometry, channels_first, wanted = more
         grad = halves.rows_of(grad)
         out, channels = weight.shape[:2]
         d_matrix = product(grad, columns, transpose_a=True)
         d_weight = turned(d_matrix.reshape([out, -1, channels])).reshape(weight.shape)
         dx = None
         if wanted:
-            shape = [x.shape[0], *(x.shape[2:] if channels_first else x.shape[1:3]), channels]
-            dx = fold(product(grad, matrix), window, shape)
+            size = x.shape[2:] if channels_first else x.shape[1:3]
+            dx = fold(product(grad, matrix), Window.of(geometry, *size), [x.shape[0], *size, channels])
         d_bias = add_residual_backward(grad, 1)[1].reshape(bias.shape)
         return [dx, d_weight, d_bias]
 
@@ -236,6 +239,66 @@ class Block(Function):
         end = mixing.tensors
         scales: list[Array | None] = [*arrays[end + halves.OF_MLP :]]
         return arrays[:end], arrays[end : end + halves.OF_MLP], scales or [None, None]
+
+
+class Part(NamedTuple):
+    """A part of the network, for `run_parts`.
+
+    Args:
+        record: records it: `record(arrays, *more)`, whose arrays are x `[B, H, W, C]` and the part's own.
+        own: how many are its own.
+        more: can be hashed.
+        is_output: whether its result is one of those that are returned.
+    """
+
+    record: Callable[..., Array]
+    own: int
+    more: tuple[Any, ...]
+    is_output: bool
+
+
+def block_part(arrays: Arrays, mixing: Mixing, epsilon: float) -> Array:
+    """A block, without gradients; see `Block`."""
+    return Block.record(arrays, False, mixing, epsilon)[0]
+
+
+def convolution_part(arrays: Arrays, geometry: Geometry) -> Array:
+    """A convolution of a map with the channels last; weight and bias."""
+    return Convolution.record(arrays, False, geometry, False, False)[0]
+
+
+def merging_part(arrays: Arrays, epsilon: float) -> Array:
+    """Patch merging; weight and bias of the norm, weight of the linear layer."""
+    x, gamma, beta, weight = arrays
+    merged = Merge.record([x], False)[0]
+    y = product(layer_norm(halves.rows_of(merged), gamma, beta, epsilon)[0], weight)
+    return y.reshape([*merged.shape[:3], -1])
+
+
+def run_parts(tensors: Tensors, parts: tuple[Part, ...]) -> Tensors:
+    """Parts one after the other, without gradients, as one program.
+
+    Args:
+        tensors: x `[B, H, W, C]`, then those of each part.
+        parts: in their order.
+
+    Returns:
+        The result of each part that is an output.
+    """
+    tensors = _contiguous(tensors)
+    with paddle.no_grad():
+        return _parts_program(_shapes(tensors), tensors[0].dtype, parts)(tensors)[0]
+
+
+@functools.lru_cache(PROGRAMS)
+def _parts_program(shapes: Any, dtype: Any, parts: tuple[Part, ...]) -> Program:
+    program = Program(dtype)
+    x, *arrays = (program.input(shape) for shape in shapes)
+    rest, outputs = iter(arrays), []
+    for part in parts:
+        x = part.record([x, *itertools.islice(rest, part.own)], *part.more)
+        outputs += [x] if part.is_output else []
+    return program.finish(outputs)
 
 
 def _contiguous(tensors: Tensors) -> Tensors:

@@ -18,6 +18,14 @@ from cyclemlp.kernels.fused.launch import Kernel, chunks_of, row
 from cyclemlp.kernels.fused.program import empty
 
 
+class Geometry(NamedTuple):
+    """Kernel and stride in rows and in columns, padding above, below, left and right."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+
 class Window(NamedTuple):
     """Kernel, stride and padding before, in rows and in columns, the size of the result, and the order of a patch."""
 
@@ -26,6 +34,16 @@ class Window(NamedTuple):
     padding: tuple[int, int]
     out: tuple[int, int]
     by_columns: bool = False
+
+    @classmethod
+    def of(cls, geometry: Geometry, height: int, width: int) -> Window:
+        """Of a convolution over a map of this size."""
+        kernel, stride, (top, bottom, left, right) = geometry
+        out = (
+            (height + top + bottom - kernel[0]) // stride[0] + 1,
+            (width + left + right - kernel[1]) // stride[1] + 1,
+        )
+        return cls(kernel, stride, (top, left), out)
 
     @property
     def places(self) -> tuple[int, int]:
