@@ -151,16 +151,25 @@ class FusedStages(Stages):
 
     def forward(self, x: paddle.Tensor) -> list[paddle.Tensor]:
         """`[B, H, W, C]` → each stage's map, `[B, Hᵢ, Wᵢ, Cᵢ]`."""
-        found: list[tuple[list[paddle.Tensor], Part]] = []
-        for layer in self if on_cpu(x) and not paddle.is_grad_enabled() else ():
-            parts = _parts_of(layer, x.dtype)
-            if parts is None:
-                return super().forward(x)
-            found += parts
-        if not found:
+        found = _parts_of_all(self, x)
+        if found is None:
             return super().forward(x)
         tensors = [tensor for of_part, _ in found for tensor in of_part]
         return functions.run_parts([x, *tensors], tuple([part for _, part in found]))
+
+
+@paddle.jit.not_to_static  # whose transformer takes no return inside a loop
+def _parts_of_all(stages: Stages, x: paddle.Tensor) -> list[tuple[list[paddle.Tensor], Part]] | None:
+    """Tensors and parts of a whole network; None where it cannot be one program."""
+    if not on_cpu(x) or paddle.is_grad_enabled():
+        return None
+    found = []
+    for layer in stages:
+        parts = _parts_of(layer, x.dtype)
+        if parts is None:
+            return None
+        found += parts
+    return found
 
 
 def _parts_of(layer: nn.Layer, dtype: paddle.dtype) -> list[tuple[list[paddle.Tensor], Part]] | None:
