@@ -89,6 +89,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(group, "--iters", "steps, and of the schedule")
     add(group, "--save-interval", "steps between evaluations with a checkpoint")
     add(group, "--log-iters", "steps between lines of the log")
+    add(
+        group,
+        "--class-weights",
+        "how much the pixels of each class count in the cross entropy: balanced, by the inverse of their number in the "
+        "training masks, which are counted once; or a number for each class, such as 0.3,1,1",
+        metavar="balanced|W,W,…",
+    )
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -162,10 +169,17 @@ def _train(args: argparse.Namespace) -> int:
         open_config(path, overrides, data=args.data),
         speaker(args.json, is_first=world.is_first),
     )
+    if args.class_weights is not None:
+        from cyclemlp.dense.seg.weighting import parse_weights, set_weights
+
+        if given := [key for key in parse_assignments(args.set) if key.endswith(".weight")]:
+            raise ConfigError(f"both --class-weights and --set {given[0]}= are given; give one of them")
+        set_weights(config, parse_weights(args.class_weights))
     words = (
         "config",
         "data",
         *_TRAIN_KEYS,
+        "class_weights",
         "set",
         "max_minutes",
         "patience",
@@ -235,7 +249,19 @@ def _check_text(report: PartReport, classes: list[str]) -> str:
     sizes = f", {min(widths)}×{min(heights)} to {max(widths)}×{max(heights)} pixels" if widths else ""
     head = f"{report.name} ({report.source}): {report.images} good pairs{sizes}"
     rows.append(["(ignored)", f"{100 * facts['ignored_share']:.2f}", None])
-    return f"{head}\n{format_table(['class', '% of pixels', 'images'], rows)}\n"
+    return f"{head}\n{format_table(['class', '% of pixels', 'images'], rows)}\n{_imbalance_text(report, classes)}"
+
+
+def _imbalance_text(report: PartReport, classes: list[str]) -> str:
+    from cyclemlp.data.check import IMBALANCE
+
+    if report.imbalance is None:
+        return ""
+    ratio, most, least = report.imbalance
+    hint = ""
+    if ratio >= IMBALANCE and report.name == "train_dataset":
+        hint = "; `cyclemlp seg train --class-weights balanced` weights the loss by it"
+    return f"{classes[most]} has {ratio:,.1f} times as many pixels as {classes[least]}{hint}\n"
 
 
 def _print_some(kind: str, findings: list[str]) -> None:

@@ -77,6 +77,30 @@ def test_resume_goes_on_by_the_run_s_own_configuration(run: Run, trained: Path) 
     assert "nothing is left to do" in out
 
 
+def test_class_weights(run: Run, config: Path, tmp_path: Path) -> None:
+    words = ["train", "--config", config, "--iters", 1, "--no-eval", "--no-progress"]
+    code, out, _ = run(*words, "--class-weights", "balanced", "--output", tmp_path / "a")
+    assert code == 0
+    assert (
+        "class weights, balanced by the pixels of 4 training masks: background 0.462, square 3.09, bar 1.96"
+        in out
+    )
+    code, _, _ = run(*words, "--class-weights", "0.3,1,2", "--output", tmp_path / "b")
+    assert code == 0
+    found = [
+        yaml.safe_load((tmp_path / place / "recipe.yaml").read_text())["loss"]["types"] for place in "ab"
+    ]
+    assert [types[0]["weight"] for types in found] == [[0.461633, 3.09465, 1.95833], [0.3, 1, 2]]
+    for more, says in (
+        (["--class-weights", "1,2"], "has 2 numbers, and the model has 3 classes"),
+        (["--class-weights", "even"], "--class-weights is 'even'; give balanced, or a number for each class"),
+        (["--class-weights", "balanced", "--set", "loss.types.0.weight=[1,1,1]"], "both --class-weights and"),
+    ):
+        code, _, err = run(*words, *more, "--output", tmp_path / "c")
+        assert (code, says in err) == (2, True)
+    assert not (tmp_path / "c").exists()
+
+
 def test_train_refuses(run: Run, config: Path, trained: Path, tmp_path: Path) -> None:
     code, _, err = run("train", "--config", config, "--output", trained)
     assert code == 2
@@ -180,6 +204,7 @@ def test_check_tells_good_from_bad(run: Run, config: Path, tmp_path: Path) -> No
     assert "train_dataset" in out
     assert "4 good pairs, 64×48 to 64×48 pixels" in out
     assert "no errors: the data are as the configuration says" in out
+    assert "background has 6.7 times as many pixels as square\n" in out
     data = write_data(tmp_path / "data")
     (data / "labels/2.png").unlink()
     code, out, _ = run("check", "--config", config, "--data", data, "--no-progress")

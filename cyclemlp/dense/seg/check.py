@@ -17,6 +17,7 @@ from cyclemlp.data.classes import read_text
 from cyclemlp.dense.images import read_image
 from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
 from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
+from cyclemlp.dense.seg.weighting import check_weights
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
 from cyclemlp.text import listed, shown, with_lines
@@ -53,6 +54,15 @@ class PartReport:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     paths: set[Path] = field(default_factory=set)
 
+    @property
+    def imbalance(self) -> tuple[float, int, int] | None:
+        """How many times as many pixels the largest class has as the smallest with any, and the two; None for one."""
+        present = np.flatnonzero(self.class_pixels)
+        if len(present) < 2:
+            return None
+        most, least = (int(present[find(self.class_pixels[present])]) for find in (np.argmax, np.argmin))
+        return float(self.class_pixels[most] / self.class_pixels[least]), most, least
+
     def to_dict(self, classes: list[str]) -> dict[str, Any]:
         """As JSON values."""
         total = max(int(self.class_pixels.sum()) + self.ignored_pixels, 1)
@@ -61,6 +71,7 @@ class PartReport:
             "source": self.source,
             "images": self.images,
             "ignored_share": self.ignored_pixels / total,
+            "imbalance": self.imbalance[0] if self.imbalance else None,
             "classes": [
                 {"name": name, "pixel_share": int(pixels) / total, "images": int(images)}
                 for name, pixels, images in rows
@@ -81,8 +92,10 @@ def check(config: SegConfig, *, show_progress: bool = True) -> list[PartReport]:
         A report of each dataset; the data are good if none has `errors`.
 
     Raises:
+        ConfigError: the weights of the classes in the loss are impossible.
         DataError: a list or folder itself is missing.
     """
+    check_weights(config)
     keys = ["train_dataset", *(["val_dataset"] if config.val_dataset_cfg else [])]
     reports = [_check_part(config, key, show_progress) for key in keys]
     if len(reports) == 2 and (both := reports[0].paths & reports[1].paths):
@@ -90,6 +103,40 @@ def check(config: SegConfig, *, show_progress: bool = True) -> list[PartReport]:
             f"{len(both)} images are trained on too, such as {sorted(both)[0]}: the evaluation will flatter"
         )
     return reports
+
+
+def count_pixels(config: SegConfig, *, show_progress: bool = True) -> tuple[np.ndarray, int]:
+    """Pixels of each class in the training masks, as the files hold them, int64 [K]; and how many masks there are.
+
+    Args:
+        config: from `open_config`.
+        show_progress: a progress bar on stderr.
+
+    Raises:
+        DataError: a mask is missing or cannot be read, or a label is no class.
+    """
+    key, classes, ignore = "train_dataset", config.num_classes, config.ignore_index
+    check_paths(config, key)
+    report = _empty_report(config, key)
+    pairs = list(_pairs(config, key, report))
+    bar: Progress[Any] = Progress(
+        pairs, desc="count pixels", unit="mask", disable=not show_progress, leave=False
+    )
+    for where, _, mask in bar:
+        try:
+            if not mask.is_file():
+                raise DataError(f"{mask} is no file")
+            labels = _labels(config, key, mask)
+            check_labels(labels, classes, ignore, mask)
+        except DataError as error:
+            report.errors.append(f"{where}: {error}")
+            break
+        report.class_pixels += np.bincount(labels[labels != ignore], minlength=classes)
+    if report.errors:
+        raise DataError(
+            with_lines("the pixels of the training masks cannot be counted:", report.errors, MOST_TOLD)
+        )
+    return report.class_pixels, len(pairs)
 
 
 def check_sample(config: SegConfig, most: int = SAMPLE) -> None:
@@ -123,10 +170,8 @@ def _only_class(report: PartReport, config: SegConfig) -> str | None:
 
 def _check_part(config: SegConfig, key: str, show_progress: bool, most: int | None = None) -> PartReport:
     check_paths(config, key)
-    settings, classes = config.dic[key], config.num_classes
-    source = str(settings.get(f"{settings.get('mode', 'train')}_path", settings.get("dataset_root")))
-    report = PartReport(key, source, np.zeros(classes, np.int64), np.zeros(classes, np.int64))
-    pairs = list(_pairs(config, key, report))
+    report = _empty_report(config, key)
+    source, pairs = report.source, list(_pairs(config, key, report))
     if most is not None and len(pairs) > most:
         pairs = [pairs[int(index)] for index in np.linspace(0, len(pairs) - 1, most)]
     bar: Progress[Any] = Progress(
@@ -136,7 +181,7 @@ def _check_part(config: SegConfig, key: str, show_progress: bool, most: int | No
         if image.resolve() in report.paths:
             report.warnings.append(f"{where}: {image} was named before")
         report.paths.add(image.resolve())
-        _check_pair(config, where, image, mask, report, shift=settings["type"] == "ADE20K")
+        _check_pair(config, key, where, image, mask, report)
     if not report.images and not report.errors:
         report.errors.append(f"{source}: holds no images")
     if (only := _only_class(report, config)) is not None:
@@ -146,6 +191,18 @@ def _check_part(config: SegConfig, key: str, show_progress: bool, most: int | No
     if absent and report.images:
         report.warnings.append(f"{source}: no image has a pixel of {listed(absent, 10)}")
     return report
+
+
+def _empty_report(config: SegConfig, key: str) -> PartReport:
+    settings, classes = config.dic[key], config.num_classes
+    source = str(settings.get(f"{settings.get('mode', 'train')}_path", settings.get("dataset_root")))
+    return PartReport(key, source, np.zeros(classes, np.int64), np.zeros(classes, np.int64))
+
+
+def _labels(config: SegConfig, key: str, mask: Path) -> np.ndarray:
+    """The labels of a mask; those of ADE20K count from 1, with 0 to ignore."""
+    labels = read_mask(mask)
+    return labels - 1 if config.dic[key]["type"] == "ADE20K" else labels  # 8 bits: 0 becomes 255
 
 
 def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[str, Path, Path]]:
@@ -184,10 +241,8 @@ def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[st
             )
 
 
-def _check_pair(
-    config: SegConfig, where: str, image: Path, mask: Path, report: PartReport, *, shift: bool
-) -> None:
-    """Read one image and its mask; `shift` for labels that count from 1, with 0 to ignore, as ADE20K's."""
+def _check_pair(config: SegConfig, key: str, where: str, image: Path, mask: Path, report: PartReport) -> None:
+    """Read one image and its mask."""
     missing = [path for path in (image, mask) if not path.is_file()]
     for path in missing:
         found = (
@@ -202,14 +257,12 @@ def _check_pair(
     except DataError as error:
         report.errors.append(f"{where}: {error}")
     try:
-        labels = read_mask(mask)
+        labels = _labels(config, key, mask)
     except MaskError as error:
         report.errors.append(f"{where}: {error}")
         return
     if size is None:
         return
-    if shift:
-        labels = labels - 1  # 8 bits: 0 becomes 255
     if size != (labels.shape[1], labels.shape[0]):
         report.errors.append(
             f"{where}: {image} is {size[0]}×{size[1]} pixels (width×height), its mask {mask} "

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import paddle
 from paddle.utils import unique_name
 from paddleseg.utils import utils
@@ -26,8 +27,17 @@ from cyclemlp.dense.compat import in_words
 from cyclemlp.dense.guard import FiniteGuard
 from cyclemlp.dense.loading import checked_loading
 from cyclemlp.dense.patience import Patience, require_evaluation
-from cyclemlp.dense.seg.check import check_sample
+from cyclemlp.dense.seg.check import check_sample, count_pixels
 from cyclemlp.dense.seg.config import Builder, SegConfig
+from cyclemlp.dense.seg.weighting import (
+    BALANCED,
+    balanced_weights,
+    check_weights,
+    given_weights,
+    is_balanced,
+    set_weights,
+    weights_text,
+)
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import replacing
 from cyclemlp.models import fill
@@ -126,6 +136,7 @@ def _train(
 ) -> SegResult:
     settings, build, checkpoint = config.run, Builder(config), folder.checkpoint
     require_evaluation(patience, evaluate)
+    check_weights(config)
     if world.is_first:
         check_sample(config)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0}
@@ -134,6 +145,7 @@ def _train(
         before, now = state["classes"], config.class_names()
         require_same_classes(checkpoint, before, now, (len(before), len(now)))
         say(f"resuming from {checkpoint}: {state['step']} steps done")
+    class_weights = _balance(config, state, world, show_progress, say)
     utils.set_seed(settings.seed + state["step"] + world.rank)
     train_set, val_set = build.train_dataset, build.val_dataset if evaluate else None
     per_step = int(config.batch_size) * world.size
@@ -168,6 +180,9 @@ def _train(
         "images": images,
         "steps": f"{config.iters} of {per_step} images, seed {settings.seed}",
     }
+    if (weights := given_weights(config)) is not None:
+        kind = "given" if class_weights is None else "balanced"
+        facts["class weights"] = f"{kind}: {weights_text(weights, config.class_names())}"
     bar: Progress[Any] = Progress(
         desc="train",
         total=config.iters,
@@ -193,6 +208,7 @@ def _train(
             step=state["step"],
             seconds=state["seconds"],
             best=world.from_first(folder.best()),
+            class_weights=class_weights,
         )
         log.start(facts, command=command, checkpoint=checkpoint, packages=["paddleseg"])
         folder.write_readme()
@@ -233,6 +249,35 @@ def _train(
     )
 
 
+def _balance(
+    config: SegConfig,
+    state: dict[str, Any],
+    world: World,
+    show_progress: bool,
+    say: Callable[[str], None],
+) -> list[float] | None:
+    """Put numbers in place of `balanced` weights: those of the run that is resumed, else by counting the pixels.
+
+    Returns:
+        The run's balanced weights; None if it has none.
+    """
+    kept: list[float] | None = state.get("class_weights")
+    if not is_balanced(config):
+        # A resumed run's recipe has the numbers; other ones are not those that were counted.
+        return kept if kept == given_weights(config) else None
+    if kept is None:
+        pixels, masks = world.from_first(
+            count_pixels(config, show_progress=show_progress) if world.is_first else (np.zeros(0), 0)
+        )
+        kept = balanced_weights(pixels)
+        words = weights_text(kept, config.class_names(), pixels)
+        say(f"class weights, balanced by the pixels of {masks:,} training masks: {words}")
+    else:
+        say(f"class weights, balanced, those of the run: {weights_text(kept, config.class_names())}")
+    set_weights(config, kept, where=BALANCED)
+    return kept
+
+
 @dataclass
 class _Watcher:
     """Hears of every step of a run: logs, shows and checks it, saves and evaluates when it is due, and ends it.
@@ -241,6 +286,7 @@ class _Watcher:
         step, seconds: done so far, of training, in all starts.
         patience: with the evaluations, which may end it.
         best: the best evaluation's record.
+        class_weights: the balanced ones, for the checkpoints.
         reason: why the run ended.
     """
 
@@ -260,6 +306,7 @@ class _Watcher:
     step: int
     seconds: float
     best: dict[str, Any] | None
+    class_weights: list[float] | None = None
     reason: str = "finished"
     _losses: list[float] = field(default_factory=list)
     _since_log: list[list[float]] = field(default_factory=list)
@@ -297,6 +344,8 @@ class _Watcher:
             self._log_losses(lr)
         if ends or self.step % settings.save_interval == 0:
             state = {"step": self.step, "seconds": self.seconds, "classes": self.config.class_names()}
+            if self.class_weights is not None:
+                state["class_weights"] = self.class_weights
             self.folder.save_checkpoint(self.checkpoint, self._save, state, keep=settings.keep_checkpoints)
             if self.val_set is not None and not (ends and self.reason == "signal"):
                 self._evaluate()
