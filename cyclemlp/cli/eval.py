@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclemlp.cli import common, options
-from cyclemlp.cli.eval_labels import LabelEvaluation
+from cyclemlp.cli.eval_labels import LabelEvaluation, check_chosen, require_labels
 from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
@@ -39,6 +39,8 @@ examples:
       a model that `cyclemlp export` wrote, in OpenVINO
   cyclemlp eval runs/pets --data pets/val --tta flip
       the mean of the probabilities of each image and of its mirror image
+  cyclemlp eval runs/tags --data photos --list photos/later.csv --choose-thresholds tags.safetensors
+      a model of several labels an image: also writes it with thresholds chosen on these images
 
 Exit code: 0 done; 1 the model gives no finite numbers; 2 an error in the options or the input.
 """
@@ -55,6 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("results")
     options.add_tta_argument(group)
     options.add_threshold_argument(group)
+    add(
+        group,
+        "--choose-thresholds",
+        "of a model of several labels an image: choose the threshold of each class by the highest F1 on these images, "
+        "and write the model with them to FILE, a new .safetensors or .pdparams for predict, export and serve; MODEL "
+        "stays as it is",
+        metavar="FILE",
+        type=Path,
+    )
     add(
         group,
         "--topk",
@@ -94,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
         output = common.output_folder(args.output)
         model, classify, device = common.open_classifier(args)
         thresholds = common.model_thresholds(model, args.threshold)
+        if args.choose_thresholds is not None:
+            require_labels(model, thresholds)
         classes = common.model_class_names(model, args.classes)
         source = common.open_labelled_source(model, args.data, args.list, class_map=args.class_map)
         preprocessing = common.choose_preprocessing(model.metadata.preprocessing, args)
@@ -183,6 +196,8 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.bins and not args.report:
         raise ConfigError("--bins is for the calibration in the --report; without it, it has no effect")
+    if args.choose_thresholds is not None:
+        check_chosen(args)
     if args.report:  # not found out after hours of work
         from cyclemlp.evaluation.analysis.measures import scipy_stats
         from cyclemlp.report import require_matplotlib

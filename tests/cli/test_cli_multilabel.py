@@ -14,6 +14,7 @@ from cyclemlp.cli.show_data import label_caption
 from cyclemlp.data import Digits, ListFile
 from cyclemlp.evaluation.multilabel.measures import sigmoid
 from cyclemlp.metadata import MULTI_LABEL
+from cyclemlp.weights import read_weights
 
 NAMES = ["loop", "even", "seven"]
 TINY = (
@@ -130,6 +131,83 @@ def test_a_threshold_for_all_classes(trained, photos, run):
     code, _, err = run("eval", trained, "--list", photos / "val.csv", "--threshold", "1.5")
     assert code == 2
     assert "--threshold is 1.5; give a probability" in err
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pdparams"])
+def test_thresholds_are_chosen_anew_on_other_images(trained, photos, tmp_path, run, suffix):
+    """On the first ten images, of which one class is taken out: it keeps its threshold."""
+    rows = [
+        (f"val{i}.png", [n for n in labels_of(Digits("val").label(i)) if n != "seven"]) for i in range(10)
+    ]
+    cells = "".join(f"{name},{'|'.join(found)}\n" for name, found in rows)
+    (photos / "few.csv").write_text(f"image,labels\n{cells}")
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    new = tmp_path / f"chosen{suffix}"
+    words = ("eval", trained, "--list", photos / "few.csv", "--choose-thresholds", new)
+    code, out, err = run(*words, "--output", tmp_path / "figures", "--no-progress")
+    assert code == 0, err
+    assert (
+        f"written    {new}: the weights of {trained / 'best.safetensors'} with the chosen thresholds" in out
+    )
+    assert "no image has 'seven': mAP and macro are of the other 2; these keep their thresholds" in out
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+    own, model = cyclemlp.load_model(trained), cyclemlp.load_model(new)
+    thresholds = model.metadata.thresholds
+    assert thresholds[2] == own.metadata.thresholds[2]
+    assert thresholds[:2] != own.metadata.thresholds[:2]
+    assert (model.metadata.task, model.metadata.classes) == (MULTI_LABEL, NAMES)
+    for name, tensor in own.state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name].numpy(), tensor.numpy())
+    read, written = (read_weights(path).metadata for path in (trained, new))
+    origin = written.pop("thresholds_chosen_on")
+    assert (origin["list"], origin["images"]) == (str(photos / "few.csv"), 10)
+    assert {**read, "thresholds": thresholds} == written  # its epoch and figures too
+
+    # No other thresholds give a class a higher F1 on these images.
+    figures = json.loads((tmp_path / "figures/eval.json").read_text())
+    assert figures["chosen"]["thresholds"] == thresholds
+    assert figures["thresholds"] == own.metadata.thresholds
+    transform = cyclemlp.data.evaluation_transform(model.metadata.preprocessing)
+    pixels = np.stack([transform(Digits("val")[i].image) for i in range(10)])
+    probabilities = sigmoid(cyclemlp.evaluation.as_callable(model)(pixels))
+    for k in range(2):
+        true = np.array([NAMES[k] in found for _, found in rows])
+
+        def f1(threshold, k=k, true=true):
+            said = probabilities[:, k] >= threshold
+            return 100 * 2 * (said & true).sum() / (said.sum() + true.sum())
+
+        assert figures["chosen"]["class_f1"][k] == pytest.approx(max(map(f1, np.linspace(0, 0.999, 2000))))
+        assert f1(thresholds[k]) == pytest.approx(figures["chosen"]["class_f1"][k])
+
+    # The commands take it as they take a run.
+    code, out, _ = run("eval", new, "--list", photos / "few.csv", "--json")
+    assert json.loads(out)["macro_f1"] == pytest.approx(figures["chosen"]["macro_f1"])
+    code, out, _ = run("predict", new, photos / "val0.png", "--json")
+    assert json.loads(out)["thresholds"] == thresholds
+    assert run("export", new, "--format", "paddle", "--output", tmp_path / "exported")[0] == 0
+    assert cyclemlp.load_exported(tmp_path / "exported").metadata.thresholds == thresholds
+
+
+def test_thresholds_are_not_chosen_where_that_has_no_effect(trained, photos, tmp_path, run):
+    one = cyclemlp.create_model("cyclemlp_nano", num_classes=3, in_chans=1)
+    cyclemlp.save_model(one, tmp_path / "one.safetensors")
+    assert run("export", trained, "--format", "paddle", "--output", tmp_path / "exported")[0] == 0
+    (tmp_path / "a.json").write_text("{}")
+    new, best = tmp_path / "new.safetensors", trained / "best.safetensors"
+    for model, file, more, says in (
+        (trained, new, ("--threshold", "0.5"), "one threshold for all classes, and --choose-thresholds"),
+        (trained, tmp_path / "new.pth", (), "give a file ending in .safetensors or .pdparams"),
+        (trained, best, (), "best.safetensors is there already; give a new name"),
+        (trained, tmp_path / "a.pdparams", (), "a.json is there already; give a new name"),
+        (trained, tmp_path / "none/new.safetensors", (), "there is no folder"),
+        (tmp_path / "one.safetensors", new, (), "is for models of several labels an image"),
+        (tmp_path / "exported", new, (), "give the run or the weights that it was made of"),
+    ):
+        code, _, err = run("eval", model, "--list", photos / "val.csv", "--choose-thresholds", file, *more)
+        assert (code, says in err) == (2, True), err
+    assert not new.exists()
 
 
 def test_prediction_gives_all_labels_of_an_image(trained, photos, tmp_path, run):
