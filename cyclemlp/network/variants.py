@@ -86,7 +86,7 @@ def _inferred(
 def _small(embed_dims: tuple[int, ...], depths: tuple[int, ...], size: int, **config: Any) -> Variant:
     # Overlapping patches as in the paper, at the stride that suits a small image.
     return Variant(
-        CycleMLPConfig(embed_dims=embed_dims, depths=depths, mlp_ratios=(4, 4, 4, 4), **config),
+        CycleMLPConfig(embed_dims=embed_dims, depths=depths, **config),
         from_paper=False,
         preprocessing=Preprocessing(input_size=size),
     )
@@ -110,6 +110,9 @@ VARIANTS: dict[str, Variant] = {
     "cyclemlp_b_inferred": _inferred("base", 128, (2, 2, 18, 2), (88, 15.2, 83.4)),
     # Ours, for small images, demonstrations and tests.
     "cyclemlp_nano": _small((24, 48, 72, 96), (1, 1, 2, 1), 32, patch_size=3, patch_stride=2),
+    "cyclemlp_nano_deep": _small(
+        (32, 64, 80, 96), (2, 4, 1, 1), 32, mlp_ratios=(2, 2, 2, 2), patch_size=3, patch_stride=2
+    ),
     "cyclemlp_micro": _small((32, 64, 128, 192), (1, 1, 3, 1), 96),
 }
 
