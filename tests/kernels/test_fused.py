@@ -17,6 +17,7 @@ from cyclemlp.kernels.averaging import average
 from cyclemlp.kernels.fused import functions
 from cyclemlp.kernels.fused.gate import gate, gate_backward
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
+from cyclemlp.kernels.fused.mlp import rows_of_a_chunk
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
 from cyclemlp.kernels.fused.scaling import scaled, scaled_backward
@@ -350,6 +351,22 @@ def test_block_and_its_gradients(shape, form):
     """25 positions are at least 3 branches times 8 channels: one product; 16 are not: branch by branch."""
     mine, theirs = both(block(**form), tensor(shape, "float64"))
     assert_same(mine, theirs)
+
+
+@pytest.mark.parametrize("form", [{}, {"drop_path": 0.5}], ids=str)
+@pytest.mark.parametrize("shape", [(3, 37, 38, 64), (2, 41, 27, 128)])
+def test_a_block_whose_mlp_goes_by_chunks(shape, form):
+    """Where there are many rows; the last chunk is shorter, and images end within chunks."""
+    rows = shape[0] * shape[1] * shape[2]
+    assert rows % rows_of_a_chunk(rows, shape[3], 4 * shape[3])
+    layer = block(shape[3], **form)
+    mine, theirs = both(layer, tensor(shape, "float64"))
+    assert_same(mine, theirs)
+    for kernels in ("auto", "plain"):
+        select_kernels(layer, kernels)
+        paddle.seed(7)
+        with paddle.no_grad():
+            assert_same([layer(tensor(shape, "float64"))], theirs[:1])
 
 
 def test_block_in_float32():

@@ -3,6 +3,7 @@
 launch       how a kernel is compiled and run on Paddle's threads
 program      kernels and matrix products recorded once and run by one call
 interpreter  the compiled part of that
+products     matrix products from compiled code
 norm         LayerNorm
 shift        the shifts of all branches
 gelu         bias and GELU
@@ -12,6 +13,7 @@ scaling      a matrix of each image's own
 stacking     the branches' weights below each other
 sums         sums over chunks and images
 residual     bias, stochastic depth and residual connection
+mlp          the channel MLP by chunks of rows
 unfold       the patches of a convolution
 average      the weights' moving average
 muon         a step of the optimizer Muon

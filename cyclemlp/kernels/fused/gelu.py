@@ -21,7 +21,7 @@ from cyclemlp.kernels.fused.sums import parts_total
 
 
 @numba.njit(**OPTIONS)
-def _normal32(z: Any) -> Any:
+def normal32(z: Any) -> Any:
     """Φ(z) in float32."""
     f = numba.float32
     t = z * z
@@ -43,7 +43,7 @@ def _normal32(z: Any) -> Any:
 
 
 @numba.njit(**OPTIONS)
-def _density32(z: Any) -> Any:
+def density32(z: Any) -> Any:
     """φ(z) in float32."""
     f = numba.float32
     u = z * z * f(0.5 / 32)
@@ -63,19 +63,19 @@ def _density32(z: Any) -> Any:
 
 
 @numba.njit(**OPTIONS)
-def _normal64(z: Any) -> Any:
+def normal64(z: Any) -> Any:
     """Φ(z) in float64; by erfc, so that small values keep their digits."""
     return 0.5 * math.erfc(-z * math.sqrt(0.5))
 
 
 @numba.njit(**OPTIONS)
-def _density64(z: Any) -> Any:
+def density64(z: Any) -> Any:
     """φ(z) in float64."""
     return math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
 
 def _make_forward(real: Any) -> Any:
-    normal = _normal32 if real is numba.float32 else _normal64
+    normal = normal32 if real is numba.float32 else normal64
 
     def gelu(chunk: int, a: Any) -> None:
         rows, channels, per, x, bias, y = a[3], a[4], a[5], a[6], a[7], a[8]
@@ -96,7 +96,7 @@ def _make_forward(real: Any) -> Any:
 
 
 def _make_backward(real: Any) -> Any:
-    normal, density = (_normal32, _density32) if real is numba.float32 else (_normal64, _density64)
+    normal, density = (normal32, density32) if real is numba.float32 else (normal64, density64)
 
     def gelu_backward(chunk: int, a: Any) -> None:
         rows, channels, per, dy, x, bias, y, sums = a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]

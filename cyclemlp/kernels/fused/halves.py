@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cyclemlp.kernels.fused.gate import gate as branch_weights
 from cyclemlp.kernels.fused.gate import gate_backward as branch_weights_backward
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
+from cyclemlp.kernels.fused.mlp import mlp_by_chunks, mlp_by_chunks_gradients, rows_of_a_chunk
 from cyclemlp.kernels.fused.norm import layer_norm, layer_norm_backward, layer_norm_into
 from cyclemlp.kernels.fused.program import Address, Array, empty, product
 from cyclemlp.kernels.fused.residual import add_residual, add_residual_backward
@@ -50,6 +51,9 @@ def mlp(tensors: Arrays, epsilon: float, scale: Array | None, keep: bool) -> tup
     """
     x, gamma, beta, w1, b1, w2, b2 = tensors
     rows = rows_of(x)
+    if rows_of_a_chunk(rows.shape[0], *w1.shape):
+        z, kept = mlp_by_chunks([rows, *tensors[1:]], x.shape[0], epsilon, scale, keep)
+        return z.reshape(x.shape), kept
     y, mean, inverse = layer_norm(rows, gamma, beta, epsilon)
     hidden = product(y, w1)
     out = product(bias_gelu(hidden, b1, in_place=not keep), w2)
@@ -60,13 +64,16 @@ def mlp_gradients(grad: Array, tensors: Arrays, kept: Arrays, scale: Array | Non
     """Of all tensors."""
     x, gamma, _, w1, b1, w2, _ = tensors
     y, mean, inverse, hidden = kept
-    grad = rows_of(grad)
+    grad, rows = rows_of(grad), rows_of(x)
+    if rows_of_a_chunk(rows.shape[0], *w1.shape):
+        dx, *others = mlp_by_chunks_gradients(grad, [rows, *tensors[1:]], x.shape[0], kept, scale)
+        return [dx.reshape(x.shape), *others]
     d_out, sums = add_residual_backward(grad, x.shape[0], scale)
     d_hidden, d_b1, activated = bias_gelu_backward(product(d_out, w2, transpose_b=True), hidden, b1)
     d_w2 = product(activated, d_out, transpose_a=True)
     d_w1 = product(y, d_hidden, transpose_a=True)
     dy = product(d_hidden, w1, transpose_b=True)
-    dx, d_gamma, d_beta = layer_norm_backward(dy, rows_of(x), gamma, mean, inverse, grad)
+    dx, d_gamma, d_beta = layer_norm_backward(dy, rows, gamma, mean, inverse, grad)
     return [dx.reshape(x.shape), d_gamma, d_beta, d_w1, d_b1, d_w2, total(sums)]
 
 

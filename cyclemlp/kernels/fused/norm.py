@@ -11,12 +11,63 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numba
 import numpy as np
 import paddle
 
-from cyclemlp.kernels.fused.launch import Kernel, chunks_of, float_argument, number, row
+from cyclemlp.kernels.fused.launch import OPTIONS, Kernel, chunks_of, float_argument, number, row
 from cyclemlp.kernels.fused.program import empty
 from cyclemlp.kernels.fused.sums import parts_total
+
+
+@numba.njit(**OPTIONS)
+def normalise(source: Any, target: Any, gamma: Any, beta: Any, epsilon: Any, real: Any) -> Any:
+    """One row; its mean and 1 / √(var + ε)."""
+    channels = source.size
+    total = real(0)
+    for c in range(channels):
+        total += source[c]
+    middle = total / real(channels)
+    squares = real(0)
+    for c in range(channels):
+        squares += (source[c] - middle) * (source[c] - middle)
+    inverse = real(1) / real(math.sqrt(squares / real(channels) + epsilon))
+    for c in range(channels):
+        target[c] = (source[c] - middle) * inverse * gamma[c] + beta[c]
+    return middle, inverse
+
+
+@numba.njit(**OPTIONS)
+def normalise_backward(
+    grad: Any,
+    source: Any,
+    gamma: Any,
+    statistics: Any,
+    target: Any,
+    residual: Any,
+    d_gamma: Any,
+    d_beta: Any,
+    real: Any,
+) -> None:
+    """One row's gradient, plus `residual` unless that is None; those of weight and bias are added up."""
+    channels, (middle, inverse) = source.size, statistics
+    first, second = real(0), real(0)
+    for c in range(channels):
+        scaled = (source[c] - middle) * inverse
+        d_gamma[c] += grad[c] * scaled
+        d_beta[c] += grad[c]
+        first += grad[c] * gamma[c]
+        second += grad[c] * gamma[c] * scaled
+    first /= real(channels)
+    second /= real(channels)
+    if residual is None:
+        for c in range(channels):
+            scaled = (source[c] - middle) * inverse
+            target[c] = (grad[c] * gamma[c] - first - scaled * second) * inverse
+    else:
+        for c in range(channels):
+            scaled = (source[c] - middle) * inverse
+            target[c] = (grad[c] * gamma[c] - first - scaled * second) * inverse + residual[c]
 
 
 def _make_forward(real: Any) -> Any:
@@ -28,17 +79,7 @@ def _make_forward(real: Any) -> Any:
         means, scales = row(mean, 0, 0, rows, real), row(scale, 0, 0, rows, real)
         for r in range(chunk * per, min(rows, (chunk + 1) * per)):
             source, target = row(x, r, channels, channels, real), row(y, r, stride, channels, real)
-            total = real(0)
-            for c in range(channels):
-                total += source[c]
-            middle = total / real(channels)
-            squares = real(0)
-            for c in range(channels):
-                squares += (source[c] - middle) * (source[c] - middle)
-            inverse = real(1) / real(math.sqrt(squares / real(channels) + number(epsilon, real)))
-            for c in range(channels):
-                target[c] = (source[c] - middle) * inverse * gamma[c] + beta[c]
-            means[r], scales[r] = middle, inverse
+            means[r], scales[r] = normalise(source, target, gamma, beta, number(epsilon, real), real)
 
     return layer_norm
 
@@ -58,25 +99,12 @@ def _make_backward(real: Any) -> Any:
         for r in range(chunk * per, min(rows, (chunk + 1) * per)):
             grad, source = row(dy, r, channels, channels, real), row(x, r, channels, channels, real)
             target = row(dx, r, channels, channels, real)
-            middle, inverse = means[r], scales[r]
-            first, second = real(0), real(0)
-            for c in range(channels):
-                scaled = (source[c] - middle) * inverse
-                d_gamma[c] += grad[c] * scaled
-                d_beta[c] += grad[c]
-                first += grad[c] * gamma[c]
-                second += grad[c] * gamma[c] * scaled
-            first /= real(channels)
-            second /= real(channels)
+            statistics = (means[r], scales[r])
             if residual:
                 other = row(residual, r, channels, channels, real)
-                for c in range(channels):
-                    scaled = (source[c] - middle) * inverse
-                    target[c] = (grad[c] * gamma[c] - first - scaled * second) * inverse + other[c]
+                normalise_backward(grad, source, gamma, statistics, target, other, d_gamma, d_beta, real)
             else:
-                for c in range(channels):
-                    scaled = (source[c] - middle) * inverse
-                    target[c] = (grad[c] * gamma[c] - first - scaled * second) * inverse
+                normalise_backward(grad, source, gamma, statistics, target, None, d_gamma, d_beta, real)
 
     return layer_norm_backward
 

@@ -29,15 +29,13 @@ from cyclemlp.kernels.fused.interpreter import (
     KERNEL_ALONE,
     PRODUCT,
     SEVERAL_PRODUCTS,
-    functions,
     interpreter,
 )
 from cyclemlp.kernels.fused.launch import ALONE, float_argument, open_threads
+from cyclemlp.kernels.fused.products import AS_IS, TRANSPOSED, functions
 
 #: Bytes: where arrays begin, for vector instructions.
 _ALIGNED = 64
-#: Of CBLAS: a matrix as it is, transposed.
-_AS_IS, _TRANSPOSED = 111, 112
 
 
 class _Memory:
@@ -131,7 +129,7 @@ class Program:
         """Record c ← alpha a b + beta c; see `product`."""
         (rows, columns), inner = c.shape[-2:], a.shape[-2 if across[0] else -1]
         count = c.shape[0] if len(c.shape) == 3 else 1
-        sizes = [_TRANSPOSED if flag else _AS_IS for flag in across] + [rows, columns, inner]
+        sizes = [TRANSPOSED if flag else AS_IS for flag in across] + [rows, columns, inner]
         addresses = [a.data_ptr(), a.shape[-1], b.data_ptr(), b.shape[-1], c.data_ptr(), c.shape[-1]]
         if count == 1:
             self._step("product", PRODUCT, [*sizes, float_argument(alpha), float_argument(beta), *addresses])
