@@ -22,7 +22,7 @@ BACKBONES = {
     for size in (
         *("B1", "B2", "B3", "B4", "B5"),
         *("T_Inferred", "S_Inferred", "B_Inferred"),
-        *("Nano", "Micro"),
+        *("Nano", "Nano_Deep", "Micro"),
     )
 }
 

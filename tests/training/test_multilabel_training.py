@@ -164,7 +164,7 @@ def test_a_threshold_that_has_no_effect_is_refused(run, tmp_path):
     tiny_train(tmp_path / "run", tiny_recipe(run__epochs=1))
     with pytest.raises(ConfigError, match="this is one for classification"):
         Predictor(tmp_path / "run", threshold=0.5)
-    with pytest.raises(ConfigError, match="threshold is 2; give a probability"):
+    with pytest.raises(ConfigError, match="threshold is 2; give a number from 0 to 1"):
         Predictor(run.output, threshold=2)
 
 
