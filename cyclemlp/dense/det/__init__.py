@@ -25,6 +25,7 @@ from cyclemlp.dense.det.backbones import (  # noqa: E402  the engine must be the
     CycleMLP_B_Inferred,
     CycleMLP_Micro,
     CycleMLP_Nano,
+    CycleMLP_Nano_Deep,
     CycleMLP_S_Inferred,
     CycleMLP_T_Inferred,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "CycleMLP_B_Inferred",
     "CycleMLP_Micro",
     "CycleMLP_Nano",
+    "CycleMLP_Nano_Deep",
     "CycleMLP_S_Inferred",
     "CycleMLP_T_Inferred",
 ]
