@@ -1,9 +1,9 @@
 """Semantic segmentation by PaddleSeg.
 
-Importing this package registers the backbones `CycleMLP_B1` … `CycleMLP_B5`, `CycleMLP_Nano`, `CycleMLP_Micro`, the
-inferred `CycleMLP_T_Inferred` and so on, and the model `SemanticFPN` with PaddleSeg, so that a user's own YAML and
-PaddleSeg's own tools know them, and applies the compatibility patches (`cyclemlp.dense.patch`) that PaddleSeg needs
-under this Paddle, so that its own training loop works.
+Importing this package registers the backbones `CycleMLP_B1` … `CycleMLP_B5`, `CycleMLP_Nano`, `CycleMLP_Nano_Deep`,
+`CycleMLP_Micro`, the inferred `CycleMLP_T_Inferred` and so on, and the model `SemanticFPN` with PaddleSeg, so that a
+user's own YAML and PaddleSeg's own tools know them, and applies the compatibility patches (`cyclemlp.dense.patch`)
+that PaddleSeg needs under this Paddle, so that its own training loop works.
 
 Raises:
     MissingDependencyError: PaddleSeg is not installed, or in a version that does not work; the message says what to

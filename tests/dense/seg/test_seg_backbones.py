@@ -20,8 +20,8 @@ def build(name: str, **options: object) -> paddle.nn.Layer:
 
 
 def test_all_variants_are_registered_under_their_names() -> None:
-    sizes = "B1", "B2", "B3", "B4", "B5", "T_Inferred", "S_Inferred", "B_Inferred", "Nano", "Micro"
-    assert set(BACKBONES) == {f"CycleMLP_{size}" for size in sizes}
+    assert {name.lower() for name in BACKBONES} == set(cyclemlp.list_models())
+    assert {"CycleMLP_B1", "CycleMLP_B_Inferred", "CycleMLP_Nano_Deep"} < set(BACKBONES)
     for name in BACKBONES:
         assert manager.BACKBONES[name] is seg_backbones[name]
         assert seg_backbones[name].__name__ == name
