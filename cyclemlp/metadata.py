@@ -13,7 +13,7 @@ from typing import Any
 
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 #: Of the metadata of weight files and of exported models.
 FORMAT = 1
@@ -139,7 +139,7 @@ def read_json(text: str) -> dict[str, Any]:
         NotOursError: the text is something else, or longer or deeper than any metadata are.
     """
     if len(text) > MAX_TEXT:
-        raise NotOursError(f"has {len(text):,} characters; metadata have at most {MAX_TEXT:,}")
+        raise NotOursError(f"has {counted(len(text), 'character')}; metadata have at most {MAX_TEXT:,}")
     try:
         values = json.loads(text)
     except RecursionError:

@@ -28,6 +28,7 @@ from cyclemlp.network import (
 from cyclemlp.network.config import did_you_mean
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.run import BEST_PADDLE, MODEL_PADDLE, RECIPE, run_folder
+from cyclemlp.text import counted
 from cyclemlp.weights import (
     MatchReport,
     WeightFile,
@@ -140,8 +141,8 @@ def create_model(
         warnings.warn(report.changes(), stacklevel=2)
     elif not ours and config.num_classes != describe_model(name, **overrides)[0].num_classes:
         warnings.warn(
-            f"{file.path} has a head of {config.num_classes} classes, which the model takes over; for a new head give "
-            "num_classes",
+            f"{file.path} has a head of {counted(config.num_classes, 'class')}, which the model takes over; for a new "
+            "head give num_classes",
             stacklevel=2,
         )
     return model
@@ -172,7 +173,9 @@ def adopt_metadata(model: CycleMLP, file: WeightFile) -> None:
         model.metadata.task = file.metadata.get("task", CLASSIFICATION)
         thresholds = file.metadata.get("thresholds")
         if thresholds is not None and len(thresholds) != len(head):
-            raise WeightsError(f"{file.path} has {len(thresholds)} thresholds for {len(head)} classes")
+            raise WeightsError(
+                f"{file.path} has {counted(len(thresholds), 'threshold')} for {counted(len(head), 'class')}"
+            )
         if thresholds is not None and model.metadata.task != MULTI_LABEL:
             raise WeightsError(
                 f"{file.path} has thresholds, which belong to the task {MULTI_LABEL!r}, and its task is "
@@ -248,9 +251,11 @@ def _warn_of_not_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         if t.dtype.kind == "f" and (count := t.size - np.isfinite(t).sum())
     }
     if bad:
+        count = sum(bad.values())
         warnings.warn(
-            f"{path}: {sum(bad.values()):,} numbers of {len(bad)} tensors are NaN or infinite, the first in "
-            f"{next(iter(bad))}: the network will give no finite results. Had its training diverged?",
+            f"{path}: {counted(count, 'number')} of {counted(len(bad), 'tensor')} {'is' if count == 1 else 'are'} NaN "
+            f"or infinite, the first in {next(iter(bad))}: the network will give no finite results. Had its "
+            "training diverged?",
             stacklevel=4,
         )
 

@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -68,7 +68,7 @@ class Preprocessing:
             object.__setattr__(self, f.name, checked(f.name, getattr(self, f.name)))
         if len(self.mean) != len(self.std):
             raise ConfigError(
-                f"mean has {len(self.mean)} and std {len(self.std)} values; give one each per channel"
+                f"mean has {len(self.mean)} and std {counted(len(self.std), 'value')}; give one each per channel"
             )
         if max(self.resize_height, self.resize_width) > MAX_RESIZE_SIZE:
             raise ConfigError(
@@ -219,7 +219,9 @@ def _checked_statistics(name: str, values: Any) -> tuple[float, ...]:
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise ConfigError(f"{name} is {shown(values)}; expected a list of numbers, one a channel")
     if not 1 <= len(values) <= MAX_CHANNELS:
-        raise ConfigError(f"{name} has {len(values)} values; give one each per channel, 1 to {MAX_CHANNELS}")
+        raise ConfigError(
+            f"{name} has {counted(len(values), 'value')}; give one each per channel, 1 to {MAX_CHANNELS}"
+        )
     for value in values:
         if not _is_number(value) or abs(value) > MAX_STATISTIC:
             raise ConfigError(

@@ -55,6 +55,35 @@ def listed(texts: Sequence[str], most: int) -> str:
     return ", ".join(texts[:most]) + (f" … ({len(texts)} in all)" if len(texts) > most else "")
 
 
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """A number with its noun: "1 image", "2 images", "1,200 images".
+
+    Args:
+        number: how many.
+        one: the noun for 1, with what agrees with it: "image", "image is".
+        more: for any other number, where it is not the noun's plural: "images are".
+    """
+    return f"{number:,} {one if number == 1 else more or _plural(one)}"
+
+
+def part_of(part: int, whole: int, noun: str, one: str, more: str) -> str:
+    """Some of a number, with their verb: "1 of 3 images is", "2 of 3 images are".
+
+    Args:
+        part, whole: how many of how many.
+        noun: for 1.
+        one, more: the verb for 1, and for any other number of the part.
+    """
+    return f"{part:,} of {counted(whole, noun)} {one if part == 1 else more}"
+
+
+def _plural(noun: str) -> str:
+    """By the rules of spelling: images, classes, entries."""
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+
+
 def line_of(text: object) -> str:
     """`str(text)` as one line of a message: line ends that come from a name are escaped, too.
 

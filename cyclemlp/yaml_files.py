@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from cyclemlp.errors import ConfigError
-from cyclemlp.text import printable, shortened, shown
+from cyclemlp.text import counted, printable, shortened, shown
 
 #: A recipe has 2 KB; a list of all of a data set's files does not belong in one.
 MAX_BYTES = 1 << 18
@@ -173,7 +173,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(node, yaml.MappingNode):
             _refuse_twice(node)
         if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
-            raise _BoundError(f"a number of {len(node.value):,} digits", mark)
+            raise _BoundError(f"a number of {counted(len(node.value), 'digit')}", mark)
         return node
 
     def _count(self, nodes: int, mark: Any) -> None:

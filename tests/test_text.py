@@ -1,15 +1,21 @@
 """Names and values in messages: harmless for a terminal, and short."""
 
+import ast
 import io
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
+import cyclemlp
 from cyclemlp.text import (
     PrintableStream,
+    counted,
     json_text,
     line_of,
+    part_of,
     printable,
     printable_output,
     raw_stream,
@@ -86,3 +92,109 @@ def test_a_stream_that_lacks_a_character_ends_nothing():
     stream.writelines(["224×224 ", "日本\n"])
     stream.flush()
     assert ascii_file.buffer.getvalue() == b"224\\xd7224 \\u65e5\\u672c\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((0, "image"), "0 images"),
+        ((1, "image"), "1 image"),
+        ((1200, "image"), "1,200 images"),
+        ((1, "class"), "1 class"),
+        ((2, "class"), "2 classes"),
+        ((2, "compatibility patch"), "2 compatibility patches"),
+        ((2, "category"), "2 categories"),
+        ((2, "array"), "2 arrays"),
+        ((1, "image is", "images are"), "1 image is"),
+        ((2, "image is", "images are"), "2 images are"),
+    ],
+)
+def test_a_number_has_its_noun(words, text):
+    assert counted(*words) == text
+
+
+def test_a_part_has_its_verb():
+    assert part_of(1, 3, "image", "is", "are") == "1 of 3 images is"
+    assert part_of(2, 1000, "class", "has", "have") == "2 of 1,000 classes have"
+
+
+#: What our messages count.
+NOUNS = (
+    *(
+        "block",
+        "caption",
+        "category",
+        "channel",
+        "character",
+        "class",
+        "column",
+        "crowd",
+        "digit",
+        "device",
+        "entry",
+    ),
+    *(
+        "epoch",
+        "error",
+        "evaluation",
+        "fault",
+        "file",
+        "find",
+        "folder",
+        "image",
+        "label",
+        "line",
+        "map",
+        "mask",
+    ),
+    *(
+        "name",
+        "network",
+        "number",
+        "object",
+        "other",
+        "pair",
+        "parameter",
+        "part",
+        "patch",
+        "process",
+        "row",
+        "scene",
+    ),
+    *("stage", "step", "tensor", "thread", "threshold", "time", "value", "view", "warning", "weight", "word"),
+)
+PLURALS = "|".join(counted(2, noun).removeprefix("2 ") for noun in NOUNS)
+
+
+def uncounted(source: str) -> list[str]:
+    """f-strings in which a number that may be 1 stands before a plural: "{len(images)} images", "{count:,} classes".
+
+    Numbers are told by `len`, a sum, or a separator of thousands. In "3 of {len(images)} images" the plural is right.
+    """
+    found = []
+    for string in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)):
+        parts = [ast.Constant(""), *string.values]
+        for before, value, after in zip(parts, parts[1:], parts[2:], strict=False):
+            if not isinstance(value, ast.FormattedValue) or not isinstance(after, ast.Constant):
+                continue
+            number, form = ast.unparse(value.value), value.format_spec and ast.unparse(value.format_spec)
+            words = re.match(rf" ((?:good|more|such|training|validation) )?({PLURALS})\b", str(after.value))
+            is_number = re.match(r"(len|sum|int)\(|.*\.(sum|total)\(\)$", number) or form == "f','"
+            is_part = isinstance(before, ast.Constant) and str(before.value).endswith(("of ", "up to "))
+            if words and is_number and not is_part and not number.isupper():
+                found.append(f"{{{number}}}{words[0]}")
+    return found
+
+
+def test_one_is_not_written_with_a_plural():
+    assert uncounted('f"{len(images)} images, {count:,} good pairs, {x:.1f} images, {MOST:,} names"') == [
+        "{len(images)} images",
+        "{count} good pairs",
+    ]
+    package = Path(cyclemlp.__file__).parent
+    found = {
+        str(path.relative_to(package)): messages
+        for path in sorted(package.rglob("*.py"))
+        if (messages := uncounted(path.read_text(encoding="utf-8")))
+    }
+    assert not found, "write {counted(number, 'image')}, from cyclemlp.text"

@@ -22,6 +22,7 @@ from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.files import write_text
 from cyclemlp.report import format_table
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from cyclemlp.bench import Case, Machine, Model
@@ -151,7 +152,9 @@ def _plan(args: argparse.Namespace, given: str, threads: int, scratch: Path) -> 
     model = prepare(given, ways, sizes, scratch, overrides)
     for height, width in sizes:
         if min(height, width) < model.min_size:
-            raise ConfigError(f"--size {height}x{width}: {model.name} needs at least {model.min_size} pixels")
+            raise ConfigError(
+                f"--size {height}x{width}: {model.name} needs at least {counted(model.min_size, 'pixel')}"
+            )
     return [
         (Case(given, runtime, precision, height, width, batch, threads, overrides), model)
         for (runtime, precision), (height, width), batch in product(ways, sizes, args.batch)
@@ -181,8 +184,8 @@ def _table(rows: list[dict[str, Any]], machine: Machine) -> str:
     peak = machine.macs_per_second / 1e9
     return (
         format_table(list(COLUMNS.values()), cells)
-        + f"\n{machine.threads} threads; latency is that of a batch; memory is that of the whole process. Peak: "
-        f"{peak:.1f} G MACs/s, NumPy's product of float32 matrices of side {machine.matrix_side}."
+        + f"\n{counted(machine.threads, 'thread')}; latency is that of a batch; memory is that of the whole "
+        f"process. Peak: {peak:.1f} G MACs/s, NumPy's product of float32 matrices of side {machine.matrix_side}."
     )
 
 

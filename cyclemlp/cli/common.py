@@ -19,7 +19,7 @@ from cyclemlp.cli.options import FEW_IMAGES, MOST_WORKERS, resolve_pretrained
 from cyclemlp.errors import ConfigError, DataError, ModelError, WeightsError
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.shipped import find_config
-from cyclemlp.text import json_text, line_of, printable, raw_stream
+from cyclemlp.text import counted, json_text, line_of, printable, raw_stream
 from cyclemlp.yaml_files import top_keys
 
 if TYPE_CHECKING:
@@ -242,7 +242,9 @@ def model_class_names(model: Any, given: str | None) -> list[str]:
     if names is None:
         return [str(index) for index in range(count)]
     if len(names) != count:
-        raise ConfigError(f"{given or 'the model file'} names {len(names)} classes and the model has {count}")
+        raise ConfigError(
+            f"{given or 'the model file'} names {counted(len(names), 'class')} and the model has {count}"
+        )
     return list(names)
 
 
@@ -321,8 +323,8 @@ def open_labelled_source(
         and (highest := source.highest_label()) < count - 1
     ):
         warnings.warn(
-            f"{source.list_path}: the labels go up to {highest} only, and the model has {count} classes; the figures "
-            "are right if these are its classes, in its order",
+            f"{source.list_path}: the labels go up to {highest} only, and the model has {counted(count, 'class')}; the "
+            "figures are right if these are its classes, in its order",
             stacklevel=2,
         )
     return paired

@@ -12,6 +12,7 @@ import numpy as np
 from cyclemlp.cli.common import print_json
 from cyclemlp.cli.options import add
 from cyclemlp.errors import WeightsError
+from cyclemlp.text import counted
 from cyclemlp.weights import LAYOUTS, WeightFile, read_weights, write_weights
 
 EPILOG = """examples:
@@ -84,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     types = ", ".join(f"{count} {name}" for name, count in facts["dtypes"].items())
     print(f"read    {file.path} ({file.layout} layout)")
-    print(f"        {facts['tensors']} tensors ({types}), {facts['parameters']:,} numbers")
+    print(
+        f"        {counted(facts['tensors'], 'tensor')} ({types}), {counted(facts['parameters'], 'number')}"
+    )
     for note in file.notes:
         print(f"        {note}")
     print(f"        model: {file.metadata.get('model', 'not named in the file')}")

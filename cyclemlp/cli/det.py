@@ -26,7 +26,7 @@ from cyclemlp.cli.options import add, add_subcommands
 from cyclemlp.cli.training import result_or_exit_code, speaker
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import Progress, format_table, progress
-from cyclemlp.text import printable
+from cyclemlp.text import counted, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,7 +214,7 @@ def _eval(args: argparse.Namespace) -> int:
     print(format_table(["class", "objects", *(c.replace("_", " ") for c in columns)], rows))
     others = [(k.replace("_", " "), v) for k, v in found.values.items() if k not in columns]
     print("\n" + format_table(["figure", "value"], others))
-    print(f"\n{found.images} images" + ("" if output is None else f"; every find is in {output}"))
+    print(f"\n{counted(found.images, 'image')}" + ("" if output is None else f"; every find is in {output}"))
     return 0
 
 
@@ -267,7 +267,9 @@ def _predict(args: argparse.Namespace) -> int:
         print_json({"output": str(output), "images": count, "objects": counts})
     else:
         print(format_table(["class", "objects"], list(counts.items())))
-        print(f"\n{count} images, {sum(counts.values())} objects; everything is in {output}")
+        print(
+            f"\n{counted(count, 'image')}, {counted(sum(counts.values()), 'object')}; everything is in {output}"
+        )
     return 1 if bad else 0
 
 
@@ -325,7 +327,8 @@ def _check(args: argparse.Namespace) -> int:
     for report in reports:
         counts = sum(report.objects.values())
         print(
-            f"{report.key}: {report.file}: {report.images} images, {counts} objects, {report.crowds} crowds"
+            f"{report.key}: {report.file}: {counted(report.images, 'image')}, {counted(counts, 'object')}, "
+            f"{counted(report.crowds, 'crowd')}"
         )
         rows = [(printable(name, lines=False), count) for name, count in report.objects.most_common()]
         print(format_table(["class", "objects"], rows) + "\n")
@@ -337,9 +340,9 @@ def _check(args: argparse.Namespace) -> int:
         if len(report.errors) > len(shown):
             print(f"error: … and {len(report.errors) - len(shown)} more; --all shows them", file=sys.stderr)
     if drawn:
-        print(f"{len(drawn)} images with their objects drawn in: {folder}")
+        print(f"{counted(len(drawn), 'image')} with objects drawn in: {folder}")
     if faults:
-        print(f"cyclemlp det check: {len(faults)} errors", file=sys.stderr)
+        print(f"cyclemlp det check: {counted(len(faults), 'error')}", file=sys.stderr)
         if args.sample and not drawn:
             print("no sample was drawn: correct the errors first", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from cyclemlp.cli.eval_labels import LabelEvaluation, check_chosen, require_labe
 from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from cyclemlp.data import Loader
@@ -167,7 +168,7 @@ def _print(
         return f"   (95 % interval {ends[0]:.{digits}f} to {ends[1]:.{digits}f})"
 
     print(f"model     {report['model']}, {report['weights']}")
-    print(f"images    {result.images:,} of {report['data']}, {result.classes} classes")
+    print(f"images    {result.images:,} of {report['data']}, {counted(result.classes, 'class')}")
     turned = ", turned by EXIF" if preprocessing.exif == "apply" else ""
     prepared = f"{preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"
     print(f"prepared  {prepared}{turned}")

@@ -14,7 +14,7 @@ import numpy as np
 from cyclemlp.cli import common
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
-from cyclemlp.text import listed, shown
+from cyclemlp.text import counted, listed, shown
 
 if TYPE_CHECKING:
     from cyclemlp.data import Loader
@@ -144,7 +144,8 @@ class LabelEvaluation:
         facts, macro, micro = self.facts, result.macro(), result.micro()
         print(f"model      {facts['model']}, {facts['weights']}")
         print(
-            f"images     {result.images:,} of {facts['data']}, {result.classes} classes, any number of them an image"
+            f"images     {result.images:,} of {facts['data']}, {counted(result.classes, 'class')}, any number of them "
+            "an image"
         )
         print(f"mAP        {result.map:.2f} %")
         print(f"thresholds {_thresholds_text(self.thresholds)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli import common, options
 from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,9 +91,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     preprocessing = metadata.preprocessing
     print(f"model     {metadata.model}, {metadata.precision}")
-    print(f"input     [batch, {preprocessing.channels}, height, width], each from {metadata.min_size} pixels")
+    print(
+        f"input     [batch, {preprocessing.channels}, height, width], each from {counted(metadata.min_size, 'pixel')}"
+    )
     for output in metadata.outputs:
-        stride = "" if output.stride is None else f", a position every {output.stride} pixels"
+        stride = "" if output.stride is None else f", a position every {counted(output.stride, 'pixel')}"
         print(f"output    {output.name}: {output.kind}{stride}")
     print(
         f"prepared  {preprocessing.resize_text}, {preprocessing.crop_text}, {preprocessing.interpolation}"

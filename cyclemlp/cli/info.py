@@ -16,6 +16,7 @@ from cyclemlp.errors import ConfigError, MismatchError, ModelError
 from cyclemlp.preprocessing import Size, sides, size_words
 from cyclemlp.report import format_table
 from cyclemlp.shipped import CONFIGS, shipped_path
+from cyclemlp.text import counted
 
 INFERRED = "inferred; no published weights confirm it"
 
@@ -110,7 +111,7 @@ def _model_facts(
         height, width = sides(input_size)
         if min(height, width) < config.min_size:
             raise ModelError(
-                f"--input-size is {size_words(input_size)}; {name} needs at least {config.min_size} pixels"
+                f"--input-size is {size_words(input_size)}; {name} needs at least {counted(config.min_size, 'pixel')}"
             )
         facts |= {"input_size": input_size, "macs": count_macs(config, height, width)}
     return facts

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cyclemlp.cli import common, options
 from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError, DataError
+from cyclemlp.text import counted, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,12 +167,14 @@ def _predict(args: argparse.Namespace) -> int:
         else:
             _print_table(shown, classes)
             if count > len(shown):
-                print(f"… and {count - len(shown):,} more images")
+                print(f"… and {counted(count - len(shown), 'more image')}")
         if files is not None:
             written = " and ".join(str(path) for path in (files.paths if complete else files.partial_paths))
-            common.message(f"cyclemlp predict: {count:,} images written to {written}")
+            common.message(f"cyclemlp predict: {counted(count, 'image')} written to {written}")
     if failures:
-        common.message(f"cyclemlp predict: {len(failures):,} of {len(source):,} images were skipped")
+        common.message(
+            f"cyclemlp predict: {part_of(len(failures), len(source), 'image', 'was', 'were')} skipped"
+        )
     return 1 if failures else 0
 
 

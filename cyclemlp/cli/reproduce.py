@@ -17,6 +17,7 @@ from cyclemlp.cli import common, options
 from cyclemlp.cli.options import add
 from cyclemlp.cli.training import typed_command
 from cyclemlp.errors import ConfigError, ModelError, WeightsError
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
@@ -197,7 +198,7 @@ def _state(log: ImageLog) -> str:
         return f"measured anew, for its {', '.join(log.changed)} changed"
     if log.complete:
         return "known"
-    return f"goes on after {log.done:,} of {len(log.ranks):,} images" if log.done else "begins"
+    return f"goes on after {log.done:,} of {counted(len(log.ranks), 'image')}" if log.done else "begins"
 
 
 def _open(case: Case, folder: Path) -> tuple[Any, Callable[[Any], Any]]:
@@ -207,7 +208,7 @@ def _open(case: Case, folder: Path) -> tuple[Any, Callable[[Any], Any]]:
 
     model = common.model_with_weights(case.model, case.path, None)
     if (count := common.model_class_count(model)) != 1000:
-        raise ModelError(f"it has {count} classes, and ImageNet has 1000")
+        raise ModelError(f"it has {counted(count, 'class')}, and ImageNet has 1000")
     if case.runtime == NETWORK:
         return model, as_callable(model)
     model.eval()

@@ -17,6 +17,7 @@ from cyclemlp.cli.training import result_or_exit_code, speaker, typed_command
 from cyclemlp.config import parse_assignments
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report import format_table
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -238,7 +239,9 @@ def _check(args: argparse.Namespace) -> int:
             print(_check_text(report, classes))
         _print_some("error", errors)
         _print_some("warning", [warning for report in reports for warning in report.warnings])
-        print(f"{len(errors)} errors" if errors else "no errors: the data are as the configuration says")
+        print(
+            counted(len(errors), "error") if errors else "no errors: the data are as the configuration says"
+        )
     return 1 if errors else 0
 
 
@@ -247,7 +250,7 @@ def _check_text(report: PartReport, classes: list[str]) -> str:
     rows = [[row["name"], f"{100 * row['pixel_share']:.2f}", row["images"]] for row in facts["classes"]]
     widths, heights = [size[0] for size in report.sizes], [size[1] for size in report.sizes]
     sizes = f", {min(widths)}×{min(heights)} to {max(widths)}×{max(heights)} pixels" if widths else ""
-    head = f"{report.name} ({report.source}): {report.images} good pairs{sizes}"
+    head = f"{report.name} ({report.source}): {counted(report.images, 'good pair')}{sizes}"
     rows.append(["(ignored)", f"{100 * facts['ignored_share']:.2f}", None])
     return f"{head}\n{format_table(['class', '% of pixels', 'images'], rows)}\n{_imbalance_text(report, classes)}"
 
@@ -268,7 +271,7 @@ def _print_some(kind: str, findings: list[str]) -> None:
     for finding in findings[:MOST_SHOWN]:
         print(f"{kind}: {finding}")
     if len(findings) > MOST_SHOWN:
-        print(f"… and {len(findings) - MOST_SHOWN} more {kind}s (--json prints all)")
+        print(f"… and {counted(len(findings) - MOST_SHOWN, f'more {kind}')} (--json prints all)")
 
 
 # ---- eval and predict
@@ -298,7 +301,9 @@ def _pair(option: str, values: list[int] | None) -> tuple[int, int] | None:
     if values is None:
         return None
     if len(values) > 2:
-        raise ConfigError(f"{option} has {len(values)} numbers; give a side, or a width and a height")
+        raise ConfigError(
+            f"{option} has {counted(len(values), 'number')}; give a side, or a width and a height"
+        )
     return values[0], values[-1]
 
 
@@ -346,7 +351,7 @@ def _eval(args: argparse.Namespace) -> int:
     print(format_table(["class", "IoU %", "precision %", "recall %", "pixels in the labels"], rows))
     print(
         f"mean IoU {100 * result.mean_iou:.2f} %, pixel accuracy {100 * result.pixel_accuracy:.2f} %, "
-        f"kappa {result.kappa:.4f}, of {result.images} images; {how}"
+        f"kappa {result.kappa:.4f}, of {counted(result.images, 'image')}; {how}"
     )
     return 0
 
@@ -375,7 +380,9 @@ def _predict(args: argparse.Namespace) -> int:
             bad += 1
     if args.json:
         print_json({"classes": classes, "predictions": results})
-    say(f"{len(results)} images: masks (a palette PNG whose values are the classes) and overlays in {output}")
+    say(
+        f"{counted(len(results), 'image')}: masks (a palette PNG whose values are the classes) and overlays in {output}"
+    )
     return 1 if bad else 0
 
 

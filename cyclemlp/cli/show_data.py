@@ -19,6 +19,7 @@ from cyclemlp.cli.options import (
 from cyclemlp.cli.train import KEYS, resolve_recipe
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from cyclemlp.training import Recipe
@@ -88,7 +89,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
     mixup = build_mixup(augment, len(names), recipe.label_smoothing)
     epoch, step = args.epoch - 1, args.step - 1
     if step >= len(loader):
-        raise ConfigError(f"--step is {args.step}; an epoch has {len(loader)} steps")
+        raise ConfigError(f"--step is {args.step}; an epoch has {counted(len(loader), 'step')}")
     loader.set_epoch(epoch, first_batch=step)
     batch = next(iter(loader))
     mixed = mixup(batch.images, batch.labels, step_generator(recipe.run.seed, epoch, step))
@@ -106,7 +107,7 @@ def _show(recipe: Recipe, args: argparse.Namespace) -> int:
         f"batch     {mixup}, label smoothing {recipe.label_smoothing:g}",
     ]
     if augment.repeats > 1:
-        words[1] += f", each image {augment.repeats} times"
+        words[1] += f", each image {counted(augment.repeats, 'time')}"
     if recipe.data.sampling is not None:
         words[1] += ", each class drawn as often"
     path = plot_samples(
@@ -157,4 +158,4 @@ def label_caption(target: np.ndarray, names: list[str], absent: float) -> str:
     there = [i for i in np.argsort(-target, kind="stable") if target[i] > absent + 1e-6]
     lines = [f"{names[i][:18]} {target[i]:.2f}" for i in there[:MOST_LABELS]]
     more = len(there) - MOST_LABELS
-    return "\n".join([*lines, *([f"{more} others"] if more > 0 else [])]) or "no label"
+    return "\n".join([*lines, *([counted(more, "other")] if more > 0 else [])]) or "no label"

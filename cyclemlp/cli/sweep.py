@@ -12,6 +12,7 @@ from cyclemlp.cli.options import add
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import write_text
 from cyclemlp.preprocessing import Preprocessing, Size, sides, size_words
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source
@@ -106,9 +107,8 @@ def _sweep(args: argparse.Namespace) -> int:
             write_sweep_csv(output / "sweep.csv", rows)
     own = preprocessing.input_size
     if output is not None:
-        title = (
-            f"{report['model']} by input size · {len(source):,} images each; dashed: the size in its file, "
-        )
+        images = counted(len(source), "image")
+        title = f"{report['model']} by input size · {images} each; dashed: the size in its file, "
         plot_sweep(rows, output / "sweep.png", own_size=own, title=title + size_words(own))
     if args.json:
         common.print_json({**report, "complete": True, "sizes": rows}, indent=2)

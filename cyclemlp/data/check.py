@@ -13,6 +13,7 @@ import numpy as np
 
 from cyclemlp.data.sources import Source, class_counts, is_multi_label, label_text
 from cyclemlp.errors import DataError
+from cyclemlp.text import counted, part_of
 
 #: From this ratio of the largest class to the smallest on, the classes count as imbalanced.
 IMBALANCE = 10.0
@@ -128,8 +129,8 @@ def check_data(
                 Finding(
                     "warning",
                     "size",
-                    f"{part}: {len(odd)} images have a side below {SMALL_SIDE} pixels, or are over {LONG_RATIO:g} "
-                    "times as long as wide",
+                    f"{part}: {counted(len(odd), 'image has', 'images have')} a side below {SMALL_SIDE} pixels, or "
+                    f"one more than {LONG_RATIO:g} times as long as the other",
                     odd,
                 )
             )
@@ -151,7 +152,7 @@ def _check_label_sets(part: str, source: Source, counts: Mapping[str, int]) -> I
     """What only images with several labels can have: none at all, and classes that every image has."""
     places = [source.location(index) for index in range(len(source)) if source.label(index) == ()]
     if places:
-        text = f"{part}: {len(places):,} of {len(source):,} images have no label, such as {places[0]}"
+        text = f"{part}: {part_of(len(places), len(source), 'image', 'has', 'have')} no label, such as {places[0]}"
         yield Finding("warning", "unlabelled", text, places)
     full = [repr(name) for name, count in counts.items() if count == len(source)]
     if full:
@@ -181,7 +182,7 @@ def _check_classes(part: str, counts: Mapping[str, int], *, multi_label: bool) -
             yield Finding(
                 "warning",
                 "imbalance",
-                f"{part}: class {most!r} has {filled[most]:,} images and class {least!r} {filled[least]:,}, "
+                f"{part}: class {most!r} has {counted(filled[most], 'image')} and class {least!r} {filled[least]:,}, "
                 f"{filled[most] / filled[least]:.0f} times as many",
             )
 

@@ -22,6 +22,7 @@ from PIL import Image
 from cyclemlp.data.classes import PathLike
 from cyclemlp.errors import DataError, WeightsError
 from cyclemlp.files import replacing
+from cyclemlp.text import counted
 from cyclemlp.weights.records import PickledArray, constructors
 from cyclemlp.weights.unpickle import read_pickle
 
@@ -148,11 +149,13 @@ def _part(batches: Mapping[str, Mapping[str, Any]], classes: list[str], path: Pa
             raise DataError(f"{path}: {name}: {error}") from error
         if pixels.dtype != np.uint8 or pixels.shape != (len(numbers), 3 * SIDE * SIDE):
             raise DataError(
-                f"{path}: {name} has an array of {pixels.dtype} {list(pixels.shape)} for {len(numbers)} labels; "
-                f"expected uint8 [{len(numbers)}, {3 * SIDE * SIDE}]"
+                f"{path}: {name} has an array of {pixels.dtype} {list(pixels.shape)} for "
+                f"{counted(len(numbers), 'label')}; expected uint8 [{len(numbers)}, {3 * SIDE * SIDE}]"
             )
         if not all(isinstance(number, int) and 0 <= number < len(classes) for number in numbers):
-            raise DataError(f"{path}: {name} has labels that are none of the {len(classes)} classes")
+            raise DataError(
+                f"{path}: {name} has labels that are none of the {counted(len(classes), 'class')}"
+            )
         images.append(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
         labels += numbers
     return CifarPart(

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from cyclemlp.errors import DataError
-from cyclemlp.text import shortened, shown
+from cyclemlp.text import counted, shortened, shown
 
 PathLike = str | os.PathLike[str]
 
@@ -99,7 +99,7 @@ def read_class_names(path: PathLike) -> list[str]:
                 + (
                     "given twice"
                     if int(index) in names
-                    else f"too large for {len(lines)} classes numbered from 0"
+                    else f"too large for {counted(len(lines), 'class')} numbered from 0"
                 )
             )
         names[int(index)] = name

@@ -16,6 +16,7 @@ from cyclemlp.data.classes import PathLike
 from cyclemlp.data.images import EXTENSIONS
 from cyclemlp.data.sources import Files, Names, existing_folder, map_classes
 from cyclemlp.errors import DataError
+from cyclemlp.text import counted, part_of
 
 #: What operating systems and archives leave beside images: passed over without a word.
 NOT_CLASSES = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
@@ -193,7 +194,7 @@ def number_classes(
     unknown = [folder for folder in folders if folder not in class_map]
     if unknown:
         raise DataError(
-            f"{root}: {len(unknown)} of {len(folders)} folders are not in the class map: "
+            f"{root}: {part_of(len(unknown), len(folders), 'folder', 'is', 'are')} not in the class map: "
             f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}"
         )
     return dict(class_map), map_classes(class_map), max(class_map.values()) + 1
@@ -204,4 +205,8 @@ def warn_of_passed_over(root: Path, passed: Counter[str]) -> None:
     passed = +passed
     if passed:
         kinds = ", ".join(f"{count} {kind}" for kind, count in passed.most_common())
-        warnings.warn(f"{root}: passed over {passed.total()} files that are no images: {kinds}", stacklevel=3)
+        warnings.warn(
+            f"{root}: passed over {counted(passed.total(), 'file that is no image', 'files that are no images')}: "
+            f"{kinds}",
+            stacklevel=3,
+        )

@@ -34,6 +34,7 @@ from cyclemlp.data.list_file import ListFile
 from cyclemlp.data.sources import Files, Names, existing_folder, map_classes
 from cyclemlp.data.tars import Tar, TarFiles, TarFolders, is_tar
 from cyclemlp.errors import DataError, MissingDependencyError
+from cyclemlp.text import counted
 
 Form = Literal["tar", "folders", "list", "flat"]
 
@@ -334,16 +335,16 @@ def _label(
         number = int(match[1]) if match else 0
         if not 1 <= number <= count or where[number - 1] >= 0:
             raise DataError(
-                f"{place}: {names[index]!r} is not one of the {count} images of {truth.place}, or there twice; "
-                f"expected ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
+                f"{place}: {names[index]!r} is not one of the {counted(count, 'image')} of {truth.place}, or there "
+                f"twice; expected ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
             )
         where[number - 1] = index
     missing = np.flatnonzero(where < 0)
     if len(missing):
         raise DataError(
-            f"{place}: holds {len(names)} images, and {truth.place} has {count} lines; "
+            f"{place}: holds {counted(len(names), 'image')}, and {truth.place} has {counted(count, 'line')}; "
             f"ILSVRC2012_val_{missing[0] + 1:08d}.JPEG is missing"
-            + (f", and {len(missing) - 1} others" if len(missing) > 1 else "")
+            + (f", and {counted(len(missing) - 1, 'other')}" if len(missing) > 1 else "")
         )
     unknown = next((name for name in truth.wordnet_ids if name not in ids), None)
     if unknown is not None:
@@ -493,7 +494,9 @@ def _read_kaggle(truth: _Found) -> list[str]:
         found[int(match[1])] = words[0]
     for number in range(1, len(found) + 1):
         if number not in found:
-            raise DataError(f"{truth.place}: has {len(found)} images, but not ILSVRC2012_val_{number:08d}")
+            raise DataError(
+                f"{truth.place}: has {counted(len(found), 'image')}, but not ILSVRC2012_val_{number:08d}"
+            )
     if not found:
         raise DataError(f"{truth.place}: is empty")
     return [found[number] for number in sorted(found)]

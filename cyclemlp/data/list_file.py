@@ -26,7 +26,7 @@ from cyclemlp.data.label_sets import (
 from cyclemlp.data.pairing import unique_numbers
 from cyclemlp.data.sources import Files, Label, Names, Sample, existing_folder, map_classes
 from cyclemlp.errors import ConfigError, DataError
-from cyclemlp.text import shown
+from cyclemlp.text import counted, part_of, shown
 
 MODES = ("train", "val", "test")
 #: Heads of a CSV file's columns, in any case.
@@ -169,11 +169,13 @@ class ListFile(Files):
                 needed = max(image, label or 0, *(flags.columns if flags else ())) + 1
                 if len(row) < needed:
                     raise DataError(
-                        f"{self.list_path}:{reader.line_num}: has {len(row)} columns; expected at least {needed}"
+                        f"{self.list_path}:{reader.line_num}: has {counted(len(row), 'column')}; expected at least "
+                        f"{needed}"
                     )
                 if any(cell.strip() for cell in row[width:]):
                     raise DataError(
-                        f"{self.list_path}:{reader.line_num}: has {len(row)} columns, and the first row {width}; put a "
+                        f"{self.list_path}:{reader.line_num}: has {counted(len(row), 'column')}, and the first row "
+                        f"{width}; put a "
                         'cell that holds the separator in quotes: "dog,outdoor"'
                     )
                 name = row[image].strip().encode()
@@ -297,7 +299,8 @@ class ListFile(Files):
             self._refuse_unknown(
                 written,
                 class_map,
-                f"is not in the class map, which has {len(class_map)} words such as {shown(next(iter(class_map), ''))}",
+                f"is not in the class map, which has {counted(len(class_map), 'word')} such as "
+                f"{shown(next(iter(class_map), ''))}",
             )
             return class_map
         named = names is not None and list(names) != [str(place) for place in range(len(names))]
@@ -314,7 +317,7 @@ class ListFile(Files):
             self._refuse_unknown(
                 written,
                 table,
-                f"is none of the {len(names or [])} class names, {shown(next(iter(table)))} …",
+                f"is none of the {counted(len(names or []), 'class name')}, {shown(next(iter(table)))} …",
             )
         if not is_csv:
             self._refuse_unknown(
@@ -355,7 +358,8 @@ class ListFile(Files):
             first = int(outside[0])
             raise DataError(
                 f"{self.location(first)}: the label {highest[first]} is out of range: there are {num_classes} "
-                f"classes, 0 to {num_classes - 1} ({len(outside)} of {len(self)} lines have such a label)"
+                f"classes, 0 to {num_classes - 1} "
+                f"({part_of(len(outside), len(self), 'line', 'has', 'have')} such a label)"
             )
 
     def _check_duplicates(self, hashes: np.ndarray) -> None:
@@ -371,14 +375,19 @@ class ListFile(Files):
         first, second = min(pairs, key=lambda pair: pair[1])
         text = (
             f"{self.location(second)}: {self.name(second)!r} was already named in line {self._lines[first]}; "
-            f"in all {len(pairs)} lines repeat a name and count as images of their own"
+            "in all "
+            + counted(
+                len(pairs),
+                "line repeats a name and counts as an image of its own",
+                "lines repeat a name and count as images of their own",
+            )
         )
         others = [(a, b) for a, b in pairs if self.label(a) != self.label(b)]
         if others and self._multi_label:
             first, second = min(others, key=lambda pair: pair[1])
             raise DataError(
                 f"{self.location(second)}: {self.name(second)!r} was already named in line {self._lines[first]}, with "
-                f"other labels ({len(others):,} such lines in all). Write all labels of an image in one line: "
+                f"other labels ({counted(len(others), 'such line')} in all). Write all labels of an image in one line: "
                 "`name label,label`, or in a CSV file `name,label|label`"
             )
         other = len(others)

@@ -15,7 +15,7 @@ from cyclemlp.data.pairing import View
 from cyclemlp.data.sources import Files, Source
 from cyclemlp.data.tars import TarListFile, is_tar
 from cyclemlp.errors import ConfigError
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 #: Images in the package: name → tar. Of CIFAR-10 20 of each class, every 50th of its test images.
 SAMPLES = {"cifar10-sample": Path(__file__).with_name("cifar10_sample.tar")}
@@ -101,8 +101,8 @@ def open_class_names(name: str | None) -> list[str] | None:
     twice = [found for found, count in Counter(names).items() if count > 1]
     if twice:
         warnings.warn(
-            f"{name}: {len(twice)} names are those of several classes, which results cannot tell apart: "
-            f"{', '.join(map(shown, twice[:3]))}",
+            f"{name}: {counted(len(twice), 'name is', 'names are')} given to several classes, which results cannot "
+            f"tell apart: {', '.join(map(shown, twice[:3]))}",
             stacklevel=2,
         )
     return names

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cyclemlp.errors import ConfigError
+from cyclemlp.text import counted
 
 # First words of the seeds, so that no two uses draw the same numbers. `mixup.STEP` is the third.
 ORDER, SAMPLE = 1, 2
@@ -67,7 +68,8 @@ class EpochOrder:
             weights = np.asarray(weights, dtype=np.float64)
             if len(weights) != size or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
                 raise ConfigError(
-                    f"there are {len(weights)} weights for {size} images; give each a number from 0"
+                    f"there are {counted(len(weights), 'weight')} for {counted(size, 'image')}; give each a number "
+                    "from 0"
                 )
             weights = weights / weights.sum()
         self._shares = weights
@@ -82,7 +84,8 @@ class EpochOrder:
         elif drop_last and size:
             ranks = f" ({world_size} ranks with {batch_size} each)" if world_size > 1 else ""
             warnings.warn(
-                f"{size} images are fewer than one batch of {together}{ranks}: the one smaller batch is kept",
+                f"{counted(size, 'image is', 'images are')} fewer than one batch of {together}{ranks}: the one smaller "
+                "batch is kept",
                 stacklevel=3,
             )
         if shuffle:

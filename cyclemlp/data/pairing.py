@@ -12,7 +12,7 @@ from cyclemlp.data.classes import imagenet_class_map, imagenet_classes
 from cyclemlp.data.images import EncodedImage
 from cyclemlp.data.sources import Label, Sample, Source, is_multi_label
 from cyclemlp.errors import DataError
-from cyclemlp.text import listed, printable, shortened
+from cyclemlp.text import counted, listed, part_of, printable, shortened
 
 MOST_NAMES = 5
 
@@ -122,7 +122,9 @@ def pair_classes(
         return source
     if own is None:
         if source.num_classes > count:
-            raise DataError(f"{what} have {source.num_classes} classes and {whose} has {count}; {way_out}")
+            raise DataError(
+                f"{what} have {counted(source.num_classes, 'class')} and {whose} has {count}; {way_out}"
+            )
         if not (
             names is None or numbers_are_meant or _are_places(names) or list(names) == imagenet_classes()
         ):
@@ -151,7 +153,7 @@ def pair_classes(
     lacking = [index for index in range(count) if index not in present]
     if lacking:
         called = [names[index] if names is not None else str(index) for index in lacking]
-        _warn(f"{what} have none of {len(lacking)} of the {count} classes: {_list(called)}")
+        _warn(f"{what} have none of {len(lacking)} of the {counted(count, 'class')}: {_list(called)}")
     return View(source, numbers=numbers, classes=names, num_classes=count)
 
 
@@ -196,11 +198,13 @@ def _unpaired(
     whose: str,
 ) -> str:
     if names is None:
-        return f"{what} have {len(own)} classes and {whose} has {count}, without names"
+        return f"{what} have {counted(len(own), 'class')} and {whose} has {count}, without names"
     unknown = [name for name in own if name not in names and name not in aliases]
     if not unknown:
         return f"{what}: the classes {_list(own)} cannot be distinguished by {whose}'s names, some of which occur twice"
-    found = f"{len(unknown)} of {len(own)} classes are none that {whose} knows: {_list(unknown)}"
+    found = (
+        f"{part_of(len(unknown), len(own), 'class', 'is', 'are')} none that {whose} knows: {_list(unknown)}"
+    )
     return f"{what}: {found}; it has {count}: {_list(names, 3)}"
 
 

@@ -24,6 +24,7 @@ from cyclemlp.data.digits import Digits
 from cyclemlp.errors import ConfigError
 from cyclemlp.files import replacing_folder
 from cyclemlp.report import class_colour, progress
+from cyclemlp.text import counted
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -170,7 +171,7 @@ class Scenes:
             pass
         if len(objects) < o.objects[0]:
             raise ConfigError(
-                f"only {len(objects)} digits of {o.sizes[0]} to {o.sizes[1]} pixels went into a scene of "
+                f"only {counted(len(objects), 'digit')} of {o.sizes[0]} to {o.sizes[1]} pixels went into a scene of "
                 f"{o.width}x{o.height}; ask for fewer (--objects), for smaller ones (--min-size, --max-size), or for "
                 "a larger scene (--size)"
             )

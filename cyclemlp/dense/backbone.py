@@ -13,6 +13,7 @@ from cyclemlp.errors import ModelError
 from cyclemlp.kernels import select_kernels
 from cyclemlp.models import describe_model, load_weights
 from cyclemlp.network import CycleMLPFeatures
+from cyclemlp.text import counted
 from cyclemlp.training.model import freeze_stages as freeze
 from cyclemlp.weights import pretrained_file
 
@@ -72,7 +73,7 @@ class DenseBackbone(CycleMLPFeatures):
         if type(freeze_stages) is not int or not 0 <= freeze_stages <= config.stages:
             raise ModelError(
                 f"freeze_stages is {freeze_stages!r}; {metadata.model} with out_indices={list(out_indices)} has "
-                f"{config.stages} stages: give a whole number from 0 to that"
+                f"{counted(config.stages, 'stage')}: give a whole number from 0 to that"
             )
         super().__init__(config)
         select_kernels(self)
@@ -86,7 +87,9 @@ class DenseBackbone(CycleMLPFeatures):
         if self._frozen:
             self.train()
             print(
-                f"backbone {metadata.model}: the first {freeze_stages} stages keep their weights", flush=True
+                f"backbone {metadata.model}: the first "
+                f"{counted(freeze_stages, 'stage keeps its weights', 'stages keep their weights')}",
+                flush=True,
             )
 
     def train(self) -> None:

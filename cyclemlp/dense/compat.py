@@ -18,6 +18,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from cyclemlp.dense.versions import ENGINES, installed_version
+from cyclemlp.text import counted
 
 PADDLE_3 = SpecifierSet(">=3.0,<4")
 _applied: dict[str, list[Patch]] = {}
@@ -73,8 +74,9 @@ def apply_patches(engine: str) -> list[Patch]:
 
 def in_words(patches: Sequence[Patch]) -> str:
     """Which patches of an engine are in force, as a sentence for people."""
-    return f"{ENGINES[patches[0].engine].title} with {len(patches)} compatibility patches: " + ", ".join(
-        patch.place for patch in patches
+    return (
+        f"{ENGINES[patches[0].engine].title} with {counted(len(patches), 'compatibility patch')}: "
+        + ", ".join(patch.place for patch in patches)
     )
 
 
@@ -148,7 +150,8 @@ def _seg_areas() -> None:
         pred, label = pred.flatten().astype("int64"), label.flatten().astype("int64")
         if pred.shape != label.shape:
             raise ValueError(
-                f"the prediction has {pred.shape[0]} pixels and the label {label.shape[0]}: they differ in size"
+                f"the prediction has {counted(pred.shape[0], 'pixel')} and the label {label.shape[0]}: they differ in "
+                "size"
             )
 
         def count(values: Any) -> Any:  # [num_classes]; bincount takes no empty tensor

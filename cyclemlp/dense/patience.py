@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cyclemlp.errors import ConfigError
+from cyclemlp.text import counted
 
 
 class Patience:
@@ -34,7 +35,10 @@ class Patience:
         return self.limit is not None and self._waited >= self.limit
 
     def __str__(self) -> str:
-        return f"early stopping: no better {self.metric} in the last {self.limit} evaluations (--patience {self.limit})"
+        return (
+            f"early stopping: no better {self.metric} in the last {counted(self.limit or 0, 'evaluation')} (--patience "
+            f"{self.limit})"
+        )
 
 
 def require_evaluation(patience: int | None, evaluate: bool) -> None:

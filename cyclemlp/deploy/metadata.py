@@ -30,7 +30,7 @@ from cyclemlp.metadata import (
     read_json,
 )
 from cyclemlp.preprocessing import Preprocessing
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 #: The name of the entry in `metadata_props` and `rt_info`.
 KEY = "cyclemlp"
@@ -124,10 +124,12 @@ class ExportMetadata:
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             names, count = values.get("classes"), values.get("num_classes")
             if names is not None and count is not None and len(names) != count:
-                raise ConfigError(f"classes names {len(names)} classes, and num_classes is {count}")
+                raise ConfigError(f"classes names {counted(len(names), 'class')}, and num_classes is {count}")
             thresholds = values.get("thresholds")
             if thresholds is not None and len(thresholds) != count:
-                raise ConfigError(f"thresholds has {len(thresholds)} numbers, and num_classes is {count}")
+                raise ConfigError(
+                    f"thresholds has {counted(len(thresholds), 'number')}, and num_classes is {count}"
+                )
             task = values.get("task")
             if thresholds is not None and task != MULTI_LABEL:
                 raise ConfigError(f"thresholds belong to the task {MULTI_LABEL!r}, and task is {shown(task)}")

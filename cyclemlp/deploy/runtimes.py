@@ -18,7 +18,7 @@ import numpy as np
 
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata
 from cyclemlp.errors import ConfigError, MissingDependencyError, ModelError
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 #: Tasks whose models have the inputs of PaddleDetection.
 DETECTION_TASKS = ("detection", "instance segmentation")
@@ -127,7 +127,9 @@ class ExportedModel:
             )
         most = self.metadata.extra.get("largest_batch", len(images))
         if len(images) > most:
-            raise ModelError(f"the input has {len(images)} images; this model takes {most} at a time")
+            raise ModelError(
+                f"the input has {counted(len(images), 'image')}; this model takes {most} at a time"
+            )
         if min(images.shape[2:]) < least:
             raise ModelError(
                 f"the image is {images.shape[2]}×{images.shape[3]} pixels (height×width); "

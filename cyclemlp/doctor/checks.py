@@ -35,7 +35,7 @@ from cyclemlp.doctor.golden import (
 )
 from cyclemlp.errors import ConfigError
 from cyclemlp.kernels import chosen_kernels
-from cyclemlp.text import printable, shortened
+from cyclemlp.text import counted, printable, shortened
 from cyclemlp.training.amp import AmpConfig, MixedPrecision
 
 #: Largest errors of logits and of gradients by the type of the products, see `golden.Distance`. Those of float32 are
@@ -185,9 +185,8 @@ def _judged(found: Sequence[tuple[str, Distance]], precision: str, device: str) 
         )
         raise Failed("; ".join(faults) + hint)
     logits, gradients = (max(getattr(error, what) for _, error in found) for what in ("logits", "gradients"))
-    return (
-        f"largest relative error of logits {logits:.2g}, of gradients {gradients:.2g}; {len(found)} networks"
-    )
+    networks = counted(len(found), "network")
+    return f"largest relative error of logits {logits:.2g}, of gradients {gradients:.2g}; {networks}"
 
 
 # ---- mixed precision
@@ -244,7 +243,7 @@ def compare_processes(options: Sequence[str], device: str) -> str:
     unequal = [n for n in first.gradients if not np.array_equal(first.gradients[n], second.gradients[n])]
     if unequal:
         raise Failed(
-            f"after the average the processes have different gradients of {len(unequal)} parameters, "
+            f"after the average the processes have different gradients of {counted(len(unequal), 'parameter')}, "
             f"such as {unequal[0]}"
         )
     with without_tf32():

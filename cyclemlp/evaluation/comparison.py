@@ -27,7 +27,7 @@ from cyclemlp.evaluation.analysis.measures import (
 from cyclemlp.evaluation.tables import EVALUATION_COLUMNS, TEXT, write_csv
 from cyclemlp.report.figures import PathLike
 from cyclemlp.report.sheet import plot_samples, square_thumbnail
-from cyclemlp.text import shortened
+from cyclemlp.text import counted, shortened
 
 #: Images on a sheet.
 MOST_DRAWN = 32
@@ -120,8 +120,8 @@ class Comparison:
             else "in fewer than 1 of 1000 cases"
         )
         split = (
-            f"Of the {a + b:,} images that only one gets right, A gets {a:,} and B {b:,}. If both were equally good, "
-            f"a split at least as uneven would come about by chance {chance}."
+            f"Of the {counted(a + b, 'image')} that only one gets right, A gets {a:,} and B {b:,}. If both were "
+            f"equally good, a split at least as uneven would come about by chance {chance}."
         )
         if self.p_value < 1 - LEVEL:
             return (
@@ -179,8 +179,8 @@ def read_evaluation(folder: Path) -> RecordedEvaluation:
     right = np.array(ranks) == 1
     if len(names) != images or round(100 * right.sum() / max(images, 1), 6) != round(top1, 6):
         raise DataError(
-            f"{table} and {report} are of different evaluations: {len(names):,} images, {right.sum():,} of them "
-            f"right, and {images:,} images with a top-1 of {top1:.4f} %; {again}"
+            f"{table} and {report} are of different evaluations: {counted(len(names), 'image')}, {right.sum():,} of "
+            f"them right, and {counted(images, 'image')} with a top-1 of {top1:.4f} %; {again}"
         )
     return RecordedEvaluation(
         folder,
@@ -276,8 +276,8 @@ def draw_differences(
         lost = next((a.names[i] for i in shown if a.names[i] not in places), None)
         if lost is not None:
             raise DataError(
-                f"the image {lost!r} of {a.folder} is not among the {len(places):,} images to draw; name where it is "
-                "with --data and --list, as for `cyclemlp eval`"
+                f"the image {lost!r} of {a.folder} is not among the {counted(len(places), 'image')} to draw; "
+                "name where it is with --data and --list, as for `cyclemlp eval`"
             )
         written.append(
             plot_differences(
@@ -342,8 +342,8 @@ def _matching(a: RecordedEvaluation, b: RecordedEvaluation) -> np.ndarray:
         j = int(order[i])
         raise DataError(
             f"{a.names[i]!r} has the class {a.labels[i]} ({a.true_names[i]}) in {a.folder} and {b.labels[j]} "
-            f"({b.true_names[j]}) in {b.folder}, the first of {len(other):,} images; only evaluations with the same "
-            "labels can be compared"
+            f"({b.true_names[j]}) in {b.folder}, the first of {counted(len(other), 'image')}; only evaluations "
+            "with the same labels can be compared"
         )
     return order
 

@@ -27,6 +27,7 @@ from cyclemlp.evaluation.metrics import (
 )
 from cyclemlp.evaluation.multilabel.measures import labels_above, sigmoid
 from cyclemlp.report import Progress
+from cyclemlp.text import counted
 
 T = TypeVar("T")
 #: Classes that are given of an image, of which each has one.
@@ -186,7 +187,7 @@ def evaluate(
         raise DataError("there is no image to evaluate")
     seconds = time.perf_counter() - begin
     notes = tuple(
-        f"top-{k} says nothing here: there are only {classes} classes, so it is top-{classes}, always 100 %"
+        f"top-{k} says nothing here: there are only {counted(classes, 'class')}, so it is top-{classes}, always 100 %"
         for k in topk
         if k > classes
     )
@@ -343,14 +344,14 @@ def checked_logits(fn: Classifier, batch: Batch, loader: Loader) -> np.ndarray:
     logits = np.asarray(fn(batch.images))
     if logits.ndim != 2 or logits.shape[0] != len(batch.indices) or logits.shape[1] == 0:
         raise ValueError(
-            f"the model gives shape {logits.shape} for {len(batch.indices)} images; expected [B, classes]"
+            f"the model gives shape {logits.shape} for {counted(len(batch.indices), 'image')}; expected [B, classes]"
         )
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
         index = int(batch.indices[bad[0]])
         raise FloatingPointError(
             f"{loader.source.location(index)}: the model gives NaN or infinity for {loader.source.name(index)!r}"
-            + (f" and {len(bad) - 1} others of its batch" if len(bad) > 1 else "")
+            + (f" and {counted(len(bad) - 1, 'other')} of its batch" if len(bad) > 1 else "")
             + "; the weights or the preprocessing (mean, std) may be broken"
         )
     return logits
@@ -372,8 +373,8 @@ def checked_labels(batch: Batch, loader: Loader, classes: int) -> np.ndarray:
     if len(bad):
         index = int(batch.indices[bad[0]])
         raise DataError(
-            f"{loader.source.location(index)}: the label is {labels[bad[0]]}, but the model has {classes} classes, "
-            f"0 to {classes - 1}"
+            f"{loader.source.location(index)}: the label is {labels[bad[0]]}, but the model has "
+            f"{counted(classes, 'class')}, 0 to {classes - 1}"
         )
     return labels
 
@@ -388,6 +389,7 @@ def checked_label_sets(batch: Batch, loader: Loader, classes: int) -> np.ndarray
     if labels.ndim != 2 or labels.shape[1] != classes:
         raise DataError(
             f"{loader.source.location(int(batch.indices[0]))}: the labels have the shape {list(labels.shape)}; "
-            f"expected 0 or 1 for each of the model's {classes} classes: open the images with multi_label=True"
+            f"expected 0 or 1 for each of the model's {counted(classes, 'class')}: open the images with "
+            "multi_label=True"
         )
     return labels

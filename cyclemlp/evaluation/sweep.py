@@ -16,6 +16,7 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.evaluation.tables import write_csv
 from cyclemlp.preprocessing import Size, as_size, sides, size_words
 from cyclemlp.report.figures import BLUE, GREY, PathLike, saved_figure
+from cyclemlp.text import counted
 
 #: Of the paper's figure, for a network trained at `PAPER_OWN_SIZE`; other networks' sizes are in proportion, and whole
 #: multiples of `MULTIPLE`, so that patches and stages leave no pixels over.
@@ -49,7 +50,7 @@ def choose_sizes(asked: Sequence[Size] | None, own: Size, least: int) -> list[Si
     for size in asked:
         if min(sides(size)) < least:
             raise ConfigError(
-                f"--sizes has {size_words(size)}; this model needs at least {least} pixels a side"
+                f"--sizes has {size_words(size)}; this model needs at least {counted(least, 'pixel')} a side"
             )
     return sorted(set(asked), key=mean_side)
 

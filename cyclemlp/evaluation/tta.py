@@ -16,6 +16,7 @@ from cyclemlp.evaluation.metrics import log_softmax
 from cyclemlp.evaluation.multilabel.measures import log_sigmoid
 from cyclemlp.evaluation.run import Classifier
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.text import counted
 
 MIRRORED = "mirrored"
 
@@ -67,7 +68,9 @@ class Views:
 
     def __str__(self) -> str:
         crops = "centre" if len(self.crops) == 1 else "centre and corners"
-        return f"{len(self.names)} views, {crops}, each also {MIRRORED}; probabilities are averaged"
+        return (
+            f"{counted(len(self.names), 'view')}, {crops}, each also {MIRRORED}; probabilities are averaged"
+        )
 
 
 #: The choices by their names.

@@ -17,6 +17,7 @@ from cyclemlp.explain.watch import as_images, check_stages, evaluating, forward_
 from cyclemlp.network import CycleMLP
 from cyclemlp.report.figures import PathLike, saved_figure
 from cyclemlp.report.sheet import image_grid, sheet_title, show_image
+from cyclemlp.text import counted
 
 ORDERS = ("active", "first")
 
@@ -63,7 +64,7 @@ def feature_maps(
     """
     if order not in ORDERS or count < 1:
         raise ModelError(
-            f"{count} channels in order {order!r}; give at least 1, in order {' or '.join(ORDERS)}"
+            f"{counted(count, 'channel')} in order {order!r}; give at least 1, in order {' or '.join(ORDERS)}"
         )
     chosen = check_stages(model, stages or range(1, model.config.stages + 1))
     with evaluating(model), paddle.no_grad():

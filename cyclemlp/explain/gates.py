@@ -17,6 +17,7 @@ from cyclemlp.errors import DataError, ModelError
 from cyclemlp.explain.watch import as_images, evaluating, mixers, removed_at_end
 from cyclemlp.network import CycleMLP
 from cyclemlp.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PathLike, saved_figure
+from cyclemlp.text import counted
 
 BRANCH_NAMES = {"h": "Cycle FC, branch h", "w": "Cycle FC, branch w", "c": "channel FC"}
 BRANCH_STYLES = {"h": (BLUE, "o"), "w": (ORANGE, "s"), "c": (GREEN, "^")}
@@ -178,7 +179,7 @@ def plot_gates(gates: Gates, path: PathLike) -> Path:
             xlabel="stage.block (dots: a channel's mean; bars: standard deviation over images)",
             ylabel="weight",
             xlim=(-0.6, count - 0.4),
-            title=f"Gate weights over {gates.images:,} images",
+            title=f"Gate weights over {counted(gates.images, 'image')}",
         )
         figure.legend(loc="outside lower left", ncols=branches, fontsize=9)
     return Path(path)

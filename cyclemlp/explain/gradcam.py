@@ -23,6 +23,7 @@ from cyclemlp.metadata import MULTI_LABEL
 from cyclemlp.network import CycleMLP
 from cyclemlp.report.figures import ORANGE, PathLike, rgb, saved_figure
 from cyclemlp.report.sheet import image_grid, sheet_title, show_image
+from cyclemlp.text import counted
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def grad_cam(
         wanted = values.argmax(axis=1) if classes is None else np.asarray(classes, dtype=np.int64)
         if wanted.shape != (len(values),) or (wanted < 0).any() or (wanted >= values.shape[1]).any():
             raise ModelError(
-                f"classes {wanted.tolist()} for {len(values)} images; give one an image, from 0 to "
+                f"classes {wanted.tolist()} for {counted(len(values), 'image')}; give one an image, from 0 to "
                 f"{values.shape[1] - 1}"
             )
         found = {}

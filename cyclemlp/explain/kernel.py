@@ -16,6 +16,7 @@ import numpy as np
 from cyclemlp.errors import ConfigError
 from cyclemlp.offsets import cycle_offsets
 from cyclemlp.report.figures import BLUE, COLOURS, PathLike, cell_lines, rgb, saved_figure
+from cyclemlp.text import counted
 
 #: Beyond this many positions in one direction nothing can be seen in a drawing, and the sets take long to make.
 WIDEST = 2001
@@ -87,8 +88,8 @@ def cycle_kernel(
     reach = max((max(step) // 2 for step in step_sizes), default=0) * max(blocks, default=0)
     if 2 * reach + 1 > WIDEST:
         raise ConfigError(
-            f"{max(blocks)} blocks with steps {list(step_sizes)} reach {reach} positions each way; at most "
-            f"{WIDEST // 2} are drawn: give fewer blocks or smaller steps"
+            f"with steps {list(step_sizes)}, {counted(max(blocks), 'block reaches', 'blocks reach')} "
+            f"{counted(reach, 'position')} each way; at most {WIDEST // 2} are drawn: give fewer blocks or steps"
         )
     steps = {branch: step for branch, step in zip("hw", step_sizes, strict=True) if branch in branches}
     offsets = {branch: np.stack(cycle_offsets(channels, step), axis=1) for branch, step in steps.items()}
@@ -214,7 +215,7 @@ def _draw_reach(axes: Any, blocks: int, paths: np.ndarray, widest: Sequence[int]
     axes.set(
         xlim=(-widest[1] - 0.5, widest[1] + 0.5),
         ylim=(widest[0] + 0.5, -widest[0] - 0.5),
-        title=f"{blocks} block{'s' if blocks > 1 else ''}: {int((paths > 0).sum())} positions",
+        title=f"{counted(blocks, 'block')}: {counted(int((paths > 0).sum()), 'position')}",
     )
     axes.grid(False)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cyclemlp.network import CycleMLPConfig, PartCost
 from cyclemlp.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PathLike, saved_figure
+from cyclemlp.text import counted
 
 
 def plot_network(
@@ -64,7 +65,7 @@ def _draw_places(
             _count(sum(part.macs for part in inside)),
         ]
         if is_stage:
-            words = f"stage {stage}\n{inside[0].times} block{'s' if inside[0].times > 1 else ''}"
+            words = f"stage {stage}\n{counted(inside[0].times, 'block')}"
         else:
             words = "\n".join(
                 wrap(place, 13) + ([] if place in ("head", "maps") else wrap(inside[0].name, 13))

@@ -23,7 +23,7 @@ from cyclemlp.legacy.flags import (
     training_parser,
     warn,
 )
-from cyclemlp.text import printable_output
+from cyclemlp.text import counted, printable_output
 from cyclemlp.training import Recipe
 
 #: What a training run of Paddle-CycleMLP or of ours leaves in its folder.
@@ -137,8 +137,8 @@ def check_training(args: argparse.Namespace) -> None:
     processes = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
     if processes > 1 and not args.is_distributed:
         raise ConfigError(
-            f"paddle.distributed.launch started {processes} processes; give --is_distributed True, or they would "
-            "train one model each"
+            f"paddle.distributed.launch started {counted(processes, 'process')}; give --is_distributed True, or they "
+            "would train one model each"
         )
     if args.is_distributed and processes == 1:
         warn(

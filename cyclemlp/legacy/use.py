@@ -20,7 +20,7 @@ from cyclemlp.legacy.flags import (
     prediction_parser,
     preprocessing,
 )
-from cyclemlp.text import printable_output
+from cyclemlp.text import counted, printable_output
 from cyclemlp.weights import read_weights
 
 
@@ -77,7 +77,7 @@ def options_of(command: str, args: argparse.Namespace, part: str, **more: Any) -
     head = read_weights(args.model_pretrained).tensors.get("head.bias")
     if head is not None and len(head) != args.num_classes:
         raise ConfigError(
-            f"--num-classes is {args.num_classes}, and {args.model_pretrained} has {len(head)} classes; give "
+            f"--num-classes is {args.num_classes}, and {args.model_pretrained} has {counted(len(head), 'class')}; give "
             f"--num-classes {len(head)}"
         )
     options = build_parser(command).parse_args([command])

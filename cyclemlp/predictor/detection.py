@@ -19,6 +19,7 @@ from cyclemlp.errors import ConfigError
 from cyclemlp.predictor.tasks import ImageSource, Network, Prepared, Wishes, encode_mask, scaled
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.report import class_colour
+from cyclemlp.text import counted
 
 #: Objects with a smaller score are not given, unless another threshold is asked for.
 LEAST_SCORE = 0.3
@@ -46,7 +47,8 @@ class Detection:
         names = list(class_names or metadata.classes or [])
         if class_names and len(names) != metadata.num_classes:
             raise ConfigError(
-                f"{len(names)} class names are given, and {model.path} has {metadata.num_classes} classes"
+                f"{counted(len(names), 'class name is', 'class names are')} given, and {model.path} has "
+                f"{metadata.num_classes} classes"
             )
         self._model, self._names = model, names
         self.class_names: list[str] | None = names

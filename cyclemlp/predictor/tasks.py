@@ -26,6 +26,7 @@ from cyclemlp.evaluation.run import TOP
 from cyclemlp.evaluation.tta import choose_views
 from cyclemlp.metadata import CLASSIFICATION_TASKS, MULTI_LABEL
 from cyclemlp.report import class_colour
+from cyclemlp.text import counted
 
 #: What an 8-bit mask can hold.
 MOST_MASK_CLASSES = 256
@@ -181,7 +182,8 @@ class _OneModel:
             names = imagenet_classes()
         if class_names and metadata.num_classes not in (None, len(class_names)):
             raise ConfigError(
-                f"{len(class_names)} class names are given, and {model.path} has {metadata.num_classes} classes"
+                f"{counted(len(class_names), 'class name is', 'class names are')} given, and {model.path} has "
+                f"{metadata.num_classes} classes"
             )
         self._model, self._names = model, names
         self.class_names = list(names) if names else None
@@ -304,7 +306,8 @@ class Segmentation(_OneModel):
                 )
         if self._names and len(self._names) > MOST_MASK_CLASSES:
             raise ExportError(
-                f"{model.path} has {len(self._names)} classes; masks are served with up to {MOST_MASK_CLASSES}"
+                f"{model.path} has {counted(len(self._names), 'class')}; masks are served with up to "
+                f"{MOST_MASK_CLASSES}"
             )
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:

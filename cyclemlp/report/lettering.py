@@ -41,7 +41,7 @@ class Words:
             lost = [name for name in self._names if missing & set(name)]
             warnings.warn(
                 f"no font here has the letters of {', '.join(map(repr, lost[:5]))}{' …' if lost[5:] else ''}; these "
-                f"classes are drawn by their numbers. Install a font that has them (for Chinese, Japanese and Korean: "
+                "classes are drawn by their numbers. Install a font that has them (for Chinese, Japanese and Korean: "
                 f"fonts-noto-cjk), or name its file in the environment variable {FONT_VARIABLE}",
                 stacklevel=3,
             )

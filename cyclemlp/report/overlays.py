@@ -18,6 +18,7 @@ from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.report.lettering import Font, Words, font_size, line_height, line_width, pad, text_size
 from cyclemlp.report.palette import GREY, INK, PAPER, Colour, class_colour, ink_on
 from cyclemlp.report.tags import Area, free_place, leader
+from cyclemlp.text import counted
 
 #: The longer side in pixels from which an image is drawn on as it is.
 LEGIBLE_SIDE = 480
@@ -157,7 +158,7 @@ def image_sheet(
     """
     if not images or (captions is not None and len(captions) != len(images)):
         raise DataError(
-            f"a sheet needs at least one image and a caption for each; found {len(images)} images and "
+            f"a sheet needs at least one image and a caption for each; found {counted(len(images), 'image')} and "
             f"{'no' if captions is None else len(captions)} captions"
         )
     words = Words(captions or [])
@@ -231,8 +232,8 @@ def _checked_mask(mask: Any, image: Image.Image, count: int, ignore: int | None)
         strange &= values != ignore
     if strange.any():
         raise DataError(
-            f"the mask holds {values[strange].flat[0]} ({int(strange.sum()):,} pixels are no class); expected 0 to "
-            f"{count - 1} for {count} classes, or {ignore} for pixels to ignore"
+            f"the mask holds {values[strange].flat[0]} ({counted(int(strange.sum()), 'pixel')} of no class); expected "
+            f"0 to {count - 1} for {counted(count, 'class')}, or {ignore} for pixels to ignore"
         )
     return values.astype(np.int64)
 
@@ -251,7 +252,7 @@ def _checked_objects(
         # No objects: an empty list has shape [0].
         if list(array.shape) != expected and (count or array.size):
             raise DataError(
-                f"{name}: shape {list(array.shape)}; expected {expected} for {count} labels on an image of "
+                f"{name}: shape {list(array.shape)}; expected {expected} for {counted(count, 'label')} on an image of "
                 f"{image.width} × {image.height}"
             )
     corners = np.asarray(boxes, dtype=np.float64).reshape(count, 4)
@@ -261,7 +262,9 @@ def _checked_objects(
                 f"box {i} is {corners[i].tolist()}; expected x0 y0 x1 y1 with x0 <= x1 and y0 <= y1"
             )
         if numbers[i] not in range(classes):
-            raise DataError(f"label {i} is {numbers[i]}; expected 0 to {classes - 1} for {classes} classes")
+            raise DataError(
+                f"label {i} is {numbers[i]}; expected 0 to {classes - 1} for {counted(classes, 'class')}"
+            )
     return _Objects(
         corners,
         [int(number) for number in numbers.flat],

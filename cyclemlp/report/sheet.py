@@ -11,7 +11,7 @@ from PIL import Image
 
 from cyclemlp.errors import DataError
 from cyclemlp.report.figures import BLUE, GREY, INK, ORANGE, PathLike, saved_figure
-from cyclemlp.text import shortened
+from cyclemlp.text import counted, shortened
 
 #: With fewer images a sheet is as wide, for its title.
 LEAST_COLUMNS = 4
@@ -51,8 +51,9 @@ def plot_samples(
     marks = [None] * len(images) if right is None else [bool(mark) for mark in right]
     if not len(images) == len(captions) == len(marks) or not len(images):
         raise DataError(
-            f"a sheet needs a caption an image, and at least one; found {len(images)} images and {len(captions)} "
-            "captions" + ("" if right is None else f", and {len(marks)} marks of right and wrong")
+            f"a sheet needs a caption an image, and at least one; found {counted(len(images), 'image')} and "
+            f"{counted(len(captions), 'caption')}"
+            + ("" if right is None else f", and {len(marks)} marks of right and wrong")
         )
     columns = min(columns, max(len(images), LEAST_COLUMNS if title else 1))
     rows = -(-len(images) // columns)

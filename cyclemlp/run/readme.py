@@ -9,6 +9,7 @@ from typing import Any
 
 from cyclemlp.report import format_duration, in_order
 from cyclemlp.run.log import best_record, facts_of
+from cyclemlp.text import counted
 
 #: Figures of the table: title → key in the log, factor.
 _FIGURES = {
@@ -62,7 +63,7 @@ def _lines(run: Path, records: Sequence[Mapping[str, Any]], program: str) -> Ite
             if any(column[0] in record for record in evaluations)
         }
         yield from (
-            f"{last[key]} {key}s, {format_duration(last['seconds'])} of training.",
+            f"{counted(last[key], key)}, {format_duration(last['seconds'])} of training.",
             "",
             f"| {key} | {' | '.join(columns)} |",
             "|---" * (len(columns) + 1) + "|",

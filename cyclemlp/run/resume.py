@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cyclemlp.errors import ConfigError, DataError, WeightsError
 from cyclemlp.run.checkpoints import CHECKPOINTS, is_checkpoint, list_checkpoints, newest_checkpoint
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 AUTO = "auto"
 RECIPE = "recipe.yaml"
@@ -122,7 +122,7 @@ def require_same_classes(
         return
     differing = ", ".join(map(shown, sorted(set(before or ()) ^ set(now or ()))[:5]))
     raise DataError(
-        f"{checkpoint} was trained on {counts[0]} classes, and the images now have {counts[1]}"
+        f"{checkpoint} was trained on {counted(counts[0], 'class')}, and the images now have {counts[1]}"
         + (
             f"; they differ in {differing}"
             if differing

@@ -35,6 +35,7 @@ from cyclemlp.serve.guard import LOOPBACK, Guard
 from cyclemlp.serve.limits import Limits
 from cyclemlp.serve.metrics import Metrics
 from cyclemlp.serve.uploads import Memory, Upload
+from cyclemlp.text import counted
 
 PAGE = Path(__file__).with_name("page.html")
 RETRY_SECONDS = 1
@@ -334,7 +335,10 @@ class _Service:
     def _counted(self) -> Iterator[None]:
         """Within it an image is under way; one too many is refused."""
         if self.under_way >= self._limits.queue:
-            raise RefusedError(503, f"{self.under_way} images are under way, which is the limit; try again")
+            raise RefusedError(
+                503,
+                f"{counted(self.under_way, 'image is', 'images are')} under way, which is the limit; try again",
+            )
         self.under_way += 1
         try:
             yield

@@ -20,6 +20,7 @@ from cyclemlp.network.config import did_you_mean
 from cyclemlp.preprocessing import Preprocessing
 from cyclemlp.teachers.regnet import REGNETX, RegNet, published_url, without_convolution_biases
 from cyclemlp.teachers.teacher import Teacher
+from cyclemlp.text import counted
 from cyclemlp.weights import WeightFile, pretrained_file, pretrained_tags, read_weights
 
 #: Functions of paddle.vision.models, and LeNet, which is a class and reads greyscale images.
@@ -147,7 +148,11 @@ def _build(name: str, file: WeightFile, num_classes: int) -> tuple[nn.Layer, Pre
             raise WeightsError(
                 f"{file.path} gives an image any number of labels; a teacher must give probabilities of one class"
             )
-        return model, model.metadata.preprocessing, [f"{len(file.tensors)} tensors loaded from {file.path}"]
+        return (
+            model,
+            model.metadata.preprocessing,
+            [f"{counted(len(file.tensors), 'tensor')} loaded from {file.path}"],
+        )
     network: nn.Layer
     preprocessing = Preprocessing()
     if name in REGNETX:
@@ -183,8 +188,8 @@ def _classes_of(file: WeightFile, network: nn.Layer, num_classes: int) -> int | 
 
 def _other_classes(file: WeightFile, name: str, found: int, wanted: int) -> WeightsError:
     return WeightsError(
-        f"the teacher {name} in {file.path} knows {found} classes and the student has {wanted}; a teacher must be "
-        "trained on the student's classes, so train or fine-tune one on these images first"
+        f"the teacher {name} in {file.path} knows {counted(found, 'class')} and the student has {wanted}; a teacher "
+        "must be trained on the student's classes, so train or fine-tune one on these images first"
     )
 
 

@@ -11,6 +11,7 @@ from paddle import nn
 
 from cyclemlp.errors import ModelError
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.text import counted
 
 
 class Teacher:
@@ -52,7 +53,7 @@ class Teacher:
         given = images or preprocessing
         if given.channels not in (1, preprocessing.channels):
             raise ModelError(
-                f"the student reads images of {given.channels} channels and the teacher {name} of "
+                f"the student reads images of {counted(given.channels, 'channel')} and the teacher {name} of "
                 f"{preprocessing.channels}; only greyscale can be made into something else"
             )
         if (given.mean, given.std) != (preprocessing.mean, preprocessing.std):

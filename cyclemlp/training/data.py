@@ -31,7 +31,7 @@ from cyclemlp.data.order import balanced
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.preprocessing import Preprocessing, checked, parse_size
 from cyclemlp.report import Progress, progress
-from cyclemlp.text import shown, with_lines
+from cyclemlp.text import counted, part_of, shown, with_lines
 from cyclemlp.training.augmentation import build_transform
 from cyclemlp.training.distributed import ALONE, World
 
@@ -162,8 +162,8 @@ def open_sources(config: DataConfig, classes: Sequence[str] | None) -> tuple[Sou
     )
     if config.num_classes not in (None, train_source.num_classes):
         raise ConfigError(
-            f"data.num_classes is {config.num_classes}, but the images have {train_source.num_classes} classes; "
-            "it is for lists without --classes"
+            f"data.num_classes is {config.num_classes}, but the images have {train_source.num_classes} classes; it is "
+            "for lists without --classes"
         )
     has_parts = (
         config.train_list is None
@@ -343,13 +343,13 @@ def check_images(
         warned = others[:MOST_FINDINGS]
         if unreadable and skip_bad:
             warned += [f"skipped {text}" for text in unreadable]
-            warned.append(f"{len(unreadable):,} of {total:,} images were skipped")
+            warned.append(f"{part_of(len(unreadable), total, 'image', 'was', 'were')} skipped")
         for text in warned:
             warnings.warn(text, stacklevel=2)
         if unreadable and not skip_bad:
             error = with_lines(
-                f"{len(unreadable)} of {total:,} images that were looked at cannot be read; --skip-bad trains without "
-                "such images, `cyclemlp data check` looks at all:",
+                f"{len(unreadable)} of {counted(total, 'image')} that were looked at cannot be read; --skip-bad trains "
+                "without such images, `cyclemlp data check` looks at all:",
                 unreadable,
                 MOST_FINDINGS,
             )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from cyclemlp.errors import ConfigError
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -122,8 +123,8 @@ def join(device: str | None = None) -> World:
         return ALONE
     if device is not None and ":" in device:
         raise ConfigError(
-            f"--device is {device!r}, but there are {size} processes, each with a device of its own: leave it out and "
-            "name them to the launcher: python -m paddle.distributed.launch --devices 0,1 …"
+            f"--device is {device!r}, but there are {counted(size, 'process')}, each with a device of its own: leave "
+            "it out and name them to the launcher: python -m paddle.distributed.launch --devices 0,1 …"
         )
     if device == "cpu":
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"

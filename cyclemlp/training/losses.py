@@ -13,7 +13,7 @@ from paddle import nn
 
 from cyclemlp.config import Config, Expected, Field
 from cyclemlp.errors import ConfigError
-from cyclemlp.text import listed, shown
+from cyclemlp.text import counted, listed, shown
 
 #: Largest weight of a class: beyond it a number is a slip, and float32 would overflow.
 MAX_WEIGHT = 1e6
@@ -98,8 +98,8 @@ class ClassCounts:
         if not isinstance(given, str):
             if len(given) != len(self.counts):
                 raise ConfigError(
-                    f"loss.{key} has {len(given)} numbers, and there are {len(self.counts)} classes: give one number a "
-                    "class, or `balanced`"
+                    f"loss.{key} has {counted(len(given), 'number')}, and there are "
+                    f"{counted(len(self.counts), 'class')}: give one number a class, or `balanced`"
                 )
             return given
         way_out = "leave such classes out, or give the weights as a list"

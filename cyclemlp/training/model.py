@@ -15,6 +15,7 @@ from cyclemlp.metadata import CLASSIFICATION, MULTI_LABEL
 from cyclemlp.models import create_model, load_weights
 from cyclemlp.network.init import init_xavier
 from cyclemlp.preprocessing import Preprocessing
+from cyclemlp.text import counted
 from cyclemlp.training.data import PreprocessingConfig
 from cyclemlp.weights import pretrained_file, read_weights
 
@@ -89,8 +90,9 @@ class ModelConfig(Config):
         late = [n for n in ([after] if isinstance(after, int) else after or []) if n >= epochs]
         if late:
             found.append(
-                f"model.unfreeze_epochs has {late[0]} (--unfreeze), and the run has {epochs} epochs: what would be "
-                f"unfrozen after {late[0]} epochs stays frozen. Give more --epochs, or a smaller number"
+                f"model.unfreeze_epochs has {late[0]} (--unfreeze), and the run has {counted(epochs, 'epoch')}: what "
+                f"would be unfrozen after {counted(late[0], 'epoch')} stays frozen. Give more --epochs, or a smaller "
+                "number"
             )
         return found
 
@@ -144,8 +146,8 @@ def build_model(
     ready = preprocessing.applied_to(own)
     if ready.channels != model.config.in_chans:
         raise ConfigError(
-            f"data.preprocessing has {ready.channels} channels (the length of mean and std) and the model takes "
-            f"{model.config.in_chans}; set model.overrides.in_chans, or mean and std, to agree"
+            f"data.preprocessing has {counted(ready.channels, 'channel')} (the length of mean and std) and the model "
+            f"takes {model.config.in_chans}; set model.overrides.in_chans, or mean and std, to agree"
         )
     model.metadata.preprocessing = ready
     model.metadata.classes = None if names is None else list(names)

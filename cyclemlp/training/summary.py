@@ -6,6 +6,7 @@ from typing import Any
 
 from cyclemlp.data import Source
 from cyclemlp.report import format_duration
+from cyclemlp.text import counted
 from cyclemlp.training.augmentation import build_transform
 from cyclemlp.training.best import METRICS
 from cyclemlp.training.recipe import Recipe, RunConfig
@@ -27,7 +28,7 @@ def epoch_line(record: dict[str, Any], run: RunConfig) -> str:
     if f"ema_{key}" in record:
         words += [f"average's {record[f'ema_{key}']:.2f} %"]
     if record.get("skipped_steps"):
-        words += [f"{record['skipped_steps']} steps skipped, loss scale {record['loss_scale']:g}"]
+        words += [f"{counted(record['skipped_steps'], 'step')} skipped, loss scale {record['loss_scale']:g}"]
     words += [f"lr {record['lr']:.2e}", f"{record['train_images_per_second']:.0f} images/s"]
     words += [format_duration(record["epoch_seconds"])]
     return "  ".join(words) + ("  best" if record["best"] and "val_loss" in record else "")
@@ -51,7 +52,7 @@ def describe(
     run, metric = recipe.run, METRICS[recipe.best_metric].title
     scaled = f" ({recipe.optimizer.lr:.3g} for a batch of {rule})" if rule else ""
     return {
-        "model": f"{recipe.model.name}, {count:,} parameters, {weights} weights"
+        "model": f"{recipe.model.name}, {counted(count, 'parameter')}, {weights} weights"
         + (f", {frozen:,} frozen" if frozen else "")
         + (" at first" if frozen and recipe.model.unfreeze_epochs else ""),
         "input": f"{p.channels}×{p.size_text}, {p.interpolation}"
@@ -66,10 +67,10 @@ def describe(
         "images": f"{len(train_source):,} training, {len(val_source) if val_source else 0:,} validation"
         + (", each class drawn as often" if recipe.data.sampling else ""),
         "epochs": f"{recipe.run.epochs}, batch {recipe.data.batch_size}"
-        + (f" on each of {stepper.world.size} devices" if stepper.world.size > 1 else "")
+        + (f" on each of {counted(stepper.world.size, 'device')}" if stepper.world.size > 1 else "")
         + f", seed {recipe.run.seed}"
-        + (f", each step in {parts} parts" if parts > 1 else "")
-        + (f", each image {repeats} times" if repeats > 1 else "")
+        + (f", each step in {counted(parts, 'part')}" if parts > 1 else "")
+        + (f", each image {counted(repeats, 'time')}" if repeats > 1 else "")
         + (f", early stopping after {run.patience} without a better {metric}" if run.patience else ""),
         "augmentation": str(build_transform(recipe.augment, p)),
         "mixing": str(stepper.mixup),

@@ -27,6 +27,7 @@ from cyclemlp.report import progress
 from cyclemlp.report.writers import require_writer
 from cyclemlp.run import BEST, BEST_EMA, CHECKPOINTS, RunFolder
 from cyclemlp.run.log import now
+from cyclemlp.text import counted
 from cyclemlp.training.augmentation import build_transform
 from cyclemlp.training.best import METRICS, Metric
 from cyclemlp.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, write_model
@@ -329,7 +330,7 @@ class Trainer:
         count = model.frozen_stages(epoch)
         self.stepper.freeze(count)
         if epoch and count < model.frozen_stages(epoch - 1):
-            left = f"the first {count} of the stages stay" if count else "no stage is"
+            left = f"the first {counted(count, 'stage stays', 'stages stay')}" if count else "no stage is"
             self.options.say(f"epoch {epoch + 1}: {left} frozen")
 
     def _step(
@@ -497,18 +498,20 @@ class Trainer:
         if state.images != state.step * per_step:
             # A place in the middle of an epoch is a number of steps: with others, images would be missed or come twice.
             raise ConfigError(
-                f"{checkpoint} is in the middle of an epoch, after {state.step} steps of "
-                f"{state.images // state.step} images; a step of this run has {per_step}. Go on with the same batch "
-                "size and number of devices until the epoch's end, or from a checkpoint at one"
+                f"{checkpoint} is in the middle of an epoch, after {counted(state.step, 'step')} of "
+                f"{counted(state.images // state.step, 'image')}; a step of this run has {per_step}. Go on with the "
+                "same batch size and number of devices until the epoch's end, or from a checkpoint at one"
             )
-        say(f"resuming from {checkpoint}: {state.epoch} epochs and {state.step} steps done")
+        say(
+            f"resuming from {checkpoint}: {counted(state.epoch, 'epoch')} and {counted(state.step, 'step')} done"
+        )
         if state.epoch >= epochs:
             if not self.folder.continues:
                 raise ConfigError(
-                    f"{checkpoint} has {state.epoch} of {epochs} epochs, so nothing is left to train; "
+                    f"{checkpoint} has {state.epoch} of {counted(epochs, 'epoch')}, so nothing is left to train; "
                     f"{self.folder.path} would hold no model. Give more epochs (--epochs), or use that run's own folder"
                 )
-            say(f"nothing is left to do of {epochs} epochs (--epochs gives it more)")
+            say(f"nothing is left to do of {counted(epochs, 'epoch')} (--epochs gives it more)")
             return
         if self._is_over():
             say("nothing is left to do (a larger run.patience, or null, gives it more)")
@@ -521,8 +524,8 @@ class Trainer:
                 one.lr(state.epoch, state.step, len(self.train_loader)) for one in (old, self.schedule)
             )
             say(
-                f"the schedule of {before.run.epochs} epochs is now one of {epochs}: the learning rate goes on at "
-                f"{now:.3g}, and would have been {was:.3g} by the old one"
+                f"the schedule of {counted(before.run.epochs, 'epoch')} is now one of {epochs}: the learning rate goes "
+                f"on at {now:.3g}, and would have been {was:.3g} by the old one"
             )
 
     # ---- for people

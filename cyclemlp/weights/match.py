@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cyclemlp.errors import MismatchError, WeightsError
-from cyclemlp.text import printable, shortened, shown
+from cyclemlp.text import counted, printable, shortened, shown
 from cyclemlp.weights.architecture import Shape, architecture_differences
 from cyclemlp.weights.files import WeightFile
 from cyclemlp.weights.layout import StepSizes, offset_buffer
@@ -51,16 +51,23 @@ class MatchReport:
         lines = []
         if self.reinitialised:
             old, new = next(iter(self.reinitialised.values()))
-            classes = f"{old[-1]} → {new[-1]} classes" if old else f"the file has none; {new[-1]} classes"
+            classes = (
+                f"{old[-1]} → {counted(new[-1], 'class')}"
+                if old
+                else f"the file has none; {counted(new[-1], 'class')}"
+            )
             lines.append(f"head re-initialised: {classes} ({', '.join(self.reinitialised)})")
         for name, (before, after) in self.adapted.items():
             how = "summed" if after[1] == 1 else "repeated and rescaled"
-            lines.append(f"input adapted: {before[1]} → {after[1]} channels, {how} ({name})")
+            lines.append(f"input adapted: {before[1]} → {counted(after[1], 'channel')}, {how} ({name})")
         return "\n  ".join(lines)
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.loaded)} of {self.expected} tensors loaded from {self.path} ({_LAYOUT_NAMES[self.layout]})"
+            (
+                f"{len(self.loaded)} of {counted(self.expected, 'tensor')} loaded from {self.path} "
+                f"({_LAYOUT_NAMES[self.layout]})"
+            )
         ]
         if changes := self.changes():
             lines.append(changes)
@@ -70,7 +77,7 @@ class MatchReport:
             lines.append(f"in the file, not used by this model: {', '.join(self.ignored)}")
         if self.cast:
             lines.append(
-                f"cast to float32: {len(self.cast)} tensors of {', '.join(sorted(set(self.cast.values())))}"
+                f"cast to float32: {counted(len(self.cast), 'tensor')} of {', '.join(sorted(set(self.cast.values())))}"
             )
         return "\n  ".join([*lines, *self.notes])
 
@@ -149,8 +156,9 @@ def match_weights(
                 "`mismatches` list all"
             )
         raise MismatchError(
-            f"{file.path}: does not fit the model, {len(wrong)} tensors differ; nothing was loaded. Is it of another "
-            "variant, or was the model made with other settings?\n  " + "\n  ".join(listed),
+            f"{file.path}: does not fit the model, {counted(len(wrong), 'tensor differs', 'tensors differ')}; nothing "
+            "was loaded. Is it of another variant, or was the model made with other settings?\n  "
+            + "\n  ".join(listed),
             wrong,
         )
     cast = {n: str(t.dtype) for n, t in tensors.items() if t.dtype.kind == "f" and t.dtype != np.float32}

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
+from cyclemlp.text import counted
 from cyclemlp.weights.records import LazyTensor, as_tuple, check_shape, constructors, from_bfloat16
 from cyclemlp.weights.state_dict import Loaded, load_state_dict
 from cyclemlp.weights.unpickle import WAY_OUT, printable, read_pickle
@@ -60,7 +61,7 @@ def read_paddle(path: Path) -> Loaded:
     bits = [name for name, tensor in tensors.items() if tensor.dtype == np.uint16]
     if bits:  # NumPy has no bfloat16, so Paddle writes the bits
         tensors |= {name: from_bfloat16(tensors[name]) for name in bits}
-        notes.append(f"{len(bits)} bfloat16 tensors read as float32, which is exact")
+        notes.append(f"{counted(len(bits), 'bfloat16 tensor')} read as float32, which is exact")
     return tensors, notes
 
 

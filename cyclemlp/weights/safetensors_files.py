@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from cyclemlp.errors import WeightsError
+from cyclemlp.text import counted
 from cyclemlp.weights.records import check_shape, from_bfloat16, native
 from cyclemlp.weights.unpickle import printable
 
@@ -62,7 +63,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str],
             array = np.fromfile(file, _DTYPES[code], math.prod(entry["shape"])).reshape(entry["shape"])
             exact += code == "BF16"
             tensors[name] = from_bfloat16(array) if code == "BF16" else native(array)
-    notes = [f"{exact} bfloat16 tensors read as float32, which is exact"] if exact else []
+    notes = [f"{counted(exact, 'bfloat16 tensor')} read as float32, which is exact"] if exact else []
     return tensors, metadata, notes
 
 

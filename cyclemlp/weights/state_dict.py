@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
+from cyclemlp.text import counted
 from cyclemlp.weights.records import LazyTensor
 from cyclemlp.weights.unpickle import printable
 
@@ -54,7 +55,10 @@ def load_state_dict(tree: Any, file_size: int) -> Loaded:
         )
     left_out = [printable(str(key)) for key in tree if key not in lazy]
     if left_out:
-        notes.append(f"left out {len(left_out)} entries that are not tensors: {', '.join(left_out[:10])}")
+        notes.append(
+            f"left out {counted(len(left_out), 'entry that is not a tensor', 'entries that are not tensors')}: "
+            f"{', '.join(left_out[:10])}"
+        )
     size = sum(tensor.nbytes for tensor in lazy.values())
     if size > MAX_GROWTH * file_size:
         raise WeightsError(
@@ -69,7 +73,7 @@ def load_state_dict(tree: Any, file_size: int) -> Loaded:
             raise WeightsError(f"{error} (tensor {printable(name)})") from error
     exact = sum(tensor.is_bfloat16 for tensor in lazy.values())
     if exact:
-        notes.append(f"{exact} bfloat16 tensors read as float32, which is exact")
+        notes.append(f"{counted(exact, 'bfloat16 tensor')} read as float32, which is exact")
     return tensors, notes
 
 

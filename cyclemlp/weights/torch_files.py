@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cyclemlp.errors import WeightsError
+from cyclemlp.text import counted
 from cyclemlp.weights.records import (
     LazyTensor,
     as_tuple,
@@ -114,7 +115,8 @@ class TorchTensor(LazyTensor, Record):
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
         if count > storage.length or (count and last >= storage.length):
             raise WeightsError(
-                f"is damaged: a tensor of shape {self.shape} reaches out of its storage of {storage.length} numbers"
+                f"is damaged: a tensor of shape {self.shape} reaches out of its storage of "
+                f"{counted(storage.length, 'number')}"
             )
         self.storage = storage
         self.is_bfloat16 = storage.is_bfloat16

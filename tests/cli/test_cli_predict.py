@@ -225,7 +225,7 @@ def test_class_names_from_option_model_imagenet_or_numbers(run, folder, tmp_path
         assert imagenet_classes()[index] == name
     code, _, err = run(folder / "rgb.safetensors", shot, "--classes", "imagenet")
     assert code == 2
-    assert "imagenet names 1000 classes and the model has 3" in err
+    assert "imagenet names 1,000 classes and the model has 3" in err
 
 
 def test_with_output_a_long_table_is_cut(run, folder, tmp_path):

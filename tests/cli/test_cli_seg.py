@@ -51,7 +51,7 @@ def test_train_says_what_it_does(run: Run, config: Path, tmp_path: Path) -> None
     assert code == 0
     assert "backbone cyclemlp_nano: no `pretrained` given, starts from random weights" in out
     assert "PaddleSeg with 7 compatibility patches: paddleseg.core.train.loss_computation, " in out
-    assert "4 images to train on, 4 to evaluate on; 1 steps of 2" in out
+    assert "4 images to train on, 4 to evaluate on; 1 step of 2" in out
     assert "best mean IoU" in out
     written = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
     assert (written["iters"], written["batch_size"], written["lr_scheduler"]["learning_rate"]) == (

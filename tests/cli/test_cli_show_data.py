@@ -137,5 +137,5 @@ def test_a_sheet_holds_the_images(tmp_path):
     sheet = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).tolist()
     for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 0]):
         assert sheet.count(colour) > 5000
-    with pytest.raises(DataError, match="1 images and 2 captions"):
+    with pytest.raises(DataError, match="1 image and 2 captions"):
         plot_samples([red], ["a", "b"], tmp_path / "t.png")

@@ -387,7 +387,7 @@ def test_images_are_looked_at_before_training(photos, capsys):
     assert not (photos / "run").exists()
     assert main(["train", *words, "--skip-bad"]) == 0
     shown = capsys.readouterr()
-    assert "1 of 18 images were skipped" in shown.err
+    assert "1 of 18 images was skipped" in shown.err
     assert "12 training, 5 validation" in shown.out
     assert main(["train", *words, "--force", "--no-check", "--batch-size=13", "--set=augment.repeats=1"]) == 2
     assert "leak.png" not in capsys.readouterr().err

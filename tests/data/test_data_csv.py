@@ -61,7 +61,7 @@ def test_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,label\na.png\n", r"list.csv:2: has 1 columns; expected at least 2"),
+        ("image,label\na.png\n", r"list.csv:2: has 1 column; expected at least 2"),
         ("image,label\na.png,\n", r"list.csv:2: has no label"),
         ("image,label\n,cat\n", r"list.csv:2: names no image"),
         ("image,width\na.png,3\n", r"list.csv:1: no column is called label, class"),

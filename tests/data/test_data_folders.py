@@ -54,7 +54,7 @@ def test_class_map_instead_of_order(root):
     source = ImageFolder(root, class_map={"dog": 0, "cat": 5, "Zebra": 1, "emu": 7})
     assert [source.label(i) for i in range(5)] == [1, 5, 5, 0, 0]
     assert source.num_classes == 8
-    with pytest.raises(DataError, match=r"1 of 3 folders are not in the class map: dog"):
+    with pytest.raises(DataError, match=r"1 of 3 folders is not in the class map: dog"):
         ImageFolder(root, class_map={"cat": 0, "Zebra": 1})
 
 

@@ -49,7 +49,7 @@ def test_a_class_without_images_is_told(tmp_path):
 
 def test_an_unknown_class_is_refused(tmp_path):
     with pytest.raises(
-        DataError, match="1 of 3 classes are none that the model knows: d; it has 3: a, b, c; mend it"
+        DataError, match="1 of 3 classes is none that the model knows: d; it has 3: a, b, c; mend it"
     ):
         paired(folders(tmp_path, "abd"), list("abc"))
 
@@ -70,7 +70,7 @@ def test_places_only_without_names_and_with_a_word(tmp_path):
 
 def test_wordnet_ids_are_names_of_imagenets_classes(tmp_path):
     source = folders(tmp_path, ["n01440764", "n02012849"])  # tench, and the crane that is a bird
-    with pytest.warns(UserWarning, match="998 of the 1000"):
+    with pytest.warns(UserWarning, match="998 of the 1,000"):
         found = by_name(paired(source, imagenet_classes()))
     assert found == {"n01440764": 0, "n02012849": 134}
 

@@ -121,7 +121,7 @@ def test_a_palette_image_is_a_mask():
         (np.zeros((300, 499), int), r"shape \[300, 499\]; expected \[300, 500\]"),
         (np.zeros((300, 500, 3), int), r"shape \[300, 500, 3\]"),
         (np.zeros((300, 500)), "of float64; expected integers"),
-        (np.full((300, 500), 3), r"holds 3 \(150,000 pixels are no class\); expected 0 to 2 for 3 classes"),
+        (np.full((300, 500), 3), r"holds 3 \(150,000 pixels of no class\); expected 0 to 2 for 3 classes"),
         (np.full((300, 500), -1), "holds -1"),
     ],
 )
@@ -241,7 +241,7 @@ def test_no_objects_leave_the_image():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"boxes": [[1, 2, 3]]}, r"boxes: shape \[1, 3\]; expected \[1, 4\] for 1 labels"),
+        ({"boxes": [[1, 2, 3]]}, r"boxes: shape \[1, 3\]; expected \[1, 4\] for 1 label"),
         ({"boxes": []}, r"boxes: shape \[0\]; expected \[1, 4\]"),
         ({"boxes": [[5, 2, 3, 9]]}, r"box 0 is \[5.0, 2.0, 3.0, 9.0\]; expected x0 y0 x1 y1"),
         ({"boxes": [[5, 2, np.nan, 9]]}, "box 0 is"),

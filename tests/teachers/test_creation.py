@@ -298,7 +298,7 @@ def test_every_tensor_must_fit(tmp_path):
         if change is None:
             del changed[name]
         write_weights(tmp_path / "t.safetensors", changed)
-        with pytest.raises(WeightsError, match=f"1 tensors differ; nothing was loaded.*\n.*{name}"):
+        with pytest.raises(WeightsError, match=f"1 tensor differs; nothing was loaded.*\n.*{name}"):
             create_teacher("regnetx_200mf", tmp_path / "t.safetensors", num_classes=5)
 
 

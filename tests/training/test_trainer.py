@@ -203,7 +203,7 @@ def test_resuming_a_finished_run_with_more_epochs_says_what_changed(tmp_path, ca
     with pytest.warns(UserWarning, match=r"the recipe differs .*: run.epochs 1 → 2"):
         result = tiny_train(output, tiny_recipe(run__epochs=2), resume="auto")
     assert [r["epoch"] for r in result.epochs] == [1, 2]
-    assert "the schedule of 1 epochs is now one of 2: the learning rate goes on at" in capsys.readouterr().out
+    assert "the schedule of 1 epoch is now one of 2: the learning rate goes on at" in capsys.readouterr().out
 
 
 def test_a_run_may_branch_off_another(whole, tmp_path):
@@ -302,12 +302,12 @@ def test_a_run_that_is_done_does_not_go_on_into_an_empty_folder(tmp_path):
     recipe = tiny_recipe(run__epochs=1)
     tiny_train(tmp_path / "run", recipe)
     with pytest.raises(
-        ConfigError, match=r"has 1 of 1 epochs, so nothing is left to train; .*other would hold no"
+        ConfigError, match=r"has 1 of 1 epoch, so nothing is left to train; .*other would hold no"
     ):
         tiny_train(tmp_path / "other", recipe, resume=str(tmp_path / "run"))
     said = []
     tiny_train(tmp_path / "run", recipe, resume="auto", say=said.append)
-    assert "nothing is left to do of 1 epochs" in "\n".join(said)
+    assert "nothing is left to do of 1 epoch" in "\n".join(said)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_grey_images_sum_the_kernel():
     kernel = file.tensors["stem.weight"]
     np.testing.assert_allclose(tensors["stem.weight"], kernel.sum(1, keepdims=True), rtol=1e-6)
     assert report.loaded == tuple(EXPECTED)
-    assert "input adapted: 3 → 1 channels, summed (stem.weight)" in str(report)
+    assert "input adapted: 3 → 1 channel, summed (stem.weight)" in str(report)
 
 
 def test_more_channels_repeat_and_rescale_the_kernel():

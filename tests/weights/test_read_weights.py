@@ -142,7 +142,7 @@ def test_bfloat16_is_read_exactly(tmp_path):
         file = read_weights(tmp_path / file_name)
         assert file.tensors["w"].dtype == np.float32
         assert file.tensors["w"].tolist() == list(BFLOAT16.values())
-        assert file.notes[0] == "1 bfloat16 tensors read as float32, which is exact"
+        assert file.notes[0] == "1 bfloat16 tensor read as float32, which is exact"
 
 
 def test_paddle_writes_bfloat16_as_its_bits(tmp_path):
@@ -304,7 +304,7 @@ def test_an_unreadable_file_is_told(tmp_path):
 def test_integers_of_any_size_stay_data(tmp_path):
     """A checkpoint's step counter may be any number."""
     (tmp_path / "x.pdparams").write_bytes(bare(dictionary(w=array(), step=integer(10**30))))
-    assert "left out 1 entries that are not tensors: step" in read_weights(tmp_path / "x.pdparams").notes
+    assert "left out 1 entry that is not a tensor: step" in read_weights(tmp_path / "x.pdparams").notes
 
 
 @pytest.mark.parametrize(
@@ -372,9 +372,7 @@ def test_numbers_that_are_not_finite_are_counted(tmp_path):
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     state["head.bias"] = np.array([np.nan, 1, np.inf], np.float32)
     write_weights(tmp_path / "m.pdparams", state)
-    with pytest.warns(
-        UserWarning, match="2 numbers of 1 tensors are NaN or infinite, the first in head.bias"
-    ):
+    with pytest.warns(UserWarning, match="2 numbers of 1 tensor are NaN or infinite, the first in head.bias"):
         cyclemlp.load_weights(model, tmp_path / "m.pdparams")
 
 

@@ -12,7 +12,7 @@ from cyclemlp.cli.common import print_json
 from cyclemlp.cli.options import add, add_class_map_argument, add_classes_argument, add_labels_argument
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import Progress, progress
-from cyclemlp.text import printable
+from cyclemlp.text import counted, printable
 
 if TYPE_CHECKING:
     from cyclemlp.data import Finding, Source
@@ -110,7 +110,11 @@ def run(args: argparse.Namespace) -> int:
             if size
             else ""
         )
-        print(printable(f"{part:<6} {count:,} images, {len(report.classes[part])} classes{listed}"))
+        print(
+            printable(
+                f"{part:<6} {counted(count, 'image')}, {counted(len(report.classes[part]), 'class')}{listed}"
+            )
+        )
         if args.labels == "multi":
             counts = sorted(report.classes[part].items(), key=lambda pair: -pair[1])
             listed = ", ".join(f"{name} {count:,}" for name, count in counts[:MOST_CLASSES])
@@ -119,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         print(printable(f"{finding.level}: {finding.kind}: {finding.message}", lines=False))
         for image in finding.images[:MOST_IMAGES] if finding.kind == "size" else []:
             print(printable(f"    {image}", lines=False))
-    print(f"{errors} errors, {len(findings) - errors} warnings")
+    print(f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
     return 1 if errors else 0
 
 

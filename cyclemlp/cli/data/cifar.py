@@ -9,6 +9,7 @@ from pathlib import Path
 from cyclemlp.cli.common import output_folder, refuse_existing
 from cyclemlp.cli.options import add
 from cyclemlp.report import Progress, progress
+from cyclemlp.text import counted
 
 EPILOG = """
 what it reads: cifar-10-python.tar.gz or cifar-100-python.tar.gz, as https://www.cs.toronto.edu/~kriz/cifar.html has
@@ -52,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
         for part, path in paths.items():
             write_class_tar(found[part], path, lambda: bar.update(1))
     for part, path in paths.items():
-        print(f"{path}: {len(found[part].labels):,} images of {len(found[part].classes)} classes")
+        print(
+            f"{path}: {counted(len(found[part].labels), 'image')} of {counted(len(found[part].classes), 'class')}"
+        )
     command = ["cyclemlp", "data", "split", str(paths["train"]), "--val", "0.1", "--output", str(args.output)]
     print("\nnext, validation images set aside:", shlex.join(command), sep="\n  ")
     return 0

@@ -11,6 +11,7 @@ from cyclemlp.cli.common import output_folder, refuse_existing
 from cyclemlp.cli.options import add
 from cyclemlp.files import write_text
 from cyclemlp.report import format_table
+from cyclemlp.text import counted
 
 CLASS_MAP = "map_to_1000.txt"  # as Paddle-CycleMLP calls it
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         )
         if split == "val" and (compared := check_validation_labels(source, truth_folders(place.path))):
             notes.append(
-                f"the labels of {compared:,} validation images are those of the devkit's ground truth"
+                f"the labels of {counted(compared, 'validation image')} are those of the devkit's ground truth"
             )
     write_text(
         output / CLASS_MAP, "".join(f"{word} {label}\n" for word, label in imagenet_class_map().items())

@@ -12,6 +12,7 @@ import numpy as np
 
 from cyclemlp.cli.options import add, image_size, whole_number
 from cyclemlp.report import draw_detections, format_table, image_sheet, overlay_masks
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from cyclemlp.data.scenes import SceneOptions
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [[value, name, train[name], val[name]] for value, name in enumerate(options.classes) if value]
     rows.append([None, "all", train.total(), val.total()])
     print(
-        f"in {args.output}/: {args.train} scenes for training, {args.val} for validation, "
+        f"in {args.output}/: {counted(args.train, 'scene')} for training, {args.val} for validation, "
         f"{_words(options, args.train_objects)}\n"
     )
     print(format_table(["class", "digit", "objects, train", "val"], rows))
@@ -152,15 +153,19 @@ def _words(options: SceneOptions, train_objects: tuple[int, int] | None) -> str:
     (least, most), (small, large) = options.objects, options.sizes
     training = f" ({train_objects[0]} to {train_objects[1]} in training)" if train_objects else ""
     return (
-        f"{options.width}x{options.height} pixels, each with {least} to {most} digits{training} of {small} to {large} "
-        "pixels"
+        f"{options.width}x{options.height} pixels, each with {least} to {counted(most, 'digit')}{training} of {small} "
+        f"to {large} pixels"
     )
 
 
 def _next(output: Path, options: SceneOptions) -> str:
     data = "" if output == DEFAULT_OUTPUT else f" --data {shlex.quote(str(output))}"
     count = len(options.digits)
-    change = "" if count == 10 else f", with copies of these files in which the classes are {count} digits"
+    change = (
+        ""
+        if count == 10
+        else f", with copies of these files in which the classes are {counted(count, 'digit')}"
+    )
     return "\n".join(
         [
             f"next{change}:",

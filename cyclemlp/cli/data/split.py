@@ -12,6 +12,7 @@ from cyclemlp.cli.common import output_folder, print_json, refuse_existing
 from cyclemlp.cli.options import add, add_class_map_argument, add_labels_argument, share
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import format_table
+from cyclemlp.text import counted
 
 if TYPE_CHECKING:
     from cyclemlp.data import Source, Split
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     totals = ["all", *map(len, divided.parts.values())]
     print(format_table(["class", *divided.parts], [*rows[:MOST_CLASSES], totals]))
     if len(rows) > MOST_CLASSES:
-        print(f"… and {len(rows) - MOST_CLASSES:,} more classes")
+        print(f"… and {counted(len(rows) - MOST_CLASSES, 'more class')}")
     print(f"\nwritten: {', '.join(map(str, written))}")
     notes = (
         "",

@@ -7,6 +7,7 @@ from typing import Any
 
 from cyclemlp.cli.explain import given
 from cyclemlp.report import format_table
+from cyclemlp.text import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     header = ["stage.block", *gates.branches, "spread over channels", "over images"]
     words = (
         format_table(header, rows)
-        + f"\n\nMean weight of each branch over {gates.images:,} images and all channels; standard deviations, the "
-        "greatest of the branches."
+        + f"\n\nMean weight of each branch over {counted(gates.images, 'image')} and all channels; standard "
+        "deviations, the greatest of the branches."
     )
     return {"model": name, **gates.to_dict()}, words

@@ -9,6 +9,7 @@ from typing import Any
 from cyclemlp.cli.explain import given
 from cyclemlp.errors import ConfigError
 from cyclemlp.report import format_table
+from cyclemlp.text import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,5 +56,7 @@ def _size(text: str, least: int) -> tuple[int, int]:
 
     height, width = sides(parse_size(text))
     if min(height, width) < least:
-        raise ConfigError(f"--size {text}: this network needs at least {least} pixels in both directions")
+        raise ConfigError(
+            f"--size {text}: this network needs at least {counted(least, 'pixel')} in both directions"
+        )
     return height, width

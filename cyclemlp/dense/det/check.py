@@ -19,7 +19,7 @@ from cyclemlp.dense.det.shapes import MAX_ID, faults_of_box, faults_of_mask, is_
 from cyclemlp.dense.detections import Category
 from cyclemlp.dense.images import read_image
 from cyclemlp.errors import DataError
-from cyclemlp.text import printable, shortened, shown, with_lines
+from cyclemlp.text import counted, part_of, printable, shortened, shown, with_lines
 
 #: Characters of a file name that a message shows.
 LONGEST_NAME = 200
@@ -157,7 +157,7 @@ def require_usable(
     for report in reports:
         if report.faults:
             say(
-                f"{report.file}: {len(report.faults)} faults that are lived with, such as "
+                f"{report.file}: {counted(len(report.faults), 'fault that is', 'faults that are')} lived with, such as "
                 f"{report.faults[0]}; `cyclemlp det check` shows all"
             )
     return {report.key: report.categories for report in reports}
@@ -205,12 +205,12 @@ def _check_file(config: Configuration, key: str, pixels: bool, on_image: Callabl
 def _remark(config: Configuration, names: Mapping[int, str], report: Report) -> None:
     """What is odd about the whole."""
     if not sum(report.objects.values()) and not report.faults:
-        report.add("", f"none of its {report.images} images has an object to train on")
+        report.add("", f"none of its {counted(report.images, 'image')} has an object to train on")
     elif report.empty_images:
         fate = "trained on" if config.option(report.key, "allow_empty") else "left out"
         report.warnings.append(
-            f"{report.file}: {report.empty_images} of {report.images} images have no object; they are {fate} "
-            f"({report.key}.allow_empty)"
+            f"{report.file}: {part_of(report.empty_images, report.images, 'image', 'has', 'have')} no object; "
+            f"{'it is' if report.empty_images == 1 else 'they are'} {fate} ({report.key}.allow_empty)"
         )
     for name in names.values():
         if not report.objects[name]:
@@ -236,7 +236,7 @@ def _check_categories(config: Configuration, entries: list[Any], report: Report)
         known = ", ".join(printable(name, lines=False) for name in list(names.values())[:8])
         report.add(
             "",
-            f"it has {len(entries)} categories ({known}{' …' if len(names) > 8 else ''}), and num_classes of "
+            f"it has {counted(len(entries), 'category')} ({known}{' …' if len(names) > 8 else ''}), and num_classes of "
             f"{_name(config.path)} is {config.num_classes}; give --set num_classes={len(entries)}",
         )
     report.categories = [Category(id_, name) for id_, name in names.items()]
@@ -403,8 +403,8 @@ def _compare(train: Report, evaluation: Report) -> None:
     both = train._files & evaluation._files
     if both:
         evaluation.warnings.append(
-            f"{evaluation.file}: {len(both)} images are trained on too, such as {_name(min(both))}: the evaluation "
-            "will flatter"
+            f"{evaluation.file}: {counted(len(both), 'image is', 'images are')} trained on too, such as "
+            f"{_name(min(both))}: the evaluation will flatter"
         )
 
 

@@ -22,7 +22,7 @@ from cyclemlp.dense.bases import read_with_bases, shipped_folder
 from cyclemlp.dense.detections import Category
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.network.config import did_you_mean
-from cyclemlp.text import printable, shortened, shown
+from cyclemlp.text import counted, printable, shortened, shown
 
 #: The largest published COCO files, of millions of objects with their outlines, have one and a half GB.
 MAX_BYTES = 4 << 30
@@ -196,8 +196,8 @@ class Configuration:
         if len(found) != self.num_classes:
             names = ", ".join(category.name for category in found[:8]) + (" …" if len(found) > 8 else "")
             raise ConfigError(
-                f"{self.path}: num_classes is {self.num_classes}, but {files.annotations} has {len(found)} categories "
-                f"({names}); give --set num_classes={len(found)}"
+                f"{self.path}: num_classes is {self.num_classes}, but {files.annotations} has "
+                f"{counted(len(found), 'category')} ({names}); give --set num_classes={len(found)}"
             )
         return found
 
@@ -364,7 +364,7 @@ def _decoded(content: bytes, where: str) -> str:
     if content.startswith(codecs.BOM_UTF8):
         raise DataError(
             f"{where}: begins with a byte order mark, on which PaddleDetection stops; save it as UTF-8 without one "
-            f"(`sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`)"
+            "(`sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`)"
         )
     try:
         return content.decode("utf-8")

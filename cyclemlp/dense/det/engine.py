@@ -28,7 +28,7 @@ from cyclemlp.errors import ConfigError, CycleMLPError, WeightsError
 from cyclemlp.files import write_text
 from cyclemlp.models import fill
 from cyclemlp.run import run_folder
-from cyclemlp.text import printable, shortened
+from cyclemlp.text import counted, printable, shortened
 from cyclemlp.weights import read_weights
 
 CATEGORIES = "categories.json"
@@ -136,12 +136,12 @@ def load_start(model: nn.Layer, path: Path) -> str:
     fitting = {n: t for n, t in tensors.items() if n in state and tuple(state[n].shape) == t.shape}
     if not fitting:
         raise WeightsError(
-            f"{path}: none of its {len(tensors)} tensors fits this detector; is it one of a backbone? "
-            "Give that as the backbone's `pretrained`"
+            f"{path}: none of its {counted(len(tensors), 'tensor')} fits this detector; is it one of a backbone? Give "
+            "that as the backbone's `pretrained`"
         )
     for name, tensor in fitting.items():
         state[name].set_value(tensor)
-    lines = [f"{len(fitting)} of {len(state)} tensors loaded from {path}"]
+    lines = [f"{len(fitting)} of {counted(len(state), 'tensor')} loaded from {path}"]
     for what, names in (
         ("of another shape, left as initialised", [n for n in tensors if n in state and n not in fitting]),
         ("not in the file, left as initialised", [n for n in state if n not in tensors]),
@@ -165,7 +165,8 @@ def find_categories(config: Configuration, weights: Path) -> list[Category]:
         found = read_categories(beside)
         if len(found) != config.num_classes:
             raise ConfigError(
-                f"{beside} names {len(found)} classes, and num_classes of {config.path} is {config.num_classes}"
+                f"{beside} names {counted(len(found), 'class')}, and num_classes of {config.path} is "
+                f"{config.num_classes}"
             )
         return found
     named = config.categories_for_test()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 #: Boxes may reach so far outside of their image, in pixels: annotation programs round.
 SLACK_PIXELS = 1.0
@@ -54,7 +54,7 @@ def faults_of_mask(mask: Any, size: tuple[float, float] | None, *, needed: bool)
                 yield "its segmentation is no list of polygons, each a list of numbers x, y, x, y, …"
                 return
             if len(polygon) < 6 or len(polygon) % 2:
-                yield f"a polygon of its segmentation has {len(polygon)} numbers; three points are 6"
+                yield f"a polygon of its segmentation has {counted(len(polygon), 'number')}; three points are 6"
                 return
             if size and _lies_outside(polygon, size):
                 yield (

@@ -46,6 +46,7 @@ from cyclemlp.run import (
     read_state,
     require_same_classes,
 )
+from cyclemlp.text import counted
 from cyclemlp.training import TrainingFailedError, TrainingStoppedError
 from cyclemlp.training.distributed import ALONE, World, faults_told_apart
 from cyclemlp.training.interruption import Interruption
@@ -128,9 +129,9 @@ def train(
         trainer = make_trainer(config, "train", device=device, seed=seed, pretrained=checkpoint is None)
         if len(trainer.loader) == 0:
             raise DataError(
-                f"{config.path}: TrainDataset has {len(trainer.dataset)} images with objects, fewer than one step "
-                f"takes ({trainer.cfg.TrainReader['batch_size']} on each of {world.size} devices): lower "
-                "TrainReader.batch_size (--batch-size)"
+                f"{config.path}: TrainDataset has {counted(len(trainer.dataset), 'image')} with objects, fewer than "
+                f"one step takes ({trainer.cfg.TrainReader['batch_size']} on each of {counted(world.size, 'device')}): "
+                "lower TrainReader.batch_size (--batch-size)"
             )
         if checkpoint is not None:
             # Before the run's files change; the engine finds out half-way, and leaves out whole layers without a word.
@@ -158,9 +159,10 @@ def train(
         batch = trainer.cfg.TrainReader["batch_size"] * world.size
         parameters = sum(int(p.size) for p in trainer.model.parameters())
         facts = {
-            "model": f"{config.architecture}, {parameters:,} parameters",
+            "model": f"{config.architecture}, {counted(parameters, 'parameter')}",
             "images": f"{len(trainer.dataset)} to train on",
-            "epochs": f"{trainer.cfg.epoch} of {len(trainer.loader)} steps of {batch} images, seed {seed}",
+            "epochs": f"{trainer.cfg.epoch} of {counted(len(trainer.loader), 'step')} of "
+            f"{counted(batch, 'image')}, seed {seed}",
         }
         say("\n".join(f"{name:<14} {value}" for name, value in {**facts, "output": output}.items()))
         return run.run({**facts, "steps_per_epoch": len(trainer.loader), "device": device}, command)
@@ -251,7 +253,7 @@ class _Run(Callback):
         loader._batch_sampler.set_epoch(start)  # the order of the images is another in every epoch
         loader.loader = iter(loader.dataloader)
         self._train_before, self._best = state["seconds"], self._folder.best()
-        self._say(f"resuming from {checkpoint}: {start} epochs done")
+        self._say(f"resuming from {checkpoint}: {counted(start, 'epoch')} done")
 
     def run(self, facts: dict[str, Any], command: str | None) -> Result:
         """Let the engine train; then evaluate and save if its loop did not come to it, and draw."""

@@ -20,7 +20,7 @@ from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
 from cyclemlp.dense.seg.weighting import check_weights
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
-from cyclemlp.text import listed, shown, with_lines
+from cyclemlp.text import counted, listed, shown, with_lines
 
 #: Images that training looks at before it begins, and faults that it tells.
 SAMPLE, MOST_TOLD = 200, 5
@@ -100,7 +100,8 @@ def check(config: SegConfig, *, show_progress: bool = True) -> list[PartReport]:
     reports = [_check_part(config, key, show_progress) for key in keys]
     if len(reports) == 2 and (both := reports[0].paths & reports[1].paths):
         reports[1].warnings.append(
-            f"{len(both)} images are trained on too, such as {sorted(both)[0]}: the evaluation will flatter"
+            f"{counted(len(both), 'image is', 'images are')} trained on too, such as {sorted(both)[0]}: the evaluation "
+            "will flatter"
         )
     return reports
 
@@ -228,7 +229,9 @@ def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[st
     for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
         where, parts = f"{report.source}:{number}", line.strip().split(separator)
         if len(line) > LONGEST_LINE:
-            report.errors.append(f"{where}: has {len(line):,} characters; expected `image{separator}mask`")
+            report.errors.append(
+                f"{where}: has {counted(len(line), 'character')}; expected `image{separator}mask`"
+            )
             continue
         if len(parts) == 2 and all(parts):
             yield where, root / parts[0], root / parts[1]
@@ -237,7 +240,8 @@ def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[st
         else:
             hint = "; are there spaces in names? Choose another `separator`" if len(parts) > 2 else ""
             report.errors.append(
-                f"{where}: {shown(line.strip())} has {len(parts)} parts; expected `image{separator}mask`{hint}"
+                f"{where}: {shown(line.strip())} has {counted(len(parts), 'part')}; expected "
+                f"`image{separator}mask`{hint}"
             )
 
 

@@ -34,7 +34,7 @@ from cyclemlp.dense.compat import apply_patches
 from cyclemlp.dense.seg.masks import LabelChecked
 from cyclemlp.errors import ConfigError, CycleMLPError, DataError
 from cyclemlp.network.config import did_you_mean
-from cyclemlp.text import shown
+from cyclemlp.text import counted, shown
 
 #: Top-level keys that PaddleSeg 2.8 reads, and ours.
 _ENGINE_KEYS = (
@@ -163,7 +163,8 @@ class SegConfig(Config):
             return [str(index) for index in range(self.num_classes)]
         if len(names) != self.num_classes:
             raise ConfigError(
-                f"{self.path}: classes gives {len(names)} names, and the model has {self.num_classes} classes"
+                f"{self.path}: classes gives {counted(len(names), 'name')}, and the model has "
+                f"{counted(self.num_classes, 'class')}"
             )
         return [str(name) for name in names]
 

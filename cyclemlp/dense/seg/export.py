@@ -124,7 +124,7 @@ def _check_pools(layer: nn.Layer, channels: int, size: tuple[int, int] | None) -
         if height % rows or width % columns:
             raise ExportError(
                 f"{head} pools maps of {height}×{width} to {rows}×{columns} for images of {size[0]}×{size[1]} "
-                f"(height×width), which ONNX cannot; choose a size for which that divides, or --format paddle"
+                "(height×width), which ONNX cannot; choose a size for which that divides, or --format paddle"
             )
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cyclemlp.data.images import pil_open
 from cyclemlp.errors import DataError
-from cyclemlp.text import listed, printable
+from cyclemlp.text import counted, listed, printable
 
 #: Formats that keep numbers as they are.
 LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
@@ -46,7 +46,7 @@ def read_mask(path: str | Path) -> np.ndarray:
                     f"{_shown(path)} is a {image.format}, which may change the numbers; {_EXPECTED}"
                 )
             if getattr(image, "n_frames", 1) > 1:
-                raise MaskError(f"{_shown(path)} has {image.n_frames} images in it; {_EXPECTED}")
+                raise MaskError(f"{_shown(path)} has {counted(image.n_frames, 'image')} in it; {_EXPECTED}")
             return _classes(image, path)
     except MaskError:
         raise
@@ -117,7 +117,7 @@ def check_labels(labels: np.ndarray, classes: int, ignore: int, path: str | Path
         (int(v), int(n)) for v, n in zip(values, counts, strict=True) if v != ignore and not 0 <= v < classes
     ]
     if wrong:
-        listed = ", ".join(f"{value} ({count} pixels)" for value, count in wrong[:5])
+        listed = ", ".join(f"{value} ({counted(count, 'pixel')})" for value, count in wrong[:5])
         more = " …" if len(wrong) > 5 else ""
         raise MaskError(
             f"{_shown(path)} has labels {listed}{more}; expected 0 to {classes - 1}, or {ignore} for pixels to ignore"

@@ -24,6 +24,7 @@ from paddleseg.models import layers
 from paddleseg.utils import utils
 
 from cyclemlp.errors import ModelError
+from cyclemlp.text import counted
 
 
 class FeaturePyramid(nn.Layer):
@@ -133,7 +134,7 @@ class SemanticFPN(nn.Layer):
         indices = list(range(len(widths))) if backbone_indices is None else list(backbone_indices)
         if not indices or any(i not in range(len(widths)) for i in indices):
             raise ModelError(
-                f"backbone_indices is {indices}; the backbone gives {len(widths)} maps, numbered from 0"
+                f"backbone_indices is {indices}; the backbone gives {counted(len(widths), 'map')}, numbered from 0"
             )
         self.backbone = backbone
         self.backbone_indices, self.align_corners = indices, align_corners

@@ -51,6 +51,7 @@ from cyclemlp.run import (
     read_state,
     require_same_classes,
 )
+from cyclemlp.text import counted
 from cyclemlp.training import TrainingStoppedError
 from cyclemlp.training.distributed import World, faults_told_apart
 from cyclemlp.training.interruption import Interruption
@@ -144,7 +145,7 @@ def _train(
         state = read_state(checkpoint)
         before, now = state["classes"], config.class_names()
         require_same_classes(checkpoint, before, now, (len(before), len(now)))
-        say(f"resuming from {checkpoint}: {state['step']} steps done")
+        say(f"resuming from {checkpoint}: {counted(state['step'], 'step')} done")
     class_weights = _balance(config, state, world, show_progress, say)
     utils.set_seed(settings.seed + state["step"] + world.rank)
     train_set, val_set = build.train_dataset, build.val_dataset if evaluate else None
@@ -152,8 +153,8 @@ def _train(
     if len(train_set) < per_step:
         # PaddleSeg leaves out the last, smaller batch, and would wait for ever for a first one.
         raise ConfigError(
-            f"{config.path}: a step takes {per_step} images and there are {len(train_set)}: lower batch_size "
-            "(--batch-size)"
+            f"{config.path}: a step takes {counted(per_step, 'image')} and there are {len(train_set)}: lower "
+            "batch_size (--batch-size)"
         )
     model, losses, optimizer = build.model, build.loss, build.optimizer
     if checkpoint is not None:
@@ -166,19 +167,19 @@ def _train(
     folder.save_recipe(config.to_yaml())
     if build.patches:
         say(in_words(build.patches))
-    images = f"{len(train_set)} images to train on, {len(val_set) if val_set else 'none'} to evaluate on"
-    say(f"{images}; {config.iters} steps of {per_step}; everything goes to {folder.path}")
+    images = f"{counted(len(train_set), 'image')} to train on, {len(val_set) if val_set else 'none'} to evaluate on"
+    say(f"{images}; {counted(config.iters, 'step')} of {per_step}; everything goes to {folder.path}")
     measured = world.from_first([record["mean_iou"] for record in folder.evaluations()])
     waiting = Patience(patience, "mean IoU", measured)
     is_over = state["step"] >= config.iters or waiting.is_over
     if is_over:
         more = "--iters" if state["step"] >= config.iters else "a larger --patience, or none,"
-        say(f"nothing is left to do of {config.iters} steps ({more} gives it more)")
+        say(f"nothing is left to do of {counted(config.iters, 'step')} ({more} gives it more)")
     parameters = sum(int(parameter.size) for parameter in model.parameters())
     facts = {
-        "model": f"{type(model).__name__}, {parameters:,} parameters",
+        "model": f"{type(model).__name__}, {counted(parameters, 'parameter')}",
         "images": images,
-        "steps": f"{config.iters} of {per_step} images, seed {settings.seed}",
+        "steps": f"{config.iters} of {counted(per_step, 'image')}, seed {settings.seed}",
     }
     if (weights := given_weights(config)) is not None:
         kind = "given" if class_weights is None else "balanced"
@@ -271,7 +272,7 @@ def _balance(
         )
         kept = balanced_weights(pixels)
         words = weights_text(kept, config.class_names(), pixels)
-        say(f"class weights, balanced by the pixels of {masks:,} training masks: {words}")
+        say(f"class weights, balanced by the pixels of {counted(masks, 'training mask')}: {words}")
     else:
         say(f"class weights, balanced, those of the run: {weights_text(kept, config.class_names())}")
     set_weights(config, kept, where=BALANCED)

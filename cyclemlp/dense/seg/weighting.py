@@ -16,7 +16,7 @@ import numpy as np
 
 from cyclemlp.dense.seg.config import SegConfig
 from cyclemlp.errors import ConfigError
-from cyclemlp.text import listed, shown
+from cyclemlp.text import counted, listed, shown
 
 #: The value of `weight` for which the pixels are counted.
 BALANCED = "balanced"
@@ -77,8 +77,8 @@ def check_weights(config: SegConfig) -> None:
             )
         if len(weight) != config.num_classes:
             raise ConfigError(
-                f"{key}.weight has {len(weight)} numbers, and the model has {config.num_classes} classes: give one for "
-                f"each class, or {BALANCED}"
+                f"{key}.weight has {counted(len(weight), 'number')}, and the model has "
+                f"{counted(config.num_classes, 'class')}: give one for each class, or {BALANCED}"
             )
 
 

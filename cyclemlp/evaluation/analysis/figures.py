@@ -22,7 +22,7 @@ from cyclemlp.evaluation.analysis.measures import (
 )
 from cyclemlp.report.figures import BLUE, GREY, INK, ORANGE, PathLike, cell_lines, rgb, saved_figure
 from cyclemlp.report.sheet import plot_samples
-from cyclemlp.text import shortened
+from cyclemlp.text import counted, shortened
 
 #: Up to so many classes each has a bar; of more, a curve shows all, and bars the lowest.
 MOST_BARS, LOWEST_BARS = 40, 20
@@ -88,8 +88,8 @@ def plot_class_accuracy(
     there = int((~np.isnan(accuracy)).sum())
     if len(names) != len(accuracy) or not there:
         raise DataError(
-            f"accuracy by class needs a name for each, and a class with images; found {len(names)} names and "
-            f"{len(accuracy)} classes, {there} of them with images"
+            f"accuracy by class needs a name for each, and a class with images; found {counted(len(names), 'name')} "
+            f"and {counted(len(accuracy), 'class')}, {there} of them with images"
         )
     order = np.argsort(accuracy, kind="stable")[:there]  # NaN stands last
     shown = order if there <= MOST_BARS else order[:LOWEST_BARS]
@@ -107,7 +107,7 @@ def plot_class_accuracy(
             curve.fill_between(places, *intervals[order].T, color=BLUE, alpha=0.2, linewidth=0, step="mid")
             curve.step(places, accuracy[order], where="mid", color=BLUE)
             curve.set(
-                title=f"All {there:,} classes, 95 % intervals",
+                title=f"All {counted(there, 'class')}, 95 % intervals",
                 xlabel="classes, sorted",
                 ylabel="accuracy, %",
                 ylim=(0, 102),
@@ -166,7 +166,9 @@ def plot_confusion(
     count = len(matrix)
     names = [str(i) for i in range(count)] if classes is None else [str(c) for c in classes]
     if len(names) != count:
-        raise DataError(f"{len(names)} class names for a confusion matrix of {count} classes")
+        raise DataError(
+            f"{counted(len(names), 'class name')} for a confusion matrix of {counted(count, 'class')}"
+        )
     images, right = int(matrix.sum()), int(np.trace(matrix))
     heading = f"{title or 'Confusion matrix'} · {right:,} of {images:,} right ({100 * right / max(images, 1):.2f} %)"
     labels = [shortened(name, LONGEST_NAME) for name in names]

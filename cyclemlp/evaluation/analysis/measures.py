@@ -15,6 +15,7 @@ import numpy as np
 from cyclemlp.errors import DataError, MissingDependencyError
 from cyclemlp.evaluation.metrics import confusion_matrix, label_ranks, log_softmax
 from cyclemlp.evaluation.run import EvaluationResult
+from cyclemlp.text import counted
 
 LEVEL = 0.95
 #: Of Guo et al., "On calibration of modern neural networks", ICML 2017.
@@ -151,7 +152,7 @@ class Analysis:
                 "brier": calibration.brier,
                 "nll": calibration.loss,
                 "overconfidence": calibration.overconfidence,
-                "binning": f"{bins} equally wide bins of the answer's probability",
+                "binning": f"{counted(bins, 'equally wide bin')} of the answer's probability",
                 "bins": [
                     {
                         "above": i / bins,

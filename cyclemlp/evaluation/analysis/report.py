@@ -33,6 +33,7 @@ from cyclemlp.files import write_text
 from cyclemlp.preprocessing import size_words
 from cyclemlp.report import markdown_table
 from cyclemlp.report.sheet import square_thumbnail
+from cyclemlp.text import counted
 
 INTERVAL, BOOTSTRAP = f"{100 * LEVEL:.0f} % interval", " ¹"
 #: In the figures, and in the page's tables.
@@ -190,15 +191,14 @@ class _Report:
             ["mean probability of the answer − accuracy", f"{calibration.overconfidence:+.4f}", "–"],
         ]
         views = facts.get("tta", {}).get("views", [])
-        averaged = f" Probabilities are the mean over {len(views)} views: {'; '.join(views)}."
+        averaged = f" Probabilities are the mean over {counted(len(views), 'view')}: {'; '.join(views)}."
         return [
             f"# Evaluation of {facts['model']}",
             "",
             (
                 f"Weights: `{facts['weights']}`. Images: {result.images:,} of `{facts['data']}`, prepared to "
                 f"{size_words(preprocessing['input_size'], '²')} pixels, {preprocessing['interpolation']}; "
-                f"{result.classes:,} classes."
-                f"{averaged if len(views) > 1 else ''}"
+                f"{counted(result.classes, 'class')}.{averaged if len(views) > 1 else ''}"
             ),
             "",
             markdown_table(["figure", "value", INTERVAL], figures),
@@ -214,8 +214,9 @@ class _Report:
             *_heading("Calibration", "Reliability diagram", "calibration.png"),
             (
                 "The calibration error is the mean distance between the answers' probability and the share of right "
-                f"answers, over {len(found.counts)} equally wide bins of the probability, weighted by their images. On "
-                f"average the probability is {abs(found.overconfidence):.4f} {direction} the share of right answers."
+                f"answers, over {counted(len(found.counts), 'equally wide bin')} of the probability, weighted by their "
+                f"images. On average the probability is {abs(found.overconfidence):.4f} {direction} the share of right "
+                "answers."
             ),
         ]
 
@@ -232,7 +233,13 @@ class _Report:
             "The lowest (all of them, with precision: [classes.csv](classes.csv)):",
             "",
             markdown_table(["class", "accuracy", INTERVAL, "images"], rows),
-            *([f"\n{empty:,} classes have no image and count nowhere."] if empty else []),
+            *(
+                [
+                    f"\n{counted(empty, 'class has no image and counts', 'classes have no image and count')} nowhere."
+                ]
+                if empty
+                else []
+            ),
         ]
 
     def _confusions(self) -> list[str]:

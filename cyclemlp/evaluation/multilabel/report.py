@@ -17,7 +17,7 @@ from cyclemlp.files import write_text
 from cyclemlp.preprocessing import size_words
 from cyclemlp.report import markdown_table
 from cyclemlp.report.figures import BLUE, GREY, INK, ORANGE, PathLike, saved_figure
-from cyclemlp.text import shortened
+from cyclemlp.text import counted, shortened
 
 #: Of the report: `report.md`, and what it refers to.
 CLASS_COLUMNS = (
@@ -129,7 +129,7 @@ def plot_precision_recall(
             axes.set(xlim=(0, 102), ylim=(0, 102))
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
-        note = f", the {len(shown)} classes of the lowest AP" if len(shown) < len(there) else ""
+        note = f", the {counted(len(shown), 'class')} of the lowest AP" if len(shown) < len(there) else ""
         figure.supxlabel(f"recall, % · point: at the threshold{note}", fontsize=9)
         figure.supylabel("precision, %", fontsize=9)
     return Path(path)
@@ -196,7 +196,9 @@ def _page(
     macro, micro, preprocessing = result.macro(), result.micro(), facts["preprocessing"]
     views = facts.get("tta", {}).get("views", [])
     averaged = (
-        f" Probabilities are the mean over {len(views)} views: {'; '.join(views)}." if len(views) > 1 else ""
+        f" Probabilities are the mean over {counted(len(views), 'view')}: {'; '.join(views)}."
+        if len(views) > 1
+        else ""
     )
     unlabelled = int((result.answers.labels.sum(axis=1) == 0).sum())
     rows = [
@@ -224,7 +226,8 @@ def _page(
     made_with = (
         f"Weights: `{facts['weights']}`. Images: {result.images:,} of `{facts['data']}`, prepared to "
         f"{size_words(preprocessing['input_size'], '²')} pixels, {preprocessing['interpolation']}; "
-        f"{result.classes:,} classes, any number of them an image; {unlabelled:,} images have none.{averaged}"
+        f"{counted(result.classes, 'class')}, any number of them an image; "
+        f"{counted(unlabelled, 'image has', 'images have')} none.{averaged}"
     )
     meaning = (
         "Precision, recall and F1 are those of labels whose probability reaches the class's threshold. Macro figures "
@@ -234,6 +237,8 @@ def _page(
         "Those of the lowest average precision (all: [classes.csv](classes.csv)). The best F1 is that of the threshold "
         "that suits these images best."
     )
+    nowhere = counted(empty, "class has no image and counts", "classes have no image and count")
+    nowhere = f"\n{nowhere} nowhere.\n" if empty else ""
     return f"""# Evaluation of {facts["model"]}
 
 {made_with}
@@ -249,7 +254,7 @@ def _page(
 {lowest}
 
 {markdown_table(header, rows)}
-{f"{chr(10)}{empty:,} classes have no image and count nowhere.{chr(10)}" if empty else ""}
+{nowhere}
 ## Precision and recall
 
 ![Precision by recall](curves.png)

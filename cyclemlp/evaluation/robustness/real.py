@@ -14,6 +14,7 @@ from cyclemlp.errors import DataError
 from cyclemlp.evaluation.robustness.results import SetResult
 from cyclemlp.evaluation.robustness.sets import IMAGENET_CLASSES, VALIDATION_IMAGES
 from cyclemlp.evaluation.run import Classifier, predict
+from cyclemlp.text import counted, part_of
 
 
 def read_real_labels(path: PathLike, *, partial: bool = False) -> list[frozenset[int]]:
@@ -42,8 +43,8 @@ def read_real_labels(path: PathLike, *, partial: bool = False) -> list[frozenset
             )
     if len(entries) != VALIDATION_IMAGES and not partial:
         raise DataError(
-            f"{path}: has {len(entries):,} entries; ReaL's real.json has one for each of the {VALIDATION_IMAGES:,} "
-            "validation images. Fetch it again, or give --partial to measure with what is there"
+            f"{path}: has {counted(len(entries), 'entry')}; ReaL's real.json has one for each of the "
+            f"{VALIDATION_IMAGES:,} validation images. Fetch it again, or give --partial to measure with what is there"
         )
     return [frozenset(entry) for entry in entries]
 
@@ -66,8 +67,8 @@ def validation_numbers(source: Source, count: int, *, partial: bool = False) -> 
         number = int(match[1]) if match else 0
         if not 1 <= number <= count:
             raise DataError(
-                f"{source.location(index)}: {source.name(index)!r} is not one of the {count} images that the "
-                f"labels are for: ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
+                f"{source.location(index)}: {source.name(index)!r} is not one of the {counted(count, 'image')} that "
+                f"the labels are for: ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{count:08d}.JPEG"
             )
         if number in places:
             raise DataError(
@@ -78,8 +79,8 @@ def validation_numbers(source: Source, count: int, *, partial: bool = False) -> 
     if len(places) < count and not partial:
         first = next(number for number in range(1, count + 1) if number not in places)
         raise DataError(
-            f"{len(places):,} of ImageNet's {count:,} validation images are there; ILSVRC2012_val_{first:08d}.JPEG "
-            "is missing. Complete them, or give --partial to measure what is there"
+            f"{len(places):,} of ImageNet's {counted(count, 'validation image')} are there; "
+            f"ILSVRC2012_val_{first:08d}.JPEG is missing. Complete them, or give --partial to measure what is there"
         )
     return numbers
 
@@ -103,22 +104,24 @@ def evaluate_real(
     Raises:
         DataError: no image has a label; otherwise as `predict`.
     """
-    right = counted = 0
+    right = labelled = 0
     own: list[tuple[bool, bool]] = []
     for prediction in predict(fn, loader, progress=False):
         labels = real[int(numbers[prediction.index]) - 1]
         if labels:
-            counted += 1
+            labelled += 1
             right += prediction.indices[0] in labels
         if prediction.label is not None:
             own.append((prediction.indices[0] == prediction.label, prediction.label in prediction.indices))
-    if not counted:
+    if not labelled:
         raise DataError("none of the images has a ReaL label, so there is nothing to compare with")
-    left_out = len(numbers) - counted
-    notes = [f"ReaL: {left_out:,} of {len(numbers):,} images have no label and are left out"]
+    left_out = len(numbers) - labelled
+    notes = [
+        f"ReaL: {part_of(left_out, len(numbers), 'image', 'has no label and is', 'have no label and are')} left out"
+    ]
     if len(numbers) < VALIDATION_IMAGES:
-        notes.append(f"ReaL is incomplete: {len(numbers):,} images instead of {VALIDATION_IMAGES:,}")
-    by_real = SetResult("ReaL", counted, IMAGENET_CLASSES, 100 * right / counted, None, tuple(notes))
+        notes.append(f"ReaL is incomplete: {counted(len(numbers), 'image')} instead of {VALIDATION_IMAGES:,}")
+    by_real = SetResult("ReaL", labelled, IMAGENET_CLASSES, 100 * right / labelled, None, tuple(notes))
     if not own:
         return [by_real]
     top1, top5 = (100 * float(np.mean(hits)) for hits in zip(*own, strict=True))

@@ -30,6 +30,7 @@ from cyclemlp.data.tars import TarFolders, is_tar
 from cyclemlp.data.transforms import Begun, EvaluationTransform, Left, center_crop, prepared
 from cyclemlp.errors import DataError
 from cyclemlp.evaluation.robustness.corruptions import CORRUPTIONS, COUNTED, EXTRA, SEVERITIES
+from cyclemlp.text import counted, part_of
 
 IMAGENET_CLASSES = 1000
 VALIDATION_IMAGES = IMAGES["val"]
@@ -122,21 +123,21 @@ def open_published(
     foreign = [name for name in found if name not in expected]
     if foreign:
         raise DataError(
-            f"{path}: {len(foreign)} of {len(found)} folders are not of {title}: {_some(foreign)}; its "
-            f"{len(expected)} class folders are {_some(published.folders)}"
+            f"{path}: {part_of(len(foreign), len(found), 'folder', 'is', 'are')} not of {title}: {_some(foreign)}; its "
+            f"{counted(len(expected), 'class folder')} are {_some(published.folders)}"
         )
     missing = []
     lacking = [name for name in published.folders if name not in set(found)]
     if lacking:
         missing.append(
-            f"{len(found)} of {len(expected)} class folders; {_some(lacking)} "
+            f"{len(found)} of {counted(len(expected), 'class folder')}; {_some(lacking)} "
             + ("is missing" if len(lacking) == 1 else "are missing")
         )
         _refuse(path, title, missing, partial)
     labels = {name: label for label, name in enumerate(published.folders)}
     source = (TarFolders if is_tar(path) else ImageFolder)(path, class_map=labels)
     if len(source) != published.images:
-        missing.append(f"{len(source):,} images instead of {published.images:,}")
+        missing.append(f"{counted(len(source), 'image')} instead of {published.images:,}")
         _refuse(path, title, missing, partial)
     return Opened(published, source, title, tuple(missing))
 
@@ -224,7 +225,10 @@ class ImageNetC:
         self.missing: tuple[str, ...] = ()
         if lacking:
             count = len(COUNTED) * len(SEVERITIES)
-            self.missing = (f"{count - len(lacking)} of {count} folders; {_some(lacking)} are missing",)
+            self.missing = (
+                f"{count - len(lacking)} of {counted(count, 'folder')}; {_some(lacking)} "
+                + ("is missing" if len(lacking) == 1 else "are missing"),
+            )
             _refuse(self.root, published_set("c").title, self.missing, partial)
 
     def open(self, corruption: str, severity: int) -> Opened:

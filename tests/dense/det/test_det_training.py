@@ -96,7 +96,7 @@ def test_resumed_run_goes_on_as_if_it_had_not_stopped(tiny: Path, run: Path, tmp
     said: list[str] = []
     with pytest.warns(UserWarning, match="the recipe differs .* epoch 1 → 2"):
         start(config, parts, said, evaluate=False, resume="auto")
-    assert f"resuming from {parts / 'checkpoints/checkpoint_0001'}: 1 epochs done" in said
+    assert f"resuming from {parts / 'checkpoints/checkpoint_0001'}: 1 epoch done" in said
     last = "checkpoints/checkpoint_0002/model.pdparams"
     one, other = (weights_of(folder / last) for folder in (whole, parts))
     for name in one:

@@ -67,10 +67,10 @@ def test_every_mistake_is_named_with_its_line(data: Path) -> None:
         (3, f"the image '{data}/images/bad.jpg' cannot be decoded"),
         (4, f"{data}/images/1.png is 64×48 pixels (width×height), its mask {data}/labels/small.png 64×40"),
         (5, f"{data}/labels/colour.png is an image of mode RGB, in the colours"),
-        (6, f"{data}/labels/seven.png has labels 7 (3072 pixels); expected 0 to 2, or 255"),
+        (6, f"{data}/labels/seven.png has labels 7 (3,072 pixels); expected 0 to 2, or 255"),
         (7, "is blank"),
         (8, "'images/my image.png labels/0.png' has 3 parts; expected `image mask`; are there spaces"),
-        (9, "'images/3.png' has 1 parts"),
+        (9, "'images/3.png' has 1 part"),
     ):
         assert f"{source}:{line}: {words}" in found
     assert len(train.errors) == 9

@@ -70,7 +70,7 @@ def test_classes_are_sorted_and_those_without_images_left_out(tmp_path, drawn, c
 
 @pytest.mark.parametrize(("names", "accuracy"), [(["a"], [np.nan]), (["a"], [50.0, 60.0])])
 def test_classes_without_any_image_or_name_are_refused(tmp_path, names, accuracy):
-    with pytest.raises(DataError, match=f"found 1 names and {len(accuracy)} classes"):
+    with pytest.raises(DataError, match=f"found 1 name and {len(accuracy)} class"):
         plot_class_accuracy(names, by_class(np.array(accuracy)), tmp_path / "c.png")
 
 
@@ -122,7 +122,7 @@ def test_many_classes_without_a_mistake(tmp_path, drawn):
 def test_confusion_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(DataError, match=r"shape \[2, 3\]"):
         plot_confusion(np.zeros((2, 3), int), None, tmp_path / "c.png")
-    with pytest.raises(DataError, match="1 class names for a confusion matrix of 2"):
+    with pytest.raises(DataError, match="1 class name for a confusion matrix of 2"):
         plot_confusion(np.zeros((2, 2), int), ["a"], tmp_path / "c.png")
 
 

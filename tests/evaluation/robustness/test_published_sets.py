@@ -76,7 +76,7 @@ def test_v2_selections_in_one_folder(tmp_path):
 def test_a_set_of_other_classes_is_refused(tmp_path):
     foreign = next(name for name in IDS if name not in data.published_set("a").folders)
     write_set(tmp_path, {data.published_set("a").folders[0]: 1, foreign: 1})
-    with pytest.raises(DataError, match=f"1 of 2 folders are not of ImageNet-A: {foreign}; its 200 class"):
+    with pytest.raises(DataError, match=f"1 of 2 folders is not of ImageNet-A: {foreign}; its 200 class"):
         data.open_published(data.published_set("a"), tmp_path, partial=True)
 
 
@@ -113,7 +113,7 @@ def test_imagenet_c_in_groups_or_not(tmp_path):
     write_set(tmp_path / "grouped" / "extra" / "spatter" / "2", {IDS[9]: 1})
     found = data.ImageNetC(tmp_path / "grouped")
     assert found.severities == {**dict.fromkeys(data.COUNTED, data.SEVERITIES), "spatter": (2,)}
-    with pytest.raises(DataError, match=r"ImageNet-C, fog 4 is not complete: 1 of 1000 class folders"):
+    with pytest.raises(DataError, match=r"ImageNet-C, fog 4 is not complete: 1 of 1,000 class folders"):
         found.open("fog", 4)
     opened = data.ImageNetC(tmp_path / "grouped", partial=True).open("fog", 4)
     assert (opened.title, opened.source.label(0)) == ("ImageNet-C, fog 4", 4)

@@ -69,7 +69,7 @@ def test_real_by_hand(tmp_path):
     assert (clean.title, clean.images, clean.top1, clean.top5) == ("clean", 5, 40.0, 60.0)
     assert (by_real.title, by_real.images, by_real.top1, by_real.top5) == ("ReaL", 4, 75.0, None)
     assert by_real.notes == (
-        "ReaL: 1 of 5 images have no label and are left out",
+        "ReaL: 1 of 5 images has no label and is left out",
         "ReaL is incomplete: 5 images instead of 50,000",
     )
     # The labels follow the images' numbers, not their places.
