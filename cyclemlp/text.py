@@ -78,8 +78,8 @@ def part_of(part: int, whole: int, noun: str, one: str, more: str) -> str:
 
 
 def _plural(noun: str) -> str:
-    """By the rules of spelling: images, classes, entries."""
-    if noun.endswith(("s", "x", "ch", "sh")):
+    """By the rules of spelling: images, classes, patches, entries; but epochs."""
+    if noun.endswith(("s", "x", "sh", "tch", "nch")):
         return f"{noun}es"
     return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
 

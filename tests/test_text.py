@@ -103,6 +103,8 @@ def test_a_stream_that_lacks_a_character_ends_nothing():
         ((1, "class"), "1 class"),
         ((2, "class"), "2 classes"),
         ((2, "compatibility patch"), "2 compatibility patches"),
+        ((2, "branch"), "2 branches"),
+        ((2, "epoch"), "2 epochs"),
         ((2, "category"), "2 categories"),
         ((2, "array"), "2 arrays"),
         ((1, "image is", "images are"), "1 image is"),
@@ -122,6 +124,7 @@ def test_a_part_has_its_verb():
 NOUNS = (
     *(
         "block",
+        "buffer",
         "caption",
         "category",
         "channel",
@@ -131,9 +134,9 @@ NOUNS = (
         "crowd",
         "digit",
         "device",
-        "entry",
     ),
     *(
+        "entry",
         "epoch",
         "error",
         "evaluation",
@@ -145,23 +148,36 @@ NOUNS = (
         "label",
         "line",
         "map",
-        "mask",
     ),
     *(
+        "mark",
+        "mask",
         "name",
         "network",
         "number",
         "object",
         "other",
+        "output",
         "pair",
         "parameter",
         "part",
         "patch",
+    ),
+    *(
         "process",
         "row",
         "scene",
+        "stage",
+        "step",
+        "tensor",
+        "thread",
+        "threshold",
+        "time",
+        "value",
+        "view",
+        "warning",
     ),
-    *("stage", "step", "tensor", "thread", "threshold", "time", "value", "view", "warning", "weight", "word"),
+    *("weight", "word"),
 )
 PLURALS = "|".join(counted(2, noun).removeprefix("2 ") for noun in NOUNS)
 
@@ -178,7 +194,9 @@ def uncounted(source: str) -> list[str]:
             if not isinstance(value, ast.FormattedValue) or not isinstance(after, ast.Constant):
                 continue
             number, form = ast.unparse(value.value), value.format_spec and ast.unparse(value.format_spec)
-            words = re.match(rf" ((?:good|more|such|training|validation) )?({PLURALS})\b", str(after.value))
+            words = re.match(
+                rf" ((?:good|more|offset|such|training|validation) )?({PLURALS})\b", str(after.value)
+            )
             is_number = re.match(r"(len|sum|int)\(|.*\.(sum|total)\(\)$", number) or form == "f','"
             is_part = isinstance(before, ast.Constant) and str(before.value).endswith(("of ", "up to "))
             if words and is_number and not is_part and not number.isupper():

@@ -16,6 +16,7 @@ from typing import Any
 from cyclemlp.deploy.metadata import KEY, ExportError, ExportMetadata
 from cyclemlp.deploy.runtimes import require
 from cyclemlp.files import replacing
+from cyclemlp.text import counted
 
 #: The newest operator set that is written.
 NEWEST_OPSET = 17
@@ -85,7 +86,9 @@ def annotate_onnx(path: str | os.PathLike[str], metadata: ExportMetadata) -> Non
     model = onnx.load(os.fspath(path))
     graph, names = model.graph, [output.name for output in metadata.outputs]
     if len(names) != len(graph.output):
-        raise ExportError(f"the model gives {len(graph.output)} outputs, and {len(names)} are named: {names}")
+        raise ExportError(
+            f"the model gives {counted(len(graph.output), 'output')}, and {len(names)} are named: {names}"
+        )
     new = dict(zip([output.name for output in graph.output], names, strict=True))
     for node in graph.node:
         node.input[:] = [new.get(name, name) for name in node.input]

@@ -53,7 +53,7 @@ def plot_samples(
         raise DataError(
             f"a sheet needs a caption an image, and at least one; found {counted(len(images), 'image')} and "
             f"{counted(len(captions), 'caption')}"
-            + ("" if right is None else f", and {len(marks)} marks of right and wrong")
+            + ("" if right is None else f", and {counted(len(marks), 'mark')} of right and wrong")
         )
     columns = min(columns, max(len(images), LEAST_COLUMNS if title else 1))
     rows = -(-len(images) // columns)

@@ -16,6 +16,7 @@ from cyclemlp.errors import ConfigError, WeightsError
 from cyclemlp.files import replacing, write_text
 from cyclemlp.metadata import LAYOUTS, MAX_TEXT, NotOursError, read_model_metadata
 from cyclemlp.run import find_weights
+from cyclemlp.text import counted
 from cyclemlp.weights.layout import (
     StepSizes,
     published_names,
@@ -111,7 +112,7 @@ def _read(path: Path, layout: str | None) -> WeightFile:
     notes += more
     if len(tensors) < len(full):
         listed = ", ".join(f"{name} {step[0]}×{step[1]}" for name, step in steps.items())
-        notes.append(f"{len(full) - len(tensors)} offset buffers checked ({listed}) and left out")
+        notes.append(f"{counted(len(full) - len(tensors), 'offset buffer')} checked ({listed}) and left out")
     if found == "authors":
         tensors = swap(tensors)
     return WeightFile(path, tensors, found, metadata, tuple(notes), steps)

@@ -229,7 +229,7 @@ def test_what_fails_leaves_nothing(tmp_path):
     with pytest.raises(ExportError, match=r"(?s)Untraceable cannot be traced.*no way"):
         export_layer(Untraceable(), tmp_path / "out", "paddle", metadata=described)
     two = ExportMetadata("two", outputs=[Output("a", "a"), Output("b", "b")])
-    with pytest.raises(ExportError, match="gives 1 outputs, and 2 are named"):
+    with pytest.raises(ExportError, match="gives 1 output, and 2 are named"):
         export_layer(nn.Conv2D(3, 4, 1), tmp_path / "out", "onnx", metadata=two)
     assert not list(tmp_path.iterdir())
 

@@ -253,7 +253,7 @@ def test_errors_of_the_size_of_tf32_are_told(monkeypatch):
         checks._judged([case], "float32", "gpu:0")
     with pytest.raises(Failed, match=r"limit 5e-05$"):
         checks._judged([case], "float32", "cpu")
-    assert "1 networks" in checks._judged([case], "TF32", "gpu:0")
+    assert "1 network" in checks._judged([case], "TF32", "gpu:0")
 
 
 # ---- two processes
@@ -311,7 +311,7 @@ def test_gradients_that_were_not_averaged_fail(stand_in_processes):
     halves, results = stand_in_processes
     assert checks.compare_processes([], "cpu")
     results[1].gradients["head.bias"] = halves[1].gradients["head.bias"]
-    with pytest.raises(Failed, match=r"different gradients of 1 parameters, such as head\.bias"):
+    with pytest.raises(Failed, match=r"different gradients of 1 parameter, such as head\.bias"):
         checks.compare_processes([], "cpu")
     for half, result in zip(halves, results, strict=True):
         result.gradients["head.bias"] = 2 * half.gradients["head.bias"]

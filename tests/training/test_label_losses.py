@@ -82,7 +82,7 @@ def test_the_config_chooses():
     [
         ("balanced", [5, 0, 1], r"loss.pos_weight is balanced.* no training images of 'dog'"),
         ("balanced", [5, 9, 1], r"loss.pos_weight is balanced, but every training image has 'dog'"),
-        ([1.0], [5, 3, 1], r"loss.pos_weight has 1 numbers, and there are 3 classes"),
+        ([1.0], [5, 3, 1], r"loss.pos_weight has 1 number, and there are 3 classes"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(given, counts, message):

@@ -136,7 +136,7 @@ def test_a_run_that_gets_no_better_ends_early(tiny: Path, tmp_path: Path) -> Non
         "evaluation",
         "end",
     ]
-    assert "early stopping: no better average precision in the last 1 evaluations (--patience 1)" in said
+    assert "early stopping: no better average precision in the last 1 evaluation (--patience 1)" in said
     again = start(config, tmp_path / "run", patience=1, resume="auto")
     assert (again.epochs, again.reason) == (2, "early stopping")
     more = start(config, tmp_path / "run", patience=2, resume="auto")
