@@ -16,7 +16,7 @@ import numpy as np
 from cyclemlp.data.classes import read_text
 from cyclemlp.dense.images import read_image
 from cyclemlp.dense.seg.config import Builder, SegConfig, check_paths
-from cyclemlp.dense.seg.masks import MaskError, check_labels, read_mask
+from cyclemlp.dense.seg.masks import MaskError, check_labels, read_labels
 from cyclemlp.dense.seg.weighting import check_weights
 from cyclemlp.errors import DataError
 from cyclemlp.report import Progress
@@ -127,7 +127,7 @@ def count_pixels(config: SegConfig, *, show_progress: bool = True) -> tuple[np.n
         try:
             if not mask.is_file():
                 raise DataError(f"{mask} is no file")
-            labels = _labels(config, key, mask)
+            labels = read_labels(mask, config.dic[key]["type"])
             check_labels(labels, classes, ignore, mask)
         except DataError as error:
             report.errors.append(f"{where}: {error}")
@@ -200,12 +200,6 @@ def _empty_report(config: SegConfig, key: str) -> PartReport:
     return PartReport(key, source, np.zeros(classes, np.int64), np.zeros(classes, np.int64))
 
 
-def _labels(config: SegConfig, key: str, mask: Path) -> np.ndarray:
-    """The labels of a mask; those of ADE20K count from 1, with 0 to ignore."""
-    labels = read_mask(mask)
-    return labels - 1 if config.dic[key]["type"] == "ADE20K" else labels  # 8 bits: 0 becomes 255
-
-
 def _pairs(config: SegConfig, key: str, report: PartReport) -> Iterator[tuple[str, Path, Path]]:
     """(place for messages, image, mask) of each entry; what is malformed goes into the report."""
     settings = config.dic[key]
@@ -261,7 +255,7 @@ def _check_pair(config: SegConfig, key: str, where: str, image: Path, mask: Path
     except DataError as error:
         report.errors.append(f"{where}: {error}")
     try:
-        labels = _labels(config, key, mask)
+        labels = read_labels(mask, config.dic[key]["type"])
     except MaskError as error:
         report.errors.append(f"{where}: {error}")
         return

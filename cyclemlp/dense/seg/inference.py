@@ -20,7 +20,7 @@ from paddleseg.transforms import Compose
 from paddleseg.utils import metrics
 
 from cyclemlp.dense.seg.config import Builder, SegConfig
-from cyclemlp.dense.seg.masks import check_labels, read_mask
+from cyclemlp.dense.seg.masks import check_labels, read_labels
 from cyclemlp.errors import ConfigError, DataError
 from cyclemlp.models import fill
 from cyclemlp.report import Progress
@@ -236,12 +236,11 @@ def evaluate_exported(
     dataset = Builder(config).val_dataset
     if dataset is None:
         raise ConfigError(f"{config.path}: no val_dataset to evaluate on")
-    shift = config.val_dataset_cfg["type"] == "ADE20K"
+    kind = config.val_dataset_cfg["type"]
     areas = np.zeros((3, config.num_classes), np.int64)  # right, predicted, labelled
     bar: Progress[Any] = Progress(dataset.file_list, desc="evaluate", unit="img", disable=not show_progress)
     for image, mask in bar:
-        predicted, labels = segment(Path(image)), read_mask(mask)
-        labels = labels - 1 if shift else labels  # 8 bits: 0 becomes 255
+        predicted, labels = segment(Path(image)), read_labels(mask, kind)
         check_labels(labels, config.num_classes, config.ignore_index, mask)
         if predicted.shape != labels.shape:
             raise DataError(

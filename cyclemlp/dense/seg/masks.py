@@ -54,6 +54,16 @@ def read_mask(path: str | Path) -> np.ndarray:
         raise MaskError(f"{_shown(path)} cannot be read: {error}") from error
 
 
+def read_labels(path: str | Path, dataset: str) -> np.ndarray:
+    """The labels of a mask, uint8 [H, W], for a `type` of dataset: those of ADE20K count from 1, with 0 to ignore.
+
+    Raises:
+        MaskError: see `read_mask`.
+    """
+    labels = read_mask(path)
+    return labels - 1 if dataset == "ADE20K" else labels  # 8 bits: 0 becomes 255
+
+
 def _classes(image: Image.Image, path: str | Path) -> np.ndarray:
     # What Pillow makes of the file's own numbers is known before it reads them only.
     arguments = image.tile[0][3] if image.tile else ""
