@@ -165,7 +165,7 @@ class EncodedImage:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         location: str,
         content: bytes | None = None,
         formats: Sequence[str] | None = None,
@@ -174,8 +174,8 @@ class EncodedImage:
         self._jpeg: bytes | None = None  # the file's content, if it is one
         self._colours: str | None = None  # what simplejpeg decodes it to
         self._opened: Image.Image | None = None  # by Pillow
-        if content is None and not path.is_file():
-            found = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"
+        if content is None and not (file := Path(path)).is_file():
+            found = "is a folder" if file.is_dir() else "is not a file" if file.exists() else "does not exist"
             raise DataError(f"{named(location, path, 'the image ')} {found}")
         if simplejpeg is not None and is_fast() and self._read_plain_jpeg(content):
             return
@@ -289,13 +289,13 @@ class EncodedImage:
         """The major brand of an ISO media file (ISO/IEC 14496-12), of which HEIC and AVIF are; of others nothing."""
         head = (self._content or b"")[:12]
         if self._content is None:
-            with contextlib.suppress(OSError), self.path.open("rb") as file:
+            with contextlib.suppress(OSError), Path(self.path).open("rb") as file:
                 head = file.read(12)
         return head[8:12] if head[4:8] == b"ftyp" else b""
 
     def _read_jpeg(self) -> bytes | None:
         try:
-            with self.path.open("rb", buffering=0) as file:
+            with Path(self.path).open("rb", buffering=0) as file:
                 if file.read(len(JPEG_MAGIC)) != JPEG_MAGIC:
                     return None
                 return JPEG_MAGIC + file.readall()
@@ -308,7 +308,7 @@ class EncodedImage:
         if self._colours is None or self._jpeg is None:
             return None
         jpeg, (width, height) = self._jpeg, self.size
-        cut = None if rows is None else cut_jpeg(jpeg, rows)
+        cut = None if rows is None or rows >= height else cut_jpeg(jpeg, rows)
         if cut is not None:
             jpeg, height = cut
         try:

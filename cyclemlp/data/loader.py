@@ -1,8 +1,8 @@
 """Batches of images, read here or by worker processes; the same images whichever it is.
 
 Everything random is a function of (seed, epoch, sample): the order of an epoch of (seed, epoch), what happens to an
-image of (seed, epoch, its index, which of its repetitions). So the number of workers or of ranks, the batch size
-of another run, a resume in a later epoch or in the middle of one change nothing.
+image of (seed, epoch, its index, which of its repetitions), see `Draws`. So the number of workers or of ranks, the
+batch size of another run, a resume in a later epoch or in the middle of one change nothing.
 
 Worker processes are `paddle.io.DataLoader`'s. Without workers Paddle is not needed.
 """
@@ -28,7 +28,7 @@ import numpy as np
 
 from cyclemlp.data.images import named, orientation
 from cyclemlp.data.memory import BatchMemory
-from cyclemlp.data.order import SAMPLE, EpochOrder, Key
+from cyclemlp.data.order import Draws, EpochOrder, Key
 from cyclemlp.data.sources import Label, Source, multi_hot
 from cyclemlp.data.transforms import Begun, Finish, Left, Transform
 from cyclemlp.errors import ConfigError, DataError
@@ -333,7 +333,7 @@ class _Reader:
     """Reads the images of a batch; runs here or in a worker process. Never raises for an image."""
 
     def __init__(self, source: Source, transform: Transform, seed: int) -> None:
-        self.source, self.transform, self.seed = source, transform, seed
+        self.source, self.transform, self.draws = source, transform, Draws(seed)
         # Transforms of our own leave their last part to be done for the whole batch, by who reads the loader.
         self.finish: Finish | None = getattr(transform, "finish", None)
         self._looks_for_turned = getattr(transform, "preprocessing", Preprocessing()).exif == "ignore"
@@ -396,8 +396,7 @@ class _Reader:
 
     def _read_one(self, key: Key, outcome: Outcome) -> tuple[Begun, Label | None]:
         """An image to be finished, or finished (by a transform that is not of our own), and its label."""
-        index, transform = key[1], self.transform
-        rng = np.random.default_rng([SAMPLE, self.seed, *key])
+        index, transform, rng = key[1], self.transform, self.draws(key)
         begin_file, open_file = getattr(transform, "begin_file", None), getattr(self.source, "file", None)
         if begin_file is not None and open_file is not None:  # decode no more than is needed
             file = open_file(index)

@@ -1,4 +1,4 @@
-"""Which images an epoch shows, in which order, in which batch, on which rank."""
+"""Which images an epoch shows, in which order, in which batch, on which rank; and what each of them draws."""
 
 from __future__ import annotations
 
@@ -14,6 +14,27 @@ from cyclemlp.text import counted
 ORDER, SAMPLE = 1, 2
 
 Key = tuple[int, int, int]  # epoch, index, copy: all that an image's augmentation depends on, beside the seed
+
+
+class Draws:
+    """The random numbers of each image, which depend on the seed and its key only.
+
+    They are Philox's (Salmon et al., 2011), whose key is the seed and whose counter begins at the image's key: setting
+    it takes a microsecond, and a new generator would take as long as decoding a small image.
+
+    Args:
+        seed: of the run, from 0.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._philox = np.random.Philox(np.random.SeedSequence([SAMPLE, seed]))
+        self._rng, self._state = np.random.Generator(self._philox), self._philox.state
+
+    def __call__(self, key: Key) -> np.random.Generator:
+        """A generator for one image, good until the next is asked for."""
+        self._state["state"]["counter"] = np.array([0, *key], np.uint64)
+        self._philox.state = self._state
+        return self._rng
 
 
 class EpochOrder:

@@ -142,7 +142,7 @@ class TarFiles(Files):
 
     def file(self, index: int) -> EncodedImage:
         content = self._tar.read(int(self._members[index]))
-        return EncodedImage(self.path(index), self.location(index), content)
+        return EncodedImage(f"{self.root}/{self._names[index]}", self.location(index), content)
 
     def file_sizes(self) -> np.ndarray:
         return self._tar.sizes[self._members]

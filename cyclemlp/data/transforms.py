@@ -283,7 +283,7 @@ class Finish:
                 source = source[:, ::-1]
             for c, values in enumerate(self._table):
                 # Every 8-bit value is an index: "clip" only spares NumPy the check.
-                np.take(values, source[..., c], out=image[c], mode="clip")
+                values.take(source[..., c], out=image[c], mode="clip")
         return self._erased(images, left)
 
     def on_device(self, pixels: Any, left: Sequence[Left]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import warnings
 from collections import Counter
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from cyclemlp.data import Digits, build_loader, evaluation_transform, training_transform
-from cyclemlp.data.order import EpochOrder, balanced
+from cyclemlp.data.order import Draws, EpochOrder, balanced
 from cyclemlp.errors import ConfigError
 from cyclemlp.preprocessing import Preprocessing
 
@@ -283,3 +284,16 @@ def test_a_rank_without_images_has_no_batch(digits):
     ]
     assert [len(read(loader)) for loader in loaders] == [1, 0]
     loaders[0].close()
+
+
+def test_an_image_draws_the_same_whatever_was_drawn_before():
+    def drawn(draws, key):
+        rng = draws(key)
+        return [*rng.random(3).tolist(), int(rng.integers(9)), int(rng.integers(9, dtype=np.uint32))]
+
+    keys = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1), (299, 1_281_166, 2)]
+    draws = Draws(7)
+    first = [drawn(draws, key) for key in keys]
+    assert [drawn(draws, key) for key in reversed(keys)] == first[::-1]
+    assert drawn(pickle.loads(pickle.dumps(draws)), keys[2]) == first[2]
+    assert len({tuple(values) for values in first} | {tuple(drawn(Draws(8), keys[0]))}) == 6
