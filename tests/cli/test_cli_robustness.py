@@ -92,7 +92,7 @@ def test_imagenet_c_and_its_files(run, models, imagenet_c, tmp_path):
     words = [models / "imagenet.safetensors", "--input-size", SIDE, "--imagenet-c", imagenet_c]
     code, _, err = run(*words)
     assert code == 2
-    assert "ImageNet-C, gaussian_noise 1 is not complete: 2 of 1000 class folders" in err
+    assert "ImageNet-C, gaussian_noise 1 is not complete: 2 of 1,000 class folders" in err
     code, out, err = run(*words, "--partial", "--output", tmp_path)
     assert code == 0
     report = json.loads((tmp_path / "robustness.json").read_text())
@@ -104,7 +104,7 @@ def test_imagenet_c_and_its_files(run, models, imagenet_c, tmp_path):
     assert found["mean_error"] == pytest.approx(71)
     assert report["complete"] is True
     assert f"normalised by AlexNet's: {found['mean_corruption_error']:.2f} %" in out
-    assert "2 of 1000 class folders" in out
+    assert "2 of 1,000 class folders" in out
     assert "the central 32×32 of 224" in out
     text = (tmp_path / "robustness.md").read_text()
     assert "| gaussian_noise | noise | 50 | 66.67 | 75 | 80 | 83.33 | 71 | 80.1 |" in text

@@ -48,21 +48,29 @@ def check_the_same(output: Path, whole: Path, epochs: int) -> None:
     assert rests == []
 
 
+def is_writing(output: Path) -> bool:
+    """Whether a checkpoint is being written, or was when the run was killed."""
+    try:
+        return any(output.glob("checkpoints/.checkpoint_*.partial"))
+    except FileNotFoundError:  # a run that was killed before its first checkpoint begins with a new folder
+        return False
+
+
 def kill_while_writing(process: subprocess.Popen[str], output: Path, draw: random.Random) -> bool:
     """Kill it somewhere in a checkpoint's writing; whether it was still being written then."""
     until = time.monotonic() + SECONDS
     begun = draw.randint(1, 3)  # which of the checkpoints that come
     while begun and process.poll() is None and time.monotonic() < until:
-        if list(output.glob("checkpoints/.checkpoint_*.partial")):
+        if is_writing(output):
             begun -= 1
             if begun == 0:
                 time.sleep(draw.uniform(0, 0.004))
                 break
-            while list(output.glob("checkpoints/.checkpoint_*.partial")):
+            while is_writing(output):
                 pass
     process.kill()
     process.wait()
-    return bool(list(output.glob("checkpoints/.checkpoint_*.partial")))
+    return is_writing(output)
 
 
 def kill_any_time(process: subprocess.Popen[str], output: Path, draw: random.Random) -> None:
