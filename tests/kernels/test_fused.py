@@ -369,6 +369,21 @@ def test_a_block_whose_mlp_goes_by_chunks(shape, form):
             assert_same([layer(tensor(shape, "float64"))], theirs[:1])
 
 
+def test_mlps_by_chunks_on_the_threads_of_a_processor_with_avx2():
+    """Whose products allocate memory of their own, beside that of the chunks."""
+    environment = {
+        **os.environ,
+        "MKL_DEBUG_CPU_TYPE": "5",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OMP_NUM_THREADS": "2",
+    }
+    test = f"{__file__}::{test_a_block_whose_mlp_goes_by_chunks.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+
+
 def test_block_in_float32():
     mine, theirs = both(block(dtype="float32"), tensor((2, 5, 5, 8), "float32"))
     for a, b in zip(mine, theirs, strict=True):

@@ -79,6 +79,7 @@ def _make_forward(real: Any) -> Any:
             s = row(scale, r // positions, 1, 1, real)[0] if scale else real(1)
             for c in range(channels):
                 target[c] = source[c] + s * (target[c] + b2[c])
+        own[0] = real(0)  # numba frees an array after its last use, whatever has its address
 
     return mlp
 
@@ -154,6 +155,7 @@ def _make_backward(real: Any) -> Any:
             target, other = row(dx, at, channels, channels, real), row(dout, at, channels, channels, real)
             statistics = (row(means, at, 1, 1, real)[0], row(inverses, at, 1, 1, real)[0])
             normalise_backward(grad, source, gamma, statistics, target, other, d_gamma, d_beta, real)
+        own[0] = real(0)  # as above
 
     return mlp_backward
 
