@@ -98,10 +98,12 @@ class Tar:
         offset, size = int(self.offsets[index]), int(self.sizes[index])
         parts, left = [], size
         try:
-            if self._file is None:
-                self._file = self.path.open("rb", buffering=0)
+            file = self._file
+            if file is None:
+                # Held by name: another thread may open it too, and what is replaced is closed.
+                file = self._file = self.path.open("rb", buffering=0)
             while left:  # one call gives 2 GiB at most
-                part = os.pread(self._file.fileno(), left, offset + size - left)
+                part = os.pread(file.fileno(), left, offset + size - left)
                 if not part:
                     raise DataError(
                         f"{self.path}: ends inside {self.names[index]!r}; the file has changed since it was opened"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
+import sys
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import imagenet_fixtures as stand_in
 import numpy as np
@@ -207,6 +212,26 @@ def test_a_tar_that_shrinks_while_it_is_read(tmp_path):
     os.truncate(path, 600)
     with pytest.raises(DataError, match="the file has changed since it was opened"):
         source[0]
+
+
+def test_threads_that_open_a_tar_at_once_read_it(tmp_path, monkeypatch):
+    stand_in.write_tar(tmp_path / "a.tar", {f"a/{i}.jpg": bytes([i]) * 100 for i in range(16)})
+    tar, interval, open_path = Tar(tmp_path / "a.tar"), sys.getswitchinterval(), Path.open
+
+    def slow_open(*arguments, **options):
+        time.sleep(0.002)  # until all threads wait for it
+        return open_path(*arguments, **options)
+
+    monkeypatch.setattr(Path, "open", slow_open)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            for _ in range(200):
+                fresh = copy.copy(tar)  # not opened yet
+                contents = list(pool.map(fresh.read, range(16)))
+                assert [content[0] for content in contents] == [int(name[2:-4]) for name in fresh.names]
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_cache_that_cannot_be_written_is_said(tmp_path, cache):
