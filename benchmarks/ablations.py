@@ -1,4 +1,4 @@
-"""Ablations at small scale: which branches does a block need, which step size, the gate, and what of the training?
+"""Ablations at small scale: a block's branches, step size and gate, the augmentation, distillation.
 
     python benchmarks/ablations.py --output runs/ablations_digits
     python benchmarks/ablations.py --config RECIPE --data DIR --list FILE --val-data DIR --val-list FILE --output FOLDER
@@ -82,6 +82,14 @@ PANELS: dict[str, tuple[str, tuple[Choice, ...]]] = {
             _with("RandAugment", augment__auto_augment="rand-m9-mstd0.5-inc1"),
             _with("erasing", augment__erasing_prob=0.25),
             _with("EMA", ema__decay=0.999),
+        ),
+    ),
+    "distillation": (  # from the teacher that the recipe names
+        "Distillation",
+        (
+            ALL,
+            _with("soft distillation", distillation__kind="soft"),
+            _with("hard distillation", distillation__kind="hard"),
         ),
     ),
 }
@@ -186,7 +194,7 @@ def report(args: argparse.Namespace, base: Recipe, records: list[dict[str, Any]]
             overrides = {**choice.recipe(base).model.overrides, "num_classes": classes}
             parameters = model_info(base.model.name, **overrides)["parameters"]
             rows.append([choice.words, parameters, str(mean), "" if choice is ALL else str(difference)])
-            name = {"steps": "3", "gate": "gate", "training": "none of these"}.get(panel, choice.short)
+            name = {"steps": "3", "gate": "gate", "training": "none of these", "distillation": "none"}.get(panel, choice.short)
             name = name if choice is ALL else choice.short
             panels[title][name] = Variant(mean.values, mean.mean, mean.half, marked=choice is ALL)
         print(f"\n{title}\n")

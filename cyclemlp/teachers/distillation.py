@@ -36,7 +36,7 @@ class DistillationConfig(Config):
     )
     weights: Text | None = Field(
         None,
-        description="the teacher's weight file, or `published` for a CycleMLP of the paper; null only if "
+        description="the teacher's weight file, or `published` or `cifar10` for a CycleMLP that has such; null only if "
         "`distillation.teacher` is a folder or file",
     )
     alpha: Share = Field(0.5, description="the teacher's share of the loss")
