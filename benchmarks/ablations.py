@@ -60,6 +60,8 @@ def _with(words: str, **changes: Any) -> Choice:
     return Choice(words, words, tuple((key.replace("__", "."), value) for key, value in changes.items()))
 
 
+#: Panel → what `ALL` is called in its figure, where that is not its own name.
+OF_ALL = {"steps": "3", "gate": "gate", "training": "none of these", "distillation": "none"}
 #: Of every panel it is the one that the others are compared with.
 ALL = _branches("hwc", 3, "all three")
 #: Panel → title, and its variants.
@@ -194,8 +196,7 @@ def report(args: argparse.Namespace, base: Recipe, records: list[dict[str, Any]]
             overrides = {**choice.recipe(base).model.overrides, "num_classes": classes}
             parameters = model_info(base.model.name, **overrides)["parameters"]
             rows.append([choice.words, parameters, str(mean), "" if choice is ALL else str(difference)])
-            name = {"steps": "3", "gate": "gate", "training": "none of these", "distillation": "none"}.get(panel, choice.short)
-            name = name if choice is ALL else choice.short
+            name = OF_ALL.get(panel, choice.short) if choice is ALL else choice.short
             panels[title][name] = Variant(mean.values, mean.mean, mean.half, marked=choice is ALL)
         print(f"\n{title}\n")
         print(
