@@ -13,6 +13,7 @@ import paddle
 from paddle import nn
 
 from cyclemlp.data import Mixup
+from cyclemlp.kernels.finite import are_finite
 from cyclemlp.teachers.distillation import Loss, build_loss
 from cyclemlp.training.amp import MixedPrecision
 from cyclemlp.training.augmentation import build_mixup
@@ -130,11 +131,8 @@ class Stepper:
 
         Scaled gradients of float16 may overflow: `update` looks at them.
         """
-        values = [loss]
-        if self.amp.dtype != "float16":
-            grads = [p.grad for p in self.optimizer._parameter_list if p.grad is not None]
-            values += [grad.astype("float32").square().sum().astype("float64") for grad in grads]
-        return bool(paddle.add_n(values).isfinite())
+        grads = [p.grad for p in self.optimizer._parameter_list if p.grad is not None]
+        return are_finite(loss, [] if self.amp.dtype == "float16" else grads)
 
     def update(self, updates: int) -> bool:
         """Change the weights by the gradients, which are then forgotten, and the average by the weights.

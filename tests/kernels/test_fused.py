@@ -14,6 +14,7 @@ from cyclemlp import create_model
 from cyclemlp.errors import ModelError
 from cyclemlp.kernels import select_kernels
 from cyclemlp.kernels.averaging import average
+from cyclemlp.kernels.finite import are_finite
 from cyclemlp.kernels.fused import functions
 from cyclemlp.kernels.fused.gate import gate, gate_backward
 from cyclemlp.kernels.fused.gelu import bias_gelu, bias_gelu_backward
@@ -606,3 +607,23 @@ def test_gradients_also_flow_in_a_traced_network():
         net(x).square().sum().backward()
         gradients.append([p.grad for p in net.parameters()])
     assert_same(*gradients)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+@pytest.mark.parametrize("dtype", [*RELATIVE, "bfloat16"])
+def test_what_is_not_finite_is_found_wherever_it_is(dtype, kernels, monkeypatch):
+    monkeypatch.setenv("CYCLEMLP_KERNELS", kernels)
+    loss = paddle.ones([], "float64")
+    shapes = (3, 5), (1,), (300, 301), (7,)  # the third is more than one chunk
+    for which, place in ((None, 0), (0, 14), (1, 0), (2, 0), (2, 90_299), (3, 3)):
+        tensors = [paddle.ones(shape, "float32") for shape in shapes]
+        if which is not None:
+            for value in (np.nan, np.inf, -np.inf):
+                bad = tensors[which].flatten()
+                bad[place] = value
+                tensors[which] = bad.reshape(shapes[which])
+                assert not are_finite(loss, [tensor.astype(dtype) for tensor in tensors])
+        else:
+            assert are_finite(loss, [tensor.astype(dtype) for tensor in tensors])
+    assert are_finite(loss, [])
+    assert not are_finite(loss * np.nan, tensors[:0])

@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 from numba import types
 
-from cyclemlp.kernels.fused.launch import CHUNK, Kernel, float_argument, number, row
+from cyclemlp.kernels.fused.launch import Kernel, float_argument, number, row, table_of_chunks
 
 
 def _make_average(real: Any) -> Any:
@@ -40,13 +40,7 @@ def average(pairs: Sequence[tuple[paddle.Tensor, paddle.Tensor]], share: float) 
         share: s, from 0 to 1.
     """
     addresses = np.array([[tensor.data_ptr() for tensor in pair] for pair in pairs], np.int64)
-    places = [  # chunks: of which pair, first number, how many
-        (which, start, min(CHUNK, tensor.size - start))
-        for which, (tensor, _) in enumerate(pairs)
-        for start in range(0, tensor.size, CHUNK)
-    ]
-    table = np.array(places, np.int64)
+    table, numbers = table_of_chunks(tuple([tensor.size for tensor, _ in pairs]))
     _average(
-        pairs[0][0].dtype, sum(length for _, _, length in places), len(places), table.ctypes.data,
-        addresses.ctypes.data, float_argument(share),
+        pairs[0][0].dtype, numbers, len(table), table.ctypes.data, addresses.ctypes.data, float_argument(share)
     )  # fmt: skip

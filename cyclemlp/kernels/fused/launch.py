@@ -198,6 +198,17 @@ def chunks_of(rows: int, channels: int) -> tuple[int, int]:
     return per, -(-rows // per)
 
 
+@functools.lru_cache(16)
+def table_of_chunks(sizes: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """Chunks of several tensors of so many numbers: int64 [chunks, 3], of which tensor, first number, how many; sum."""
+    places = [
+        (which, start, min(CHUNK, size - start))
+        for which, size in enumerate(sizes)
+        for start in range(0, size, CHUNK)
+    ]
+    return np.array(places, np.int64), sum(sizes)
+
+
 def _make_probe(real: Any) -> Any:
     def probe(chunk: int, a: Any) -> None:
         row(a[3], 0, 0, chunk + 1, real)[chunk] += real(chunk)
