@@ -28,8 +28,8 @@ from cyclemlp.report.figures import COLOURS, GREY, PALE, saved_figure
 
 #: What an event belongs to, by its name: the first that matches.
 PARTS = {
-    "MLPs by chunks": r"kernel mlp",  # their products included
     "matrix products": r"matmul|linear|addmm|kernel product",
+    "MLPs by chunks": r"kernel mlp",  # their products included
     "convolutions": r"^(?!.*depthwise).*conv|unfold",
     "shifts": r"depthwise|shift",
     "layer norms": r"layer_norm|layernorm|kernel norm",
@@ -80,7 +80,7 @@ def own_times(events: list[dict[str, Any]]) -> list[tuple[str, float]]:
 
 def draw(found: dict[str, dict[str, float]], path: Path) -> None:
     """A stacked bar a form."""
-    names = list(dict.fromkeys(part for parts in found.values() for part in parts))
+    names = [part for part in (*PARTS, REST) if any(part in parts for parts in found.values())]
     with saved_figure(path, 8.0, 2.6) as figure:
         axes = figure.subplots()
         lefts = dict.fromkeys(found, 0.0)
