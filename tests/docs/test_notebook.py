@@ -34,7 +34,7 @@ def code_cells(notebook):
 def text_of(cell):
     """The text that a cell printed or gave, without what depends on the machine: every number and duration is a #."""
     text = "".join(output.get("text") or output.data.get("text/plain", "") for output in cell.outputs)
-    text = re.sub(r"\d+ (h|min) \d+ (min|s)", "0 s", text).replace(" best\n", "\n")
+    text = re.sub(r" +best\n", "\n", re.sub(r"\d+ (h|min) \d+ (min|s)", "0 s", text))
     return re.sub(r" +", " ", re.sub(r"\d+(\.\d+)?(e-\d+)?", "#", text))
 
 
