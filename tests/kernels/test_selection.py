@@ -200,3 +200,38 @@ print(type(model.norm).__name__)
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "FusedLayerNorm"
+
+
+def test_compiled_kernels_are_kept_as_long_as_their_sources(tmp_path):
+    """A second process compiles nothing, and a kernel is compiled anew when a function of another file changes."""
+    program = """
+import paddle
+from cyclemlp.kernels.fused.mlp import mlp_by_chunks
+rows, ones, wide = paddle.full([4096, 4], 2.0), paddle.ones([4]), paddle.ones([256])
+rows[:, 0] = 1.0
+weights = paddle.ones([4, 256]), wide, paddle.ones([256, 4]), ones
+out, _ = mlp_by_chunks([rows, ones, ones, *weights], 1, 1e-6, None, False)
+print(float(out.sum()))
+"""
+    source = Path(cyclemlp.__file__).parent
+    shutil.copytree(source, tmp_path / "cyclemlp", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run() -> tuple[str, set[Path]]:
+        done = subprocess.run(
+            [sys.executable, "-B", "-W", "ignore", "-c", program],
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout, set(tmp_path.glob("kept/**/*.nbc"))
+
+    first, kept = run()
+    assert kept
+    assert run() == (first, kept)
+    gelu = tmp_path / "cyclemlp" / "kernels" / "fused" / "gelu.py"
+    text = gelu.read_text(encoding="utf-8")
+    gelu.write_text(text.replace("f(0.5) + z * over", "f(0.25) + z * over"), encoding="utf-8")
+    other, _ = run()
+    assert other != first

@@ -14,15 +14,19 @@ from typing import Any
 
 import numba
 import paddle
+from numba.extending import overload
 
-from cyclemlp.kernels.fused.launch import OPTIONS, Kernel, chunks_of, row
+from cyclemlp.kernels.fused.launch import COMPILED, OPTIONS, Kernel, chunks_of, row
 from cyclemlp.kernels.fused.program import empty
 from cyclemlp.kernels.fused.sums import parts_total
 
 
-@numba.njit(**OPTIONS)
-def normal32(z: Any) -> Any:
-    """Φ(z) in float32."""
+def normal(z: Any) -> Any:
+    """Φ(z), in compiled code."""
+    raise NotImplementedError
+
+
+def _normal32(z: Any) -> Any:
     f = numba.float32
     t = z * z
     t = t if t < f(33.64) else f(33.64)
@@ -42,9 +46,12 @@ def normal32(z: Any) -> Any:
     return inside if abs(z) < f(5.8) else (f(1) if z > f(0) else (f(0) if z < f(0) else z))
 
 
-@numba.njit(**OPTIONS)
-def density32(z: Any) -> Any:
-    """φ(z) in float32."""
+def density(z: Any) -> Any:
+    """φ(z), in compiled code."""
+    raise NotImplementedError
+
+
+def _density32(z: Any) -> Any:
     f = numba.float32
     u = z * z * f(0.5 / 32)
     e = f(8.49954604e-04)
@@ -62,21 +69,41 @@ def density32(z: Any) -> Any:
     return e * f(0.3989422804014327) if u < f(1) else f(0)
 
 
-@numba.njit(**OPTIONS)
-def normal64(z: Any) -> Any:
-    """Φ(z) in float64; by erfc, so that small values keep their digits."""
-    return 0.5 * math.erfc(-z * math.sqrt(0.5))
+def _normal64(z: Any) -> Any:
+    return 0.5 * math.erfc(-z * math.sqrt(0.5))  # small values keep their digits
 
 
-@numba.njit(**OPTIONS)
-def density64(z: Any) -> Any:
-    """φ(z) in float64."""
+def _density64(z: Any) -> Any:
     return math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
 
-def _make_forward(real: Any) -> Any:
-    normal = normal32 if real is numba.float32 else normal64
+# The function of the type is chosen where a kernel is compiled: one in a kernel's closure would be another one in each
+# process, and the kernel would be compiled anew in each.
 
+
+@overload(normal, jit_options=COMPILED)
+def _normal_of(z: Any) -> Any:
+    return _normal32 if z == numba.float32 else _normal64
+
+
+@overload(density, jit_options=COMPILED)
+def _density_of(z: Any) -> Any:
+    return _density32 if z == numba.float32 else _density64
+
+
+@numba.njit(**OPTIONS)
+def gradient(grad: Any, source: Any, bias: Any, target: Any, total: Any) -> None:
+    """Of a row: dz takes the place of dy and is added to `total`; the GELU is computed again, into `target`."""
+    for c in range(len(grad)):
+        z = source[c] + bias[c]
+        p = normal(z)
+        d = grad[c] * (p + z * density(z))
+        target[c] = z * p
+        grad[c] = d
+        total[c] += d
+
+
+def _make_forward(real: Any) -> Any:
     def gelu(chunk: int, a: Any) -> None:
         rows, channels, per, x, bias, y = a[3], a[4], a[5], a[6], a[7], a[8]
         b = row(bias, 0, 0, channels, real)
@@ -96,8 +123,6 @@ def _make_forward(real: Any) -> Any:
 
 
 def _make_backward(real: Any) -> Any:
-    normal, density = (normal32, density32) if real is numba.float32 else (normal64, density64)
-
     def gelu_backward(chunk: int, a: Any) -> None:
         rows, channels, per, dy, x, bias, y, sums = a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10]
         b, total = row(bias, 0, 0, channels, real), row(sums, chunk, channels, channels, real)
@@ -106,13 +131,7 @@ def _make_backward(real: Any) -> Any:
         for r in range(chunk * per, min(rows, (chunk + 1) * per)):
             grad, source = row(dy, r, channels, channels, real), row(x, r, channels, channels, real)
             target = row(y, r, channels, channels, real)
-            for c in range(channels):
-                z = source[c] + b[c]
-                p = normal(z)
-                d = grad[c] * (p + z * density(z))
-                target[c] = z * p
-                grad[c] = d
-                total[c] += d
+            gradient(grad, source, b, target, total)
 
     return gelu_backward
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,14 @@ import numpy as np
 import paddle
 from llvmlite import ir
 from numba import carray, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 from cyclemlp.errors import ModelError
 
 #: NaN and infinity stay what they are; sums may be reordered, so that they can be vectorised.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
-OPTIONS: dict[str, Any] = {"cache": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+COMPILED: dict[str, Any] = {"fastmath": FAST_MATH, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"cache": True, **COMPILED}
 #: Elements of a map in a chunk, about: one that stays in a core's second-level cache.
 CHUNK = 32768
 #: Below so many elements waking the other threads takes longer than it saves.
@@ -130,7 +132,33 @@ def float_argument(value: float) -> int:
     return int(struct.unpack("q", struct.pack("d", value))[0])
 
 
-_ADDRESSES = types.CPointer(types.int64)
+def _sources(folder: Path) -> str:
+    """What the sources of the kernels are, as a hash."""
+    text = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(text).hexdigest()
+
+
+class _Arguments(types.CPointer):
+    """int64*, for kernels of these sources.
+
+    numba knows what it kept by the types of the arguments, and by the time of the kernel's own file. Those of the
+    functions that the kernel calls it does not look at.
+
+    Args:
+        sources: a hash of them.
+    """
+
+    def __init__(self, sources: str) -> None:
+        super().__init__(types.int64)
+        self.sources, self.name = sources, f"int64* of {sources}"
+
+    @property
+    def key(self) -> Any:
+        return self.sources
+
+
+register_model(_Arguments)(models.PointerModel)
+_ADDRESSES = _Arguments(_sources(Path(__file__).parent))
 
 
 def _all_chunks(data: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from cyclemlp.kernels.fused.gelu import density32, density64, normal32, normal64
+from cyclemlp.kernels.fused.gelu import gradient, normal
 from cyclemlp.kernels.fused.launch import Kernel, float_argument, number, row
 from cyclemlp.kernels.fused.norm import normalise, normalise_backward
 from cyclemlp.kernels.fused.products import AS_IS, TRANSPOSED, functions
@@ -32,7 +32,7 @@ def rows_of_a_chunk(rows: int, channels: int, hidden: int) -> int | None:
 
 
 def _make_forward(real: Any) -> Any:
-    normal, size = (normal32, 4) if real is numba.float32 else (normal64, 8)
+    size = 4 if real is numba.float32 else 8
 
     def mlp(chunk: int, a: Any) -> None:
         rows, channels, hidden, per, positions = a[3], a[4], a[5], a[6], a[7]
@@ -85,7 +85,7 @@ def _make_forward(real: Any) -> Any:
 
 
 def _make_backward(real: Any) -> Any:
-    normal, density, size = (normal32, density32, 4) if real is numba.float32 else (normal64, density64, 8)
+    size = 4 if real is numba.float32 else 8
 
     def mlp_backward(chunk: int, a: Any) -> None:
         rows, channels, hidden, per, positions = a[3], a[4], a[5], a[6], a[7]
@@ -128,14 +128,7 @@ def _make_backward(real: Any) -> Any:
         )  # fmt: skip
         for r in range(n):
             grad, source = row(wide, r, hidden, hidden, real), row(before, first + r, hidden, hidden, real)
-            target = row(activated, r, hidden, hidden, real)
-            for c in range(hidden):
-                z = source[c] + b1[c]
-                p = normal(z)
-                d = grad[c] * (p + z * density(z))
-                target[c] = z * p
-                grad[c] = d
-                total_b1[c] += d
+            gradient(grad, source, b1, row(activated, r, hidden, hidden, real), total_b1)
         weight = chunk * channels * hidden * size
         multiply(
             gemm, (TRANSPOSED, AS_IS, hidden, channels, n), real(1), real(0),
