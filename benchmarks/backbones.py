@@ -253,9 +253,7 @@ def report(args: argparse.Namespace, sides: list[str]) -> None:
                 mean = Mean(values)
                 panel = panels.setdefault(f"{TITLE[task]}, {METRIC[task][1]}", {})
                 panel[name] = Variant(values, mean.mean, mean.half, marked=side == PRETRAINED)
-    title = (
-        "cyclemlp_micro from random and pretrained weights, and ResNet-18; dots: runs, bars: 95 % intervals"
-    )
+    title = "dots: runs, bars: 95 % intervals of the mean"
     print(f"\n{plot_variants(panels, args.output / 'backbones.png', title=title, label='share')}")
 
 

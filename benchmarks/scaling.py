@@ -4,13 +4,15 @@
 
 Takes folders of runs, best of one recipe, and prints a row of each: parameters, MACs of an image, epochs, minutes of
 training, and the validation top-1 of the last epoch, of the weights' average where there is one, so that nothing is
-chosen by it. The figure has the last over parameters, and that of every epoch over minutes.
+chosen by it. Minutes are those of as many epochs of median length, because other work may have slowed some. The figure
+has the last top-1 over parameters, and that of every epoch over minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import cyclemlp
@@ -52,22 +54,22 @@ def facts(run: Path) -> dict[str, Any]:
         "name": f"{model.metadata.model}, {width}×{height}",
         "parameters": sum(p.size for p in model.parameters()),
         "macs": count_macs(model.config, height, width),
-        "minutes": [r["seconds"] / 60 for r in epochs.values()],
+        "minutes": [epoch * median(r["epoch_seconds"] for r in epochs.values()) / 60 for epoch in epochs],
         "top1": [r.get("ema_top1", r["val_top1"]) for r in epochs.values()],
     }
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """Two panels that share the axis of the accuracy."""
     with saved_figure(path, 9.0, 3.6) as figure:
-        by_size, by_time = figure.subplots(1, 2, sharey=True)
+        by_size, by_time = figure.subplots(1, 2)
         for i, run in enumerate(runs):
             style = line_style(i)
             by_size.plot(run["parameters"] / 1e6, run["top1"][-1], "o", color=style["color"])
             by_time.plot(run["minutes"], run["top1"], label=run["name"], **style)
         by_size.set(xlabel="parameters, millions", ylabel="validation top-1, %")
         by_size.set_xlim(left=0)
-        by_time.set(xlabel="minutes of training")
+        by_time.set(xlabel="minutes of training", ylabel="validation top-1, %")
+        by_time.set_ylim(bottom=min(run["top1"][-1] for run in runs) - 15)
         by_time.legend(fontsize="small")
 
 
