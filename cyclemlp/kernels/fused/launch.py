@@ -211,7 +211,7 @@ def compiled(function: Callable[..., None], *arguments: Any) -> Any:
         try:
             return numba.cfunc(types.void(*arguments), **options)(function)
         except OSError:
-            options = {**OPTIONS, "cache": False}
+            options = COMPILED
     raise ModelError("numba cannot compile a kernel here: it goes on failing to write")
 
 

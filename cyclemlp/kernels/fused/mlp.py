@@ -32,7 +32,7 @@ def rows_of_a_chunk(rows: int, channels: int, hidden: int) -> int | None:
 
 
 def _make_forward(real: Any) -> Any:
-    size = 4 if real is numba.float32 else 8
+    size = real.bitwidth // 8
 
     def mlp(chunk: int, a: Any) -> None:
         rows, channels, hidden, per, positions = a[3], a[4], a[5], a[6], a[7]
@@ -85,7 +85,7 @@ def _make_forward(real: Any) -> Any:
 
 
 def _make_backward(real: Any) -> Any:
-    size = 4 if real is numba.float32 else 8
+    size = real.bitwidth // 8
 
     def mlp_backward(chunk: int, a: Any) -> None:
         rows, channels, hidden, per, positions = a[3], a[4], a[5], a[6], a[7]
