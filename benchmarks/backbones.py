@@ -1,5 +1,6 @@
 """A CycleMLP, from random weights and from those of a classifier, beside a ResNet-18, at equal time of training.
 
+    export OMP_NUM_THREADS=1
     python benchmarks/backbones.py cls --data PETS3 --pretrained runs/micro --minutes 4 --output runs/backbones
     python benchmarks/backbones.py seg --data PETS3 --pretrained runs/micro --minutes 10 --output runs/backbones
     python benchmarks/backbones.py det --data BCCD --pretrained runs/micro --minutes 10 --output runs/backbones
@@ -56,20 +57,17 @@ SHARE = 0.95
 EVALUATIONS = 4
 
 RANDOM, PRETRAINED, RESNET = "cyclemlp_micro", "cyclemlp_micro, pretrained", "ResNet-18"
-#: Task → its configuration with a CycleMLP and with a ResNet-18, which share all but the backbone.
+RECIPE = "ablations/photographs.yaml"  # of `cls`
+#: Engine → its configuration with a CycleMLP and with a ResNet-18, which share all but the backbone.
 CONFIG = {
-    "cls": ("ablations/photographs.yaml",) * 2,
     "seg": ("seg/pets3.yaml", "seg/pets3_resnet18.yaml"),
     "det": ("det/bccd.yaml", "det/bccd_resnet18.yaml"),
 }
-#: Task → the figure that counts, as its log has it, and in words.
-METRIC = {
-    "cls": ("top1", "top-1"),
-    "seg": ("mean_iou", "mean IoU"),
-    "det": ("bbox_ap50", "AP50"),
-}
-#: Task → its title, and the key of the weights that a backbone starts from.
+#: Task → its title, and the figure that counts.
 TITLE = {"cls": "Classification", "seg": "Segmentation", "det": "Detection"}
+METRIC = {"cls": "top-1", "seg": "mean IoU", "det": "AP50"}
+#: Engine → that figure in its log, and the key of the weights that a backbone starts from.
+LOGGED = {"seg": "mean_iou", "det": "bbox_ap50"}
 WEIGHTS_KEY = {"seg": "model.backbone.pretrained", "det": "CycleMLP_Micro.pretrained"}
 
 
@@ -77,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=tuple(CONFIG))
+    parser.add_argument("task", choices=tuple(METRIC))
     parser.add_argument("--data", required=True, help="folder of the data set")
     parser.add_argument(
         "--pretrained",
@@ -90,6 +88,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, required=True, help="folder of the results and the runs")
     args = parser.parse_args(words)
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        parser.error("set OMP_NUM_THREADS=1: all sides are to have one thread")
     try:
         return run(args)
     except CycleMLPError as error:
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
                 train = train_classifier if args.task == "cls" else train_dense
                 facts = train(args, side, seed)
                 log.write({"task": args.task, "side": side, "seed": seed, "minutes": args.minutes, **facts})
-                print(f"seed {seed}, {side}: {METRIC[args.task][1]} {facts['value']:.3f}", flush=True)
+                print(f"seed {seed}, {side}: {METRIC[args.task]} {facts['value']:.3f}", flush=True)
     report(args, sides)
     return 0
 
@@ -136,9 +136,8 @@ def train_dense(args: argparse.Namespace, side: str, seed: int) -> dict[str, Any
     command += ["--config", str(config), "--data", args.data, "--seed", str(seed)]
     if side == PRETRAINED:
         command += ["--set", f"{WEIGHTS_KEY[args.task]}={args.pretrained}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     limit = ["--max-minutes", str(TRIAL_MINUTES), "--no-eval", "--output", str(trial)]
-    subprocess.run([*command, *limit], env=environment, check=True)
+    subprocess.run([*command, *limit], check=True)
     begin, *_, end = read_json_lines(trial / "log.jsonl")
     steps = math.floor(SHARE * end["step"] / end["seconds"] * 60 * args.minutes)
     length = ["--iters", str(steps), "--save-interval", str(math.ceil(steps / EVALUATIONS))]
@@ -146,15 +145,15 @@ def train_dense(args: argparse.Namespace, side: str, seed: int) -> dict[str, Any
         epochs = max(1, steps // begin["steps_per_epoch"])
         length = ["--epochs", str(epochs), "--set", f"snapshot_epoch={math.ceil(epochs / EVALUATIONS)}"]
     length += ["--max-minutes", str(args.minutes), "--output", str(folder)]
-    subprocess.run([*command, *length], env=environment, check=True)
+    subprocess.run([*command, *length], check=True)
     records = read_json_lines(folder / "log.jsonl")
     last = [r for r in records if r["event"] == "evaluation"][-1]
-    return {"value": last[METRIC[args.task][0]], "steps": last["step"], "seconds": last["seconds"]}
+    return {"value": last[LOGGED[args.task]], "steps": last["step"], "seconds": last["seconds"]}
 
 
 def train_classifier(args: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
     """Train one side on photographs; its top-1 at the end, a share."""
-    recipe = Recipe.load(CONFIGS / CONFIG["cls"][0]).updated({"run.seed": seed, "data.train": args.data})
+    recipe = Recipe.load(CONFIGS / RECIPE).updated({"run.seed": seed, "data.train": args.data})
     train_source = open_source(args.data, Path(args.data, "cls_train.txt"), mode="train")
     count = train_source.num_classes or 0
     val_source = open_source(args.data, Path(args.data, "cls_val.txt"), mode="val", num_classes=count)
@@ -225,15 +224,16 @@ def _folder(args: argparse.Namespace, side: str, seed: int) -> Path:
 
 def report(args: argparse.Namespace, sides: list[str]) -> None:
     results = args.output / "results.jsonl"
-    metric = METRIC[args.task][1]
+    metric = METRIC[args.task]
     found = {side: _found(results, args.task, side, args.seeds, args.minutes) for side in sides}
     rows = []
     for side in sides:
         values = [r["value"] for r in found[side]]
-        less = [value - r["value"] for value, r in zip(values, found[RANDOM], strict=True)]
+        differences = [value - r["value"] for value, r in zip(values, found[RANDOM], strict=True)]
+        less = "" if side == RANDOM else f"{Mean(differences):.3f}"
         minutes = sum(r["seconds"] for r in found[side]) / len(values) / 60
         steps = round(sum(r["steps"] for r in found[side]) / len(values))
-        rows.append([side, f"{minutes:.1f}", steps, _shown(values), "" if side == RANDOM else _shown(less)])
+        rows.append([side, f"{minutes:.1f}", steps, f"{Mean(values):.3f}", less])
     print(
         f"\n{TITLE[args.task]}, {counted(len(args.seeds), 'seed')}; mean ± half of the 95 % interval (Student's t)\n"
     )
@@ -241,9 +241,7 @@ def report(args: argparse.Namespace, sides: list[str]) -> None:
     if args.task != "cls":
         curves = {side: read_json_lines(_folder(args, side, args.seeds[0]) / "log.jsonl") for side in sides}
         title = f"The same head and recipe, {args.minutes:g} minutes of training each, seed {args.seeds[0]}"
-        plot_dense_curves(
-            curves, args.output / f"{args.task}.png", metrics=[METRIC[args.task][0]], title=title
-        )
+        plot_dense_curves(curves, args.output / f"{args.task}.png", metrics=[LOGGED[args.task]], title=title)
     panels: dict[str, dict[str, Variant]] = {}
     short = {RANDOM: "random", PRETRAINED: "pretrained", RESNET: "ResNet-18"}
     minutes_of = {r["task"]: r["minutes"] for r in read_json_lines(results)}  # the last ones
@@ -251,15 +249,10 @@ def report(args: argparse.Namespace, sides: list[str]) -> None:
         for side, name in short.items():
             if values := [r["value"] for r in _found(results, task, side, args.seeds, minutes)]:
                 mean = Mean(values)
-                panel = panels.setdefault(f"{TITLE[task]}, {METRIC[task][1]}", {})
+                panel = panels.setdefault(f"{TITLE[task]}, {METRIC[task]}", {})
                 panel[name] = Variant(values, mean.mean, mean.half, marked=side == PRETRAINED)
     title = "dots: runs, bars: 95 % intervals of the mean"
     print(f"\n{plot_variants(panels, args.output / 'backbones.png', title=title, label='share')}")
-
-
-def _shown(values: list[float]) -> str:
-    mean = Mean(values)
-    return f"{mean.mean:.3f}" if len(values) < 2 else f"{mean.mean:.3f} ± {mean.half:.3f}"
 
 
 if __name__ == "__main__":

@@ -70,8 +70,13 @@ class Mean:
             return float("nan")
         return float(students_t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / np.sqrt(n))
 
+    def __format__(self, form: str) -> str:
+        """Mean and half, each in this form; two decimals without one."""
+        mean, half = (format(value, form or ".2f") for value in (self.mean, self.half))
+        return mean if len(self.values) < 2 else f"{mean} ± {half}"
+
     def __str__(self) -> str:
-        return f"{self.mean:6.2f}" if len(self.values) < 2 else f"{self.mean:6.2f} ± {self.half:5.2f}"
+        return format(self)
 
 
 def top1(recipe: Recipe, images: Source, val_source: Source, folder: Path, *, force: bool = False) -> float:
