@@ -102,9 +102,10 @@ def run(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     results = args.output / "results.jsonl"
     with JsonLines(results) as log:
+        done = read_json_lines(results)
         for seed in args.seeds:
             for side in sides:
-                if _found(results, args.task, side, [seed], args.minutes):
+                if _found(done, args.task, side, [seed], args.minutes):
                     continue
                 train = train_classifier if args.task == "cls" else train_dense
                 facts = train(args, side, seed)
@@ -114,13 +115,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _found(results: Path, task: str, side: str, seeds: list[int], minutes: float) -> list[dict[str, Any]]:
-    """The results of a side, in the order of the seeds."""
-    records = {
-        r["seed"]: r
-        for r in read_json_lines(results)
-        if (r["task"], r["side"], r["minutes"]) == (task, side, minutes)
-    }
+def _found(
+    results: list[dict[str, Any]], task: str, side: str, seeds: list[int], minutes: float
+) -> list[dict[str, Any]]:
+    """Those of a side, in the order of the seeds."""
+    records = {r["seed"]: r for r in results if (r["task"], r["side"], r["minutes"]) == (task, side, minutes)}
     return [records[seed] for seed in seeds if seed in records]
 
 
@@ -223,7 +222,7 @@ def _folder(args: argparse.Namespace, side: str, seed: int) -> Path:
 
 
 def report(args: argparse.Namespace, sides: list[str]) -> None:
-    results = args.output / "results.jsonl"
+    results = read_json_lines(args.output / "results.jsonl")
     metric = METRIC[args.task]
     found = {side: _found(results, args.task, side, args.seeds, args.minutes) for side in sides}
     rows = []
@@ -244,7 +243,7 @@ def report(args: argparse.Namespace, sides: list[str]) -> None:
         plot_dense_curves(curves, args.output / f"{args.task}.png", metrics=[LOGGED[args.task]], title=title)
     panels: dict[str, dict[str, Variant]] = {}
     short = {RANDOM: "random", PRETRAINED: "pretrained", RESNET: "ResNet-18"}
-    minutes_of = {r["task"]: r["minutes"] for r in read_json_lines(results)}  # the last ones
+    minutes_of = {r["task"]: r["minutes"] for r in results}  # the last ones
     for task, minutes in minutes_of.items():
         for side, name in short.items():
             if values := [r["value"] for r in _found(results, task, side, args.seeds, minutes)]:
