@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paddle import nn
+from drawn import best_weights, evaluated
 
 from cyclemlp import load_model, save_model
-from cyclemlp.data import Source, build_loader, evaluation_transform, open_source
-from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.data import Source, open_source
+from cyclemlp.network import CycleMLP
 from cyclemlp.report import read_json_lines
-from cyclemlp.run import BEST_EMA, LOG, RECIPE
+from cyclemlp.run import LOG, RECIPE
 from cyclemlp.training import Recipe
 from cyclemlp.training.data import open_sources
 from cyclemlp.weights import read_weights, write_weights
@@ -42,12 +42,12 @@ def main() -> int:
     parser.add_argument("--note", default="", help="a sentence on the training, for the card")
     parser.add_argument("--tolerance", type=int, default=2, help="images (2)")
     args = parser.parse_args()
-    best = args.run / BEST_EMA
-    model = load_model(best if best.exists() else args.run)
+    weights = best_weights(args.run)
+    model = load_model(weights)
     if model.metadata.classes is None:
         print(f"{args.run}: its model has no class names", file=sys.stderr)
         return 2
-    kept = read_weights(best if best.exists() else args.run).metadata
+    kept = read_weights(weights).metadata
     recipe = Recipe.load(args.run / RECIPE)
     validation = open_sources(recipe.data, model.metadata.classes)[1]
     epochs = {r["epoch"] for r in read_json_lines(args.run / LOG) if r.get("event") == "epoch"}
@@ -81,13 +81,10 @@ def main() -> int:
     return 0
 
 
-def count_right(model: nn.Layer, source: Source) -> tuple[int, int]:
+def count_right(model: CycleMLP, source: Source) -> tuple[int, int]:
     """Images that are classified rightly, and all of them."""
-    if source.classes not in (None, model.metadata.classes):
-        raise SystemExit("the images' classes are not the model's")
-    loader = build_loader(source, evaluation_transform(model.metadata.preprocessing), batch_size=250)
-    result = evaluate(as_callable(model), loader, progress=False)
-    return round(result.accuracy[1] * result.images / 100), result.images
+    result = evaluated(model, source)
+    return round(result.top1 * result.images / 100), result.images
 
 
 if __name__ == "__main__":

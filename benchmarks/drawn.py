@@ -1,4 +1,4 @@
-"""What the experiments with few labels share: drawing images, training on them, and the mean over seeds."""
+"""What the experiments share: drawing images, training on them, evaluating a run, and the mean over seeds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from scipy.stats import t as students_t  # comes with scikit-learn
 
 from cyclemlp import load_model
-from cyclemlp.data import Sample, Source, build_loader, evaluation_transform
-from cyclemlp.evaluation import as_callable, evaluate
+from cyclemlp.data import Sample, Source, build_loader
+from cyclemlp.errors import DataError
+from cyclemlp.evaluation import EvaluationResult, as_callable, choose_views, evaluate
+from cyclemlp.network import CycleMLP
 from cyclemlp.run import BEST_EMA
 from cyclemlp.training import Recipe, train
 
@@ -85,7 +87,22 @@ def top1(recipe: Recipe, images: Source, val_source: Source, folder: Path, *, fo
     With `force`, a run that is in the folder is replaced.
     """
     train(recipe, images, None, folder, force=force, show_progress=False, say=lambda text: None)
-    model = load_model(folder if recipe.ema.decay is None else folder / BEST_EMA)
-    transform = evaluation_transform(model.metadata.preprocessing)
-    loader = build_loader(val_source, transform, batch_size=recipe.data.batch_size)
-    return evaluate(as_callable(model), loader, progress=False).top1
+    return evaluated(load_model(best_weights(folder)), val_source).top1
+
+
+def best_weights(run: Path) -> Path:
+    """A run's best average of the weights, or its best weights if it has none; the last without validation images."""
+    return run / BEST_EMA if (run / BEST_EMA).exists() else run
+
+
+def evaluated(model: CycleMLP, source: Source, tta: str = "none") -> EvaluationResult:
+    """What the model makes of a source's images, or of the views of each that `tta` names.
+
+    Raises:
+        DataError: the source's classes are not the model's.
+    """
+    if source.classes not in (None, model.metadata.classes):
+        raise DataError("the images' classes are not the model's")
+    views = choose_views(tta)
+    loader = build_loader(source, views.transform(model.metadata.preprocessing), batch_size=250)
+    return evaluate(views.classifier(as_callable(model)), loader, progress=False)
