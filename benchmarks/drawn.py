@@ -10,7 +10,6 @@ from scipy.stats import t as students_t  # comes with scikit-learn
 
 from cyclemlp import load_model
 from cyclemlp.data import Sample, Source, build_loader
-from cyclemlp.errors import DataError
 from cyclemlp.evaluation import EvaluationResult, as_callable, choose_views, evaluate
 from cyclemlp.network import CycleMLP
 from cyclemlp.run import BEST_EMA
@@ -99,10 +98,10 @@ def evaluated(model: CycleMLP, source: Source, tta: str = "none") -> EvaluationR
     """What the model makes of a source's images, or of the views of each that `tta` names.
 
     Raises:
-        DataError: the source's classes are not the model's.
+        SystemExit: the source's classes are not the model's.
     """
     if source.classes not in (None, model.metadata.classes):
-        raise DataError("the images' classes are not the model's")
+        raise SystemExit("the images' classes are not the model's")
     views = choose_views(tta)
     loader = build_loader(source, views.transform(model.metadata.preprocessing), batch_size=250)
     return evaluate(views.classifier(as_callable(model)), loader, progress=False)
