@@ -4,9 +4,10 @@
         --test data/cifar10/test.tar
 
 Writes cyclemlp/weights/bundled/VARIANT.TAG.safetensors, whose metadata name the recipe, the epochs and the results that
-the model card (`python docs/make_model_cards.py`) and the tests state. The run's validation images are evaluated with
-the weights as they were trained and as they are written; if the two differ by more than --tolerance images, nothing is
-written. --test is for a final model only, once: everything is chosen on the validation images.
+the model card (`python docs/make_model_cards.py`) and the tests state. The run's validation images, or its training
+images if it was trained on all there are, are evaluated with the weights as they were trained and as they are written;
+if the two differ by more than --tolerance images, nothing is written. --test is for a final model only, once:
+everything is chosen on validation images.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--recipe", required=True, help="the configuration, as the card is to name it")
     parser.add_argument("--note", default="", help="a sentence on the training, for the card")
     parser.add_argument("--tolerance", type=int, default=2, help="images (2)")
+    parser.add_argument("--folder", type=Path, default=BUNDLED, help="where to write (the package's)")
     args = parser.parse_args()
     weights = best_weights(args.run)
     model = load_model(weights)
@@ -49,7 +51,7 @@ def main() -> int:
         return 2
     kept = read_weights(weights).metadata
     recipe = Recipe.load(args.run / RECIPE)
-    validation = open_sources(recipe.data, model.metadata.classes)[1]
+    trained_on, validation = open_sources(recipe.data, model.metadata.classes)
     epochs = {r["epoch"] for r in read_json_lines(args.run / LOG) if r.get("event") == "epoch"}
     facts: dict[str, Any] = {
         "recipe": args.recipe,
@@ -64,18 +66,20 @@ def main() -> int:
         tensors = {name: tensor.astype(np.float16) for name, tensor in file.tensors.items()}
         write_weights(half, tensors, metadata=file.metadata)
         written = load_model(half)
-    (as_trained, _), (right, images) = (count_right(m, validation) for m in (model, written))
-    print(f"validation: {as_trained} of {images} right as trained, {right} in float16")
+    part, compared = ("training", trained_on) if validation is None else ("validation", validation)
+    (as_trained, _), (right, images) = (count_right(m, compared) for m in (model, written))
+    print(f"{part}: {as_trained} of {images} right as trained, {right} in float16")
     if abs(right - as_trained) > args.tolerance:
         print("float16 changes too much; nothing was written", file=sys.stderr)
         return 1
-    facts["validation"] = {"images": images, "right": right}
+    if validation is not None:
+        facts["validation"] = {"images": images, "right": right}
     if args.test is not None:
         right, images = count_right(written, open_source(args.test, mode="val"))
         print(f"test: {right} of {images} right in float16")
         facts["test"] = {"images": images, "right": right}
-    BUNDLED.mkdir(exist_ok=True)
-    path = BUNDLED / f"{model.metadata.model}.{args.tag}.safetensors"
+    args.folder.mkdir(exist_ok=True)
+    path = args.folder / f"{model.metadata.model}.{args.tag}.safetensors"
     write_weights(path, tensors, metadata={**file.metadata, "training": facts})
     print(f"{path}: {path.stat().st_size:,} bytes")
     return 0

@@ -61,10 +61,11 @@ def test_a_file_is_small_and_loads_without_a_warning(name, tag):
 
 
 @EACH
-def test_the_sample_is_classified_as_well_as_the_validation_images(name, tag):
+def test_the_sample_is_classified_as_well_as_the_file_states(name, tag):
     """Within three standard deviations of a proportion among 200."""
     training = read_weights(bundled_weights(name)[tag]).metadata["training"]
-    known = training["validation"]["right"] / training["validation"]["images"]
+    stated = training.get("validation", training.get("test"))
+    known = stated["right"] / stated["images"]
     right, images = right_of(name, tag, f"{tag}-sample")
     assert images == 200
     assert abs(right / images - known) < 3 * (known * (1 - known) / images) ** 0.5
