@@ -16,6 +16,7 @@ weights on the validation images, or by the last where a run had none. This is f
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,7 @@ from drawn import Mean, best_weights, evaluated
 import cyclemlp
 from cyclemlp.data import open_source
 from cyclemlp.network import count_macs
+from cyclemlp.network.variants import VARIANTS
 from cyclemlp.report import markdown_table, read_json_lines
 from cyclemlp.report.figures import line_style, saved_figure
 from cyclemlp.run import LOG, RECIPE
@@ -60,13 +62,22 @@ def facts(run: Path, test: str | None) -> dict[str, Any]:
     epochs = {r["epoch"]: r for r in read_json_lines(run / LOG) if r["event"] == "epoch"}
     source = None if test is None else open_source(test, mode="val")
     return {
-        "name": f"{model.metadata.model}, {width}×{height}",
+        "name": f"{variant_of(model)}, {width}×{height}",
         "parameters": sum(p.size for p in model.parameters()),
         "macs": count_macs(model.config, height, width),
         "minutes": [epoch * median(r["epoch_seconds"] for r in epochs.values()) / 60 for epoch in epochs],
         "top1": [r.get("ema_top1", r.get("val_top1")) for r in epochs.values()],
         "test": [] if source is None else [evaluated(model, source, tta).top1 for tta in ("none", "flip")],
     }
+
+
+def variant_of(model: cyclemlp.CycleMLP) -> str:
+    """The variant whose architecture it has, whatever overrides gave it that; otherwise its own name, as changed."""
+    shape = replace(model.config, num_classes=0, drop_path_rate=0.0)
+    for name, variant in VARIANTS.items():
+        if replace(variant.config, num_classes=0, drop_path_rate=0.0) == shape:
+            return name
+    return f"{model.metadata.model}, changed"
 
 
 def row_of(seeds: list[dict[str, Any]]) -> list[Any]:

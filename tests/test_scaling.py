@@ -41,6 +41,7 @@ def test_seeds_of_a_recipe_share_a_row_with_their_mean(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     two, one = (line.split(" | ") for line in done.stdout.splitlines() if "16×16" in line)
+    assert "_nano, changed, 16×16" in one[0]
     assert (two[3:5], one[3:5]) == (["2", "2"], ["1", "1"])
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in "ab"]
     last = [[r for r in map(json.loads, log) if r["event"] == "epoch"][-1]["ema_top1"] for log in logs]
